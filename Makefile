@@ -1,0 +1,42 @@
+# The commands of the project. Everything runs in .venv, which is made when it is missing.
+PYTHON ?= python3
+BIN := .venv/bin
+ARGS ?=
+
+.PHONY: train eval test check lint types quick docs wheel clean
+.DEFAULT_GOAL := train
+
+.venv/.ready: pyproject.toml scripts/install.sh scripts/overrides.txt
+	PYTHON="$(PYTHON)" sh scripts/install.sh .venv
+	@touch $@
+
+train: .venv/.ready  ## learn a meta-memory (make train ARGS="seed=1")
+	@$(BIN)/python experiments/train.py $(ARGS)
+
+eval: .venv/.ready  ## evaluate one (make eval ARGS="meta_memory=outputs/train/latest")
+	@$(BIN)/python experiments/eval.py $(ARGS)
+
+test: .venv/.ready  ## every test
+	$(BIN)/python -m pytest -n 2 $(ARGS)
+
+check: lint types quick  ## lint, types, generated docs and the quick tests
+
+lint: .venv/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python scripts/config_docs.py --check
+
+types: .venv/.ready
+	$(BIN)/mypy
+
+quick: .venv/.ready
+	$(BIN)/python -m pytest -n 2 -m "not engine and not slow"
+
+docs: .venv/.ready  ## write docs/config.md from the registered components
+	$(BIN)/python scripts/config_docs.py
+
+wheel: .venv/.ready
+	$(BIN)/python -m build --wheel
+
+clean:
+	rm -rf .venv dist build

@@ -1,0 +1,1 @@
+"""Language models behind one contract, the roles they play, and the journal of their replies."""

@@ -1,0 +1,257 @@
+"""What each kind of component must do: one short protocol a kind, all over the records of `metamem.records`.
+
+A component is a class registered with `@register(kind, name)`; it is constructed as `Component(config, **dependencies)` and only
+gets the dependencies its constructor names. The dependencies handed out are:
+
+    dataset     none
+    split       none
+    embedder    none
+    memory      `backbone` (the builder role), `prompts`
+    retriever   `embedder`
+    backbone    none
+    rubric      none
+    evaluator   `judge` (a `Caller` for the judge role), `rubric`
+    optimizer   `prompts`, `reflector` (a `Caller`), `sampling` (the reflector's resolved sampling)
+    prompts     none
+    tracker     `run_directory`
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from metamem.records import (
+    Attempt,
+    Conversation,
+    Evidence,
+    Failure,
+    Generation,
+    MemoryUnit,
+    Question,
+    Request,
+    Sampling,
+    Verdict,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from metamem.meta_memory import MetaMemory, Operation, Refusal
+
+
+# --- data -----------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A loaded data set. `notices` counts the oddities that were tolerated (what → how often).
+
+    `own` is True for the project's own data, on which a backbone need not be named.
+    """
+
+    name: str
+    conversations: Mapping[str, Conversation]
+    questions: tuple[Question, ...]
+    notices: Counter[str] = field(default_factory=Counter)
+    own: bool = False
+
+
+class DatasetLoader(Protocol):
+    """Kind `dataset`."""
+
+    def load(self) -> Dataset:
+        """Read and validate everything. Raises `DataError` naming file and record."""
+
+    def files(self) -> Sequence[Path]:
+        """The files whose content the data set is (they enter a run's identity by content)."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Question ids of the three parts, each sorted; parts are disjoint. `leaky` says that groups stand on both sides."""
+
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+    test: tuple[str, ...]
+    leaky: bool = False
+
+
+class Splitter(Protocol):
+    """Kind `split`."""
+
+    def split(self, questions: Sequence[Question], seed: int) -> Split:
+        """Assign every question to at most one part. Raises `ConfigError` (fold out of range) or `DataError` (bad file)."""
+
+    def files(self) -> Sequence[Path]:
+        """The files the split is read from, if any."""
+
+
+# --- memory and retrieval -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class MemoryBank:
+    """What a memory system made of one conversation. `id` is the content address that the store gave it."""
+
+    id: str
+    conversation_id: str
+    units: tuple[MemoryUnit, ...]
+
+
+class MemoryConstructor(Protocol):
+    """Kind `memory`. `version` is raised whenever the same config would construct other units."""
+
+    version: int
+
+    async def construct(self, conversation: Conversation) -> Sequence[MemoryUnit]:
+        """The units of one conversation, in a stable order."""
+
+
+class Embedder(Protocol):
+    """Kind `embedder`."""
+
+    def identity(self) -> Mapping[str, Any]:
+        """What determines the vectors: weights (by content), window length, pooling. Loads the model when it must."""
+
+    def embed(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Unit vectors of every window of every text (w, d), and the index of the text each belongs to (w,)."""
+
+
+class Retriever(Protocol):
+    """Kind `retriever`. Its options hold `k`, the number of units retrieved per question."""
+
+    def identity(self) -> Mapping[str, Any]:
+        """What determines the ranking beyond its options (the embedder's identity)."""
+
+    def retrieve(self, bank: MemoryBank, questions: Sequence[Question]) -> list[list[Evidence]]:
+        """For each question of one bank the k best units, best first, ties by unit position. Runs in a worker thread."""
+
+
+# --- backbones ------------------------------------------------------------------------------------------------------------
+
+
+class Backbone(Protocol):
+    """Kind `backbone`: turns one request into samples. `max_samples` is how many draws one call may ask for."""
+
+    max_samples: int
+    own_data_only: bool
+
+    def identity(self) -> Mapping[str, Any]:
+        """Everything about the model that determines a reply beyond the request; no secrets."""
+
+    def sampling(self) -> Sampling:
+        """The resolved default sampling of this backbone's config; roles override temperature and max_tokens."""
+
+    async def start(self) -> None:
+        """Make ready and check that it can be reached. Raises `UnreachableError` or `ConfigError`."""
+
+    async def generate(self, request: Request) -> list[Generation]:
+        """Samples for `request.draws`, in their order; may give fewer, never none. Raises `BackboneError` for good failures."""
+
+    async def close(self) -> None:
+        """Release what `start` took; safe to call twice."""
+
+
+class Caller(Protocol):
+    """A backbone in a role, behind the journal: what the stages and policies call."""
+
+    async def __call__(self, request: Request) -> list[Reply]:
+        """One reply per draw, in their order; failures come as replies that hold a `Failure`."""
+
+    @property
+    def label(self) -> str:
+        """The model's name as shown in tables and kept in verdicts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A draw's outcome, the journal key it stands under, and whether it came out of the journal."""
+
+    key: str
+    outcome: Generation | Failure
+    reused: bool = False
+
+
+# --- judging --------------------------------------------------------------------------------------------------------------
+
+
+class Evaluator(Protocol):
+    """Kind `evaluator`. `threshold` turns a graded score into right or wrong."""
+
+    name: str
+    threshold: float
+
+    async def evaluate(self, question: Question, attempt: Attempt, repeat: int = 0) -> Verdict:
+        """The verdict of an attempt that was delivered and is not empty (the stage handles failed and empty ones)."""
+
+
+class Rubric(Protocol):
+    """Kind `rubric`: what the judge is asked."""
+
+    def identity(self) -> Mapping[str, Any]:
+        """Name and content hash."""
+
+    def check(self, questions: Sequence[Question]) -> None:
+        """Raises `DataError` for a question of a type it has no template for; called before anything is paid."""
+
+    def render(self, question: Question, response: str) -> str:
+        """The judge's prompt for one response."""
+
+
+# --- learning -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One question of a batch with its attempts and the verdicts that teach, both in draw order."""
+
+    question: Question
+    evidence: tuple[Evidence, ...]
+    attempts: tuple[Attempt, ...]
+    verdicts: tuple[Verdict, ...]
+    teaches: bool
+
+
+@dataclass(frozen=True)
+class Update:
+    """What a policy's step gives: the next meta-memory, what was proposed, executed and refused, and counts to log."""
+
+    meta_memory: MetaMemory
+    judged: tuple[Judged, ...]
+    operations: tuple[Operation, ...] = ()
+    refused: tuple[Refusal, ...] = ()
+    counts: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    texts: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Laboratory(Protocol):
+    """What a policy may do with questions: have them answered and judged under a meta-memory."""
+
+    async def attempt(
+        self, question: Question, meta_memory: MetaMemory | None, scope: str, attempts: int, temperature: float
+    ) -> Judged:
+        """Sample answers to one question and judge each."""
+
+
+class Optimizer(Protocol):
+    """Kind `optimizer`: a policy that improves a meta-memory from batches of questions.
+
+    `batch_size`, `epochs` and `drop_last` of its options shape the schedule; a policy with `epochs` 0 does not train.
+    """
+
+    async def step(
+        self,
+        meta_memory: MetaMemory,
+        batch: Sequence[Question],
+        laboratory: Laboratory,
+        scope: str,
+        step: int,
+        progress: Callable[[str, int], None],
+    ) -> Update:
+        """One step over one batch. `scope` prefixes every draw; `progress(what, n)` reports finished work."""

@@ -1,0 +1,1 @@
+"""Data sets and splits: files on disk to typed conversations and questions."""

@@ -1,0 +1,1 @@
+"""Policies that improve a meta-memory from judged attempts."""

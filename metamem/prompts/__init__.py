@@ -1,0 +1,1 @@
+"""Prompt templates and the renderer that keeps data inside its section."""

@@ -1,0 +1,1 @@
+"""Figures over verdicts: accuracies by type, strict and valid-only."""

@@ -1,0 +1,28 @@
+#!/bin/sh
+# Make the virtual environment $1 and install the project into it with its development tools.
+# Packages come from the registry that this machine's pip is set up for; uv installs them, several times faster than pip.
+# Without an NVIDIA GPU torch is the CPU build: from pip's find-links when they hold one, else from PyTorch's CPU index.
+set -eu
+venv=$1
+here=$(CDPATH= cd -- "$(dirname -- "$0")/.." && pwd)
+python=${PYTHON:-python3}
+
+"$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' || {
+    echo "metamem needs Python 3.11 to 3.14; '$python' is $("$python" -V 2>&1). Choose another: make PYTHON=python3.11 ..." >&2
+    exit 2
+}
+[ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
+pip="$venv/bin/python -m pip"
+$pip install --quiet --disable-pip-version-check uv
+
+# uv does not read pip's configuration: hand it over.
+setting() { $pip config get "global.$1" 2>/dev/null || true; }
+export UV_FIND_LINKS="${UV_FIND_LINKS:-${PIP_FIND_LINKS:-$(setting find-links)}}"
+index=${UV_DEFAULT_INDEX:-${PIP_INDEX_URL:-$(setting index-url)}}
+[ -z "$index" ] || export UV_DEFAULT_INDEX="$index"
+uv() { "$venv/bin/python" -m uv pip install --quiet --python "$venv/bin/python" "$@"; }
+
+if ! command -v nvidia-smi >/dev/null 2>&1 && ! "$venv/bin/python" -c 'import torch' 2>/dev/null; then
+    { [ -n "$UV_FIND_LINKS" ] && uv --no-index --no-deps 'torch>=2.4' 2>/dev/null; } || uv --torch-backend cpu 'torch>=2.4'
+fi
+uv --override "$here/scripts/overrides.txt" --editable "$here[dev]"
