@@ -19,7 +19,7 @@ gets the dependencies its constructor names. The dependencies handed out are:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from metamem.meta_memory import MetaMemory, Operation, Refusal
+    from metamem.meta_memory import Change, MetaMemory, Refusal
 
 
 # --- data -----------------------------------------------------------------------------------------------------------------
@@ -167,6 +167,9 @@ class Caller(Protocol):
     def label(self) -> str:
         """The model's name as shown in tables and kept in verdicts."""
 
+    def sampling(self) -> Sampling:
+        """The resolved sampling of the backbone's config; a role overrides temperature and max_tokens."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reply:
@@ -208,26 +211,33 @@ class Rubric(Protocol):
 
 @dataclass(frozen=True)
 class Judged:
-    """One question of a batch with its attempts and the verdicts that teach, both in draw order."""
+    """One question with its attempts and, of the evaluator that is the reward, their verdicts, both in draw order.
+
+    `teaches`: its attempts disagree. `other_verdicts` are those of the other evaluators.
+    """
 
     question: Question
     evidence: tuple[Evidence, ...]
     attempts: tuple[Attempt, ...]
     verdicts: tuple[Verdict, ...]
     teaches: bool
+    other_verdicts: tuple[Verdict, ...] = ()
 
 
 @dataclass(frozen=True)
 class Update:
-    """What a policy's step gives: the next meta-memory, what was proposed, executed and refused, and counts to log."""
+    """What a policy's step gives: the next meta-memory, the judged batch in the order of question ids, what was executed and refused.
+
+    `counts` are figures to log, `notes` lines to show, `trace` JSON rows that tell how the change came about (reflections, proposals).
+    """
 
     meta_memory: MetaMemory
     judged: tuple[Judged, ...]
-    operations: tuple[Operation, ...] = ()
+    changes: tuple[Change, ...] = ()
     refused: tuple[Refusal, ...] = ()
     counts: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    texts: Mapping[str, Any] = field(default_factory=dict)
+    trace: tuple[Mapping[str, Any], ...] = ()
 
 
 class Laboratory(Protocol):
@@ -252,6 +262,39 @@ class Optimizer(Protocol):
         laboratory: Laboratory,
         scope: str,
         step: int,
-        progress: Callable[[str, int], None],
     ) -> Update:
-        """One step over one batch. `scope` prefixes every draw; `progress(what, n)` reports finished work."""
+        """One step over one batch. `scope` prefixes every draw."""
+
+
+# --- watching -------------------------------------------------------------------------------------------------------------
+
+
+class Tracker(Protocol):
+    """Kind `tracker`: watches a run. Nothing it does can change a result; what it raises ends the run as a bug would.
+
+    All methods are called from the run's own thread.
+    """
+
+    def started(self, about: Mapping[str, Any]) -> None:
+        """A run begins or is continued: id, name, directory, kind (train, eval), config, stamps, steps, resumed_at."""
+
+    def stage(self, name: str, total: int, unit: str) -> None:
+        """A stage begins: its title (`memory`, `step 3/35`, `validation`, `test`), how much there is to do, and of what."""
+
+    def advance(self, what: str, count: int = 1) -> None:
+        """Finished work: the stage's unit, or attempt, tokens, right, wrong, invalid, teaches, reflection, proposal."""
+
+    def measured(self, step: int, metrics: Mapping[str, float | None]) -> None:
+        """The metrics of a step (the row of metrics.jsonl)."""
+
+    def changed(self, step: int, meta_memory: MetaMemory, changes: Sequence[Change]) -> None:
+        """The meta-memory after a step, and what the step changed."""
+
+    def note(self, text: str) -> None:
+        """A line worth reading: a notice, a warning."""
+
+    def finished(self, result: Mapping[str, Any]) -> None:
+        """The content of result.json."""
+
+    def close(self) -> None:
+        """The run is over or was given up; safe to call twice."""

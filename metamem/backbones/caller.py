@@ -1,0 +1,119 @@
+"""A backbone in a role, behind the journal: requests in, one reply per draw out.
+
+A draw that the journal holds is not asked for; a request that is already under way is waited for, not sent twice; a delivered sample is
+written before it is handed on; a call that gives fewer samples than asked for is topped up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from metamem.backbones.journal import Journal, draw_key, request_hash
+from metamem.contracts import Backbone, Reply
+from metamem.errors import BackboneError
+from metamem.records import Draw, Failure, Generation, Request, Sampling
+
+
+class JournaledCaller:
+    """What the stages and policies call: `await caller(request)` gives a `Reply` per draw, in order.
+
+    `counts` holds, for this role: calls, delivered, reused, failed, prompt_tokens, completion_tokens.
+    """
+
+    def __init__(self, backbone: Backbone, journal: Journal, role: str, clock: Callable[[], float] = time.perf_counter) -> None:
+        self.backbone = backbone
+        self.role = role
+        self.counts: Counter[str] = Counter()
+        self._journal = journal
+        self._clock = clock
+        self._identity: Mapping[str, Any] = backbone.identity()
+        self._flying: dict[str, asyncio.Future[Generation | Failure]] = {}
+
+    @property
+    def label(self) -> str:
+        """The model's name as shown in tables: its identity's `model`, else its kind."""
+        return str(self._identity.get("model") or self._identity.get("identity") or self._identity.get("kind"))
+
+    def sampling(self) -> Sampling:
+        """The resolved sampling of the backbone's config."""
+        return self.backbone.sampling()
+
+    async def __call__(self, request: Request) -> list[Reply]:
+        """One reply per draw. Failures of the model come as `Failure`; errors of the user (a wrong key) and bugs are raised."""
+        request_id = request_hash(self._identity, request)
+        keys = [draw_key(request_id, request, draw) for draw in request.draws]
+        ready: dict[str, Generation] = {}
+        missing: list[tuple[str, Draw]] = []
+        waited: dict[str, asyncio.Future[Generation | Failure]] = {}
+        loop = asyncio.get_running_loop()
+        for key, draw in zip(keys, request.draws, strict=True):
+            if key in ready or key in waited:
+                continue
+            if key in self._flying:
+                waited[key] = self._flying[key]
+            elif (stored := self._journal.get(key)) is not None:
+                ready[key] = stored
+                self.counts["reused"] += 1
+            else:
+                waited[key] = self._flying[key] = loop.create_future()
+                missing.append((key, draw))
+        if missing:
+            await self._ask(request_id, request, missing)
+        replies = []
+        for key in keys:
+            outcome: Generation | Failure = ready[key] if key in ready else await asyncio.shield(waited[key])
+            replies.append(Reply(key, outcome, key in ready))
+        return replies
+
+    async def _ask(self, request_id: str, request: Request, missing: list[tuple[str, Draw]]) -> None:
+        """Ask for what is missing, in runs of consecutive draws; several runs at once."""
+        runs: list[list[tuple[str, Draw]]] = []
+        for item in missing:
+            last = runs[-1] if runs else None
+            if last and len(last) < self.backbone.max_samples and item[1].index == last[-1][1].index + 1:
+                last.append(item)
+            else:
+                runs.append([item])
+        try:
+            if len(runs) == 1:
+                await self._deliver(request_id, request, runs[0])
+            else:
+                async with asyncio.TaskGroup() as group:
+                    for run in runs:
+                        group.create_task(self._deliver(request_id, request, run))
+        except BaseExceptionGroup as error:
+            raise error.exceptions[0] from None
+        finally:
+            # Whoever waits for a draw that this call gave up on is told so.
+            for key, _ in missing:
+                future = self._flying.pop(key)
+                if not future.done():
+                    future.cancel()
+
+    async def _deliver(self, request_id: str, request: Request, run: list[tuple[str, Draw]]) -> None:
+        while run:
+            part = Request(request.messages, request.sampling, tuple(d for _, d in run), request.schema, request.repeat)
+            self.counts["calls"] += 1
+            began = self._clock()
+            try:
+                generations = (await self.backbone.generate(part))[: len(run)]
+                if not generations:
+                    raise BackboneError("no sample was delivered")
+            except BackboneError as error:
+                for key, _ in run:
+                    self._flying[key].set_result(Failure(error.reason))
+                self.counts["failed"] += len(run)
+                return
+            seconds = round(self._clock() - began, 6)
+            rows = [(key, draw, g) for (key, draw), g in zip(run, generations, strict=False)]
+            self._journal.put(request_id, request, self._identity, rows, role=self.role, seconds=seconds)
+            for key, _, generation in rows:
+                self.counts["delivered"] += 1
+                self.counts["prompt_tokens"] += generation.usage.prompt_tokens
+                self.counts["completion_tokens"] += generation.usage.completion_tokens
+                self._flying[key].set_result(generation)
+            run = run[len(rows) :]

@@ -1,0 +1,186 @@
+"""The journal: every delivered reply is one row, written before anyone sees it, so that nothing is ever paid for twice.
+
+In: requests and the replies to them. Out: the reply that stands under a request's key. Rows are only ever appended, to a segment that belongs to
+one process alone; a reader takes the segments that it finds when it starts. A torn last line (the writer was killed) is left out.
+
+    <outputs>/<experiment>/journal/<run>/<host>-<process>-<random>.jsonl
+
+Two kinds of rows: `{"key": ..., "request": ID, "draw": ..., "reply": ...}` and, once per request and segment, `{"request": ID, "body": ...}` with
+everything that was sent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import secrets
+import socket
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from metamem.files import cannot_write, write_whole
+from metamem.records import Draw, Generation, Request, canonical, from_json, to_json
+
+_OPEN_SEGMENTS = 32
+_KEY_DIGITS = 32
+_PREFIX = b'{"key":"'
+
+
+# Whose rows are reused: the run's own, those of the experiment's runs, or all under `outputs` (`global` is a keyword, hence this form).
+Reuse = Enum("Reuse", {"run": "run", "experiment": "experiment", "global": "global"}, type=str)
+
+
+def request_hash(identity: Mapping[str, Any], request: Request) -> str:
+    """Digest of everything that determines a reply except which draw it is: the model's identity and the whole request."""
+    body = [identity, request.messages, request.sampling, request.schema, request.repeat]
+    return hashlib.sha256(canonical(body).encode("utf-8", "surrogatepass")).hexdigest()[:_KEY_DIGITS]
+
+
+def draw_key(request_id: str, request: Request, draw: Draw) -> str:
+    """The key of one draw of a request. A greedy request has one reply, whatever the draw."""
+    if request.sampling.temperature <= 0:
+        return request_id
+    text = json.dumps([request_id, draw.scope, draw.index])
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:_KEY_DIGITS]
+
+
+class Journal:
+    """Rows on disk and an index of their places in memory (about 200 bytes a row; texts stay on disk)."""
+
+    def __init__(self, outputs: Path, experiment: str, run_id: str, reuse: Reuse = Reuse.experiment) -> None:
+        self.folder = outputs / experiment / "journal" / run_id
+        roots = {
+            Reuse.run: [self.folder],
+            Reuse.experiment: sorted((outputs / experiment / "journal").glob("*")),
+            Reuse["global"]: sorted(outputs.glob("*/journal/*")),
+        }[reuse]
+        self._segments: list[Path] = []
+        self._places: dict[bytes, tuple[int, int, int]] = {}
+        self._handles: OrderedDict[int, int] = OrderedDict()
+        self._writer: int | None = None
+        self._size = 0
+        self._requests: set[str] = set()
+        self.unreadable_rows = 0
+        for root in roots:
+            for path in sorted(root.glob("*.jsonl")):
+                self._index(path)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __contains__(self, key: str) -> bool:
+        return bytes.fromhex(key) in self._places
+
+    def get(self, key: str) -> Generation | None:
+        """The reply that stands under `key`, or None."""
+        row = self.row(key)
+        return None if row is None else from_json(Generation, row["reply"])
+
+    def row(self, key: str) -> dict[str, Any] | None:
+        """The whole row under `key`, or None. A row that cannot be read is counted and forgotten."""
+        place = self._places.get(bytes.fromhex(key))
+        if place is None:
+            return None
+        segment, offset, length = place
+        try:
+            row = json.loads(os.pread(self._handle(segment), length, offset))
+            if row["key"] != key:
+                raise ValueError("another key")
+        except (OSError, ValueError, KeyError, TypeError):
+            self.unreadable_rows += 1
+            del self._places[bytes.fromhex(key)]
+            return None
+        return dict(row)
+
+    def put(
+        self,
+        request_id: str,
+        request: Request,
+        identity: Mapping[str, Any],
+        replies: Sequence[tuple[str, Draw, Generation]],
+        **about: Any,
+    ) -> None:
+        """Write the delivered draws of one call in one piece; `about` (role, seconds, engine) is kept beside each.
+
+        Raises `UserError` when it cannot be written (a full disk); nothing half-written stays.
+        """
+        lines: list[bytes] = []
+        if request_id not in self._requests:
+            body = {
+                "model": identity,
+                "messages": request.messages,
+                "sampling": request.sampling,
+                "schema": request.schema,
+                "repeat": request.repeat,
+            }
+            lines.append(_line({"request": request_id, "body": to_json(body)}))
+        for key, draw, generation in replies:
+            row = {"key": key, "request": request_id, "draw": to_json(draw), "reply": to_json(generation), **about}
+            lines.append(_line(row))
+        try:
+            offset = write_whole(self._open(), b"".join(lines))
+        except OSError as error:
+            raise cannot_write(self.folder, error) from error
+        segment = len(self._segments) - 1
+        if request_id not in self._requests:
+            self._requests.add(request_id)
+            offset += len(lines.pop(0))
+        for (key, _, _), line in zip(replies, lines, strict=True):
+            self._places.setdefault(bytes.fromhex(key), (segment, offset, len(line)))
+            offset += len(line)
+
+    def close(self) -> None:
+        """Flush to the disk and close every file; safe to call twice."""
+        if self._writer is not None:
+            os.fsync(self._writer)
+            os.close(self._writer)
+            self._writer = None
+        for handle in self._handles.values():
+            os.close(handle)
+        self._handles.clear()
+
+    def _open(self) -> int:
+        """The handle of this process's own segment, made at the first write (always the last of the segments)."""
+        if self._writer is None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            host = re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname())[:40]
+            path = self.folder / f"{host}-{os.getpid()}-{secrets.token_hex(4)}.jsonl"
+            self._writer = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o644)
+            self._segments.append(path)
+            self._requests.clear()
+        return self._writer
+
+    def _handle(self, segment: int) -> int:
+        if segment in self._handles:
+            self._handles.move_to_end(segment)
+        else:
+            self._handles[segment] = os.open(self._segments[segment], os.O_RDONLY)
+            if len(self._handles) > _OPEN_SEGMENTS:
+                os.close(self._handles.popitem(last=False)[1])
+        return self._handles[segment]
+
+    def _index(self, path: Path) -> None:
+        segment = len(self._segments)
+        self._segments.append(path)
+        start = len(_PREFIX)
+        with path.open("rb") as stream:
+            offset = 0
+            for line in stream:
+                if line.startswith(_PREFIX) and line.endswith(b"}\n"):
+                    try:
+                        key = bytes.fromhex(line[start : start + _KEY_DIGITS].decode("ascii"))
+                    except ValueError:
+                        self.unreadable_rows += 1
+                    else:
+                        self._places.setdefault(key, (segment, offset, len(line)))
+                offset += len(line)
+
+
+def _line(row: Mapping[str, Any]) -> bytes:
+    # ASCII only: a lone surrogate in a model's reply must not make a row unwritable.
+    return json.dumps(row, separators=(",", ":")).encode("ascii") + b"\n"

@@ -1,0 +1,85 @@
+"""Writing files so that a reader, or a process killed at any moment, never sees half of one."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from metamem.errors import UserError
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace `path` by `text` in one step. Raises `UserError` when the disk is full or the place cannot be written."""
+    temporary: str | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        Path(temporary).chmod(0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        raise cannot_write(path, error) from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file whole: indented, non-ASCII kept."""
+    write_atomically(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def append_lines(path: Path, rows: Iterable[Any]) -> int:
+    """Append JSON rows, one a line, in one write; returns the file's size after it in bytes.
+
+    A write that fails half-way is cut off again. Raises `UserError` when the disk is full or the place cannot be written.
+    """
+    data = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode("utf-8", "backslashreplace")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            write_whole(handle, data)
+            return os.fstat(handle).st_size
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def write_whole(handle: int, data: bytes) -> int:
+    """Append all of `data` to an open file or nothing of it; returns the offset it stands at. Raises OSError."""
+    start = os.fstat(handle).st_size
+    view = memoryview(data)
+    try:
+        while view:
+            view = view[os.write(handle, view) :]
+    except OSError:
+        os.ftruncate(handle, start)
+        raise
+    return start
+
+
+def cannot_write(path: Path, error: OSError) -> UserError:
+    """The message for a failed write."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return UserError(
+            f"the disk is full: {path} could not be written. What was written before is intact; "
+            "make room, or move everything with outputs=/other/place, and give the same command again."
+        )
+    return UserError(f"cannot write {path}: {error.strerror or error}")
+
+
+def read_rows(path: Path) -> Iterable[Any]:
+    """The JSON rows of a file; a last line without its end (a torn write) is left out."""
+    with path.open("rb") as stream:
+        for line in stream:
+            if line.endswith(b"\n"):
+                yield json.loads(line)

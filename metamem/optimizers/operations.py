@@ -1,0 +1,191 @@
+"""The reader of proposed operations: an LLM's reply in, validated operations and what was refused out.
+
+Replies hold their JSON fenced or bare, with prose around it, in several blocks, as a single object, with slips such as trailing commas, or cut
+off in the middle. Slips are mended; a list that was cut off is not, since its last sentence may be half a sentence.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+
+from metamem.meta_memory import Action, Operation
+from metamem.reasoning import split_reasoning
+
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+_FENCE = re.compile(r"^[ \t]*(`{3,}|~{3,})[^\n`]*\n(.*?)(?:^[ \t]*\1[ \t]*$|\Z)", re.MULTILINE | re.DOTALL)
+_WRAPPERS = ("operations", "actions", "changes", "guidelines", "proposals", "updates")
+_NOTHING = {"none", "noop", "no_op", "keep", "skip", "nothing"}
+
+
+class _Base(BaseModel):
+    model_config = ConfigDict(extra="ignore", strict=True)
+    # "from" names the proposals behind a consolidated change.
+    sources: list[str] = Field(default_factory=list, alias="from")
+
+
+class _Add(_Base):
+    action: Literal["add"]
+    text: Text
+
+
+class _Update(_Base):
+    action: Literal["update"]
+    id: Text
+    text: Text
+
+
+class _Delete(_Base):
+    action: Literal["delete"]
+    id: Text
+
+
+_ITEM: TypeAdapter[_Add | _Update | _Delete] = TypeAdapter(
+    Annotated[_Add | _Update | _Delete, Field(discriminator="action")]
+)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a reply held. `sources[i]` are the names in the `from` of `operations[i]`; `refused` says why items were left out."""
+
+    operations: tuple[Operation, ...]
+    sources: tuple[tuple[str, ...], ...] = ()
+    refused: tuple[str, ...] = ()
+
+
+class UnreadableError(ValueError):
+    """A reply that holds no readable list of operations; the message can be shown to the model."""
+
+
+def read_operations(text: str, *, cut: bool = False) -> Reading:
+    """The operations of a reply, in its order. `cut` says that the reply hit its token limit.
+
+    Of several JSON values the last readable one counts (a model that corrects itself does so at the end). Items that are no valid operation
+    are refused one by one; exact repetitions are dropped. Raises `UnreadableError` when no list can be read, or when none of its items is
+    an operation.
+    """
+    answer, _, finished = split_reasoning(text)
+    if not finished:
+        raise UnreadableError("the reasoning was not finished")
+    items = _items(answer, cut)
+    operations: list[Operation] = []
+    sources: list[tuple[str, ...]] = []
+    refused: list[str] = []
+    for item in items:
+        prepared = _prepared(item)
+        if prepared is None:
+            continue
+        try:
+            valid = _ITEM.validate_python(prepared)
+        except ValidationError as error:
+            refused.append(_reason(error))
+            continue
+        operation = Operation(
+            Action(valid.action),
+            getattr(valid, "id", None),
+            " ".join(valid.text.split()) if not isinstance(valid, _Delete) else None,
+        )
+        if operation not in operations:
+            operations.append(operation)
+            sources.append(tuple(valid.sources))
+    if refused and not operations:
+        raise UnreadableError(f"none of its items is a change: {refused[0]}")
+    return Reading(tuple(operations), tuple(sources), tuple(refused))
+
+
+def _items(answer: str, cut: bool) -> list[Any]:
+    if not answer.strip():
+        raise UnreadableError("it is empty")
+    blocks = [m.group(2) for m in _FENCE.finditer(answer)]
+    unclosed = bool(blocks) and not re.search(r"^[ \t]*(`{3,}|~{3,})[ \t]*$", answer.rstrip().rsplit("\n", 1)[-1] + "\n", re.M)
+    for block in reversed(blocks):
+        found = _parse(block)
+        if found is not None:
+            return found
+    if not blocks or unclosed:
+        for start in _openings(answer):
+            found = _parse(answer[start:])
+            if found is not None:
+                return found
+    raise UnreadableError("the JSON list is cut off or missing" if cut or "[" in answer else "it holds no JSON list")
+
+
+def _openings(text: str) -> list[int]:
+    """Where a bare JSON list of objects (or an empty one, or a lone object) may begin: the last list first, then objects."""
+    lists = [m.start() for m in re.finditer(r"\[(?=\s*(?:\{|\]))", text)]
+    objects = [m.start() for m in re.finditer(r"\{(?=\s*[\"'])", text)]
+    return (lists[::-1] + objects[:1])[:50]
+
+
+def _parse(text: str) -> list[Any] | None:
+    """The JSON list (or single operation, as a list) that `text` begins with; None when there is none or it is cut off."""
+    text = text.strip()
+    if not text.startswith(("[", "{")):
+        return None
+    try:
+        value, _ = json.JSONDecoder().raw_decode(text)
+    except ValueError:
+        end = _balanced(text)
+        if end is None:
+            return None
+        from json_repair import repair_json
+
+        value = repair_json(text[:end], return_objects=True)
+    except RecursionError:
+        return None
+    if isinstance(value, Mapping):
+        inner = next((value[k] for k in _WRAPPERS if isinstance(value.get(k), list)), None)
+        return inner if inner is not None else [value]
+    return value if isinstance(value, list) else None
+
+
+def _balanced(text: str) -> int | None:
+    """Where the bracket that `text` begins with is closed (outside double-quoted strings); None when it never is."""
+    depth, quoted, escaped = 0, False, False
+    for i, c in enumerate(text):
+        if quoted:
+            quoted, escaped = (c != '"' or escaped), (c == "\\" and not escaped)
+        elif c == '"':
+            quoted = True
+        elif c in "[{":
+            depth += 1
+        elif c in "]}":
+            depth -= 1
+            if depth == 0:
+                return i + 1
+    return None
+
+
+def _prepared(item: Any) -> Any:
+    """An item with its action in lower case, ids without brackets and a single source as a list; None for an explicit 'nothing'."""
+    if not isinstance(item, Mapping):
+        return item
+    item = {str(k).strip().lower(): v for k, v in item.items()}
+    for alias in ("operation", "op", "type"):
+        if "action" not in item and alias in item:
+            item["action"] = item[alias]
+    if isinstance(item.get("action"), str):
+        item["action"] = item["action"].strip().lower()
+        if item["action"] in _NOTHING:
+            return None
+    if isinstance(item.get("id"), int) and not isinstance(item["id"], bool):
+        item["id"] = f"G{item['id']}"
+    if isinstance(item.get("id"), str):
+        item["id"] = item["id"].strip().strip("[]").strip()
+    origin = item.get("from")
+    if not isinstance(origin, list) or not all(isinstance(o, str) for o in origin):
+        item["from"] = [origin] if isinstance(origin, str) else []
+    item["from"] = [o.strip().strip("[]") for o in item["from"]]
+    return item
+
+
+def _reason(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(p) for p in first["loc"] if p not in ("add", "update", "delete"))
+    return f"{where + ': ' if where else ''}{first['msg']}"

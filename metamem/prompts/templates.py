@@ -1,0 +1,94 @@
+"""The prompts of a run: Jinja templates in, chat messages out.
+
+A template has a `user` block and, where it wants one, a `system` block. Every value that is put in is data: what looks like one of the
+prompts' section tags is neutralised, so that no memory or reply can close the section that holds it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from metamem.errors import ConfigError
+from metamem.records import Message
+from metamem.registry import option, register
+
+if TYPE_CHECKING:
+    import jinja2
+
+NAMES = ("answer", "reflect", "propose", "consolidate", "repair")
+
+
+@register("prompts", "default")
+class Prompts:
+    """The project's own prompts; any of them can be replaced by a file."""
+
+    FOLDER = Path(__file__).parent / "default"
+
+    @dataclass
+    class Config:
+        """Files that replace single templates; empty keeps the project's own."""
+
+        answer: str = option("", "path of a Jinja file that replaces the answer prompt")
+        reflect: str = option("", "path of a Jinja file that replaces the reflection prompt")
+        propose: str = option("", "path of a Jinja file that replaces the proposal prompt")
+        consolidate: str = option("", "path of a Jinja file that replaces the consolidation prompt")
+        repair: str = option("", "path of a Jinja file that replaces the request to repair unreadable JSON")
+
+    def __init__(self, config: Config) -> None:
+        self._texts: dict[str, str] = {}
+        for name in NAMES:
+            given = getattr(config, name)
+            path = Path(given) if given else self.FOLDER / f"{name}.jinja"
+            try:
+                self._texts[name] = path.read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                raise ConfigError(f"prompts.{name}: cannot read the template '{path}': {error}") from None
+        self._environment: jinja2.Environment | None = None
+        self._templates: dict[str, jinja2.Template] = {}
+
+    def texts(self) -> Mapping[str, str]:
+        """Name → sha256 of each template's text; enters a run's identity."""
+        return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in self._texts.items()}
+
+    def check(self) -> None:
+        """Compile every template. Raises `ConfigError` naming the template and the line that cannot be compiled."""
+        for name in NAMES:
+            self._template(name)
+
+    def render(self, name: str, **values: Any) -> tuple[Message, ...]:
+        """The messages of prompt `name`. Raises `ConfigError` when the template uses a variable that it is not given."""
+        import jinja2
+
+        template = self._template(name)
+        context = template.new_context(values)
+        messages = []
+        try:
+            for role in ("system", "user"):
+                block = template.blocks.get(role)
+                text = "".join(block(context)).strip("\n") if block else ""
+                if text:
+                    messages.append(Message(role, text))
+        except jinja2.TemplateError as error:
+            raise ConfigError(f"prompts.{name}: {error}") from None
+        return tuple(messages)
+
+    def _template(self, name: str) -> jinja2.Template:
+        import jinja2
+
+        from metamem.prompts.neutral import environment
+
+        if self._environment is None:
+            self._environment = environment(jinja2.DictLoader(self._texts))
+        if name not in self._templates:
+            try:
+                template = self._environment.get_template(name)
+            except jinja2.TemplateSyntaxError as error:
+                raise ConfigError(f"prompts.{name}, line {error.lineno}: {error.message}") from None
+            if "user" not in template.blocks:
+                raise ConfigError(f"prompts.{name}: the template has no block named 'user'")
+            self._templates[name] = template
+        return self._templates[name]
