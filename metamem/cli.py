@@ -1,7 +1,7 @@
 """The two programs, `metamem-train` and `metamem-eval`, from the command line to an exit code.
 
-In: Hydra overrides. Out: 0 when all went well; 2 with one message on standard error for a mistake the user can mend; 130 or 143 when
-interrupted (the same command continues); a traceback for a bug.
+In: Hydra overrides. Out: 0 when all went well; 2 with one message on standard error for a mistake the user can mend;
+130 or 143 when interrupted (the same command continues); a traceback for a bug.
 """
 
 from __future__ import annotations
@@ -44,7 +44,10 @@ def run_program(program: str, arguments: Sequence[str]) -> int:
         multirun = any(a in ("-m", "--multirun") for a in arguments)
         arguments = [_spelled(a) for a in arguments]
         if multirun and any(re.match(r"\+*run\.dir=", a) for a in arguments):
-            raise ConfigError("run.dir cannot be given with -m: the jobs of a sweep would share one directory. Use outputs=DIR or name=NAME.")
+            raise ConfigError(
+                "run.dir cannot be given with -m: the jobs of a sweep would share one directory. "
+                "Use outputs=DIR or name=NAME."
+            )
         return _hydra(program, arguments, str(config_folder()), multirun)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -1,6 +1,7 @@
 """The options of `train.py` and `eval.py` that belong to no component, and what must hold between components.
 
-In: Hydra's composed config. Out: one dataclass tree with validated options, and its identity: the part that can change a result.
+In: Hydra's composed config. Out: one dataclass tree with validated options, and its identity: the part that can change
+a result.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import Any
 
 from metamem.backbones.journal import Reuse
@@ -16,8 +17,8 @@ from metamem.errors import ConfigError, unknown
 from metamem.registry import REGISTRY, option
 from metamem.retrieval.evidence import EvidenceOrder
 
-
-# What happens when an unfinished run is continued with other code or other packages (`continue` is a keyword, hence this form).
+# What happens when an unfinished run is continued with other code or other packages (`continue` is a keyword, hence
+# this form).
 OnDrift = Enum("OnDrift", {"error": "error", "continue": "continue"}, type=str)
 
 
@@ -26,23 +27,35 @@ class RunOptions:
     """Where a run stands and how it is continued."""
 
     dir: str | None = option(None, "the run's directory instead of outputs/<name>/<slug>-<id>", result=False)
-    force: bool = option(False, "start over although the run has begun or finished (replies still come from the journal)", result=False)
-    on_drift: OnDrift = option(OnDrift.error, "an unfinished run met by other code: error (shows the difference) or continue", result=False)
+    force: bool = option(
+        False, "start over although the run has begun or finished (replies still come from the journal)", result=False
+    )
+    on_drift: OnDrift = option(
+        OnDrift.error, "an unfinished run met by other code: error (shows the difference) or continue", result=False
+    )
 
 
 @dataclass
 class JournalOptions:
     """Which stored replies are reused."""
 
-    reuse: Reuse = option(Reuse.experiment, "whose replies are reused: run, experiment (all runs of the same name) or global (all under outputs)", result=False)
+    reuse: Reuse = option(
+        Reuse.experiment,
+        "whose replies are reused: run, experiment (all runs of the same name) or global (all under outputs)",
+        result=False,
+    )
 
 
 @dataclass
 class EvidenceOptions:
     """How retrieved units become the evidence in a prompt."""
 
-    budget: int | None = option(None, "at most so many tokens of evidence per question (null: no limit); guidelines do not count")
-    tokenizer: str = option("words", "the tokenizer that counts them: words, or a Hugging Face tokenizer's path or name")
+    budget: int | None = option(
+        None, "at most so many tokens of evidence per question (null: no limit); guidelines do not count"
+    )
+    tokenizer: str = option(
+        "words", "the tokenizer that counts them: words, or a Hugging Face tokenizer's path or name"
+    )
     order: EvidenceOrder = option(EvidenceOrder.score, "order in the prompt: score (best first) or time")
 
     def __post_init__(self) -> None:
@@ -68,14 +81,20 @@ class EvaluationOptions:
 class BaseConfig:
     """What both programs share. The components' options stand under their groups' names."""
 
-    name: str = option("metamem", "name of the experiment: runs are kept in outputs/<name>/ and share their replies", result=False)
+    name: str = option(
+        "metamem", "name of the experiment: runs are kept in outputs/<name>/ and share their replies", result=False
+    )
     seed: int = option(42, "seed of everything drawn: the split, the batches, the samples")
     outputs: str = option("outputs", "folder of everything that is written: runs, memory store, journal", result=False)
     reward: str = option("", "the evaluator that teaches and ranks (empty: the first one chosen)")
     run: RunOptions = field(default_factory=RunOptions, metadata={"help": "the run's directory", "result": False})
-    journal: JournalOptions = field(default_factory=JournalOptions, metadata={"help": "stored replies", "result": False})
+    journal: JournalOptions = field(
+        default_factory=JournalOptions, metadata={"help": "stored replies", "result": False}
+    )
     evidence: EvidenceOptions = field(default_factory=EvidenceOptions, metadata={"help": "evidence", "result": True})
-    evaluation: EvaluationOptions = field(default_factory=EvaluationOptions, metadata={"help": "evaluation", "result": True})
+    evaluation: EvaluationOptions = field(
+        default_factory=EvaluationOptions, metadata={"help": "evaluation", "result": True}
+    )
     dataset: Any = None
     split: Any = None
     memory: Any = None
@@ -95,7 +114,9 @@ class BaseConfig:
 class TrainConfig(BaseConfig):
     """The options of train.py."""
 
-    name: str = option("train", "name of the experiment: runs are kept in outputs/<name>/ and share their replies", result=False)
+    name: str = option(
+        "train", "name of the experiment: runs are kept in outputs/<name>/ and share their replies", result=False
+    )
     eval_every: int = option(1, "score the meta-memory on validation every so many steps (the last step always)")
     optimizer: Any = None
 
@@ -104,7 +125,7 @@ class TrainConfig(BaseConfig):
             raise ConfigError(f"eval_every must be at least 1, got {self.eval_every}")
 
 
-class Part(str, Enum):
+class Part(StrEnum):
     """A part of the data."""
 
     train = "train"
@@ -117,11 +138,17 @@ class Part(str, Enum):
 class EvalConfig(BaseConfig):
     """The options of eval.py."""
 
-    name: str = option("eval", "name of the experiment: runs are kept in outputs/<name>/ and share their replies", result=False)
-    meta_memory: Any = option(None, "a run's directory, a checkpoint, a JSON file of guidelines, null for none, or a list of these to compare")
+    name: str = option(
+        "eval", "name of the experiment: runs are kept in outputs/<name>/ and share their replies", result=False
+    )
+    meta_memory: Any = option(
+        None, "a run's directory, a checkpoint, a JSON file of guidelines, null for none, or a list of these to compare"
+    )
     part: Part = option(Part.test, "the questions to answer: test, validation, train or all")
     allow_seen: bool = option(False, "evaluate a meta-memory also on questions that trained it")
-    from_: str | None = option(None, "written from=RUN: judge the attempts stored in that run again, with the judge and rubric given here")
+    from_: str | None = option(
+        None, "written from=RUN: judge the attempts stored in that run again, with the judge and rubric given here"
+    )
 
 
 # Config key → registered kind. A key that differs from its kind is a role.
@@ -183,7 +210,11 @@ def _check(config: TrainConfig | EvalConfig) -> None:
         config.reward = "llm_judge" if "llm_judge" in config.evaluator else next(iter(config.evaluator))
     if config.reward not in config.evaluator:
         raise ConfigError(f"reward: {unknown('evaluator among those chosen', config.reward, config.evaluator)}")
-    if not config.name or set(config.name) - set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") or config.name[0] == ".":
+    if (
+        not config.name
+        or set(config.name) - set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
+        or config.name[0] == "."
+    ):
         raise ConfigError(f"name: use letters, digits, '.', '_' and '-' only, got '{config.name}'")
     if config.backbone.name == "same":
         raise ConfigError("backbone: 'same' is for the other roles; name a backbone for the policy")
@@ -191,7 +222,8 @@ def _check(config: TrainConfig | EvalConfig) -> None:
         choices = [n for n in REGISTRY.names("backbone") if n not in ("same", "auto")]
         raise ConfigError(
             f"backbone: dataset={config.dataset.name} needs a backbone named, on the command line or by an experiment. "
-            f"Choices: {', '.join(choices)}. For example: backbone=openai backbone.base_url=http://localhost:8000/v1 backbone.model=NAME"
+            f"Choices: {', '.join(choices)}. For example: "
+            "backbone=openai backbone.base_url=http://localhost:8000/v1 backbone.model=NAME"
         )
     if config.backbone.name == "auto":
         config.backbone = REGISTRY.options("backbone", {"name": "simulated"})
@@ -203,7 +235,11 @@ def _check(config: TrainConfig | EvalConfig) -> None:
 def identity(value: Any) -> Any:
     """The part of an options tree that can change a result, as plain JSON values."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: identity(getattr(value, f.name)) for f in dataclasses.fields(value) if f.metadata.get("result", True)}
+        return {
+            f.name: identity(getattr(value, f.name))
+            for f in dataclasses.fields(value)
+            if f.metadata.get("result", True)
+        }
     if isinstance(value, Mapping):
         return {str(k): identity(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
@@ -212,7 +248,9 @@ def identity(value: Any) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """A whole options tree as plain JSON values, to be kept beside the results. Options never hold keys, only names of variables."""
+    """A whole options tree as plain JSON values, to be kept beside the results. Options never hold keys, only names
+    of variables.
+    """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name.rstrip("_"): plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):

@@ -1,7 +1,7 @@
 """What each kind of component must do: one short protocol a kind, all over the records of `metamem.records`.
 
-A component is a class registered with `@register(kind, name)`; it is constructed as `Component(config, **dependencies)` and only
-gets the dependencies its constructor names. The dependencies handed out are:
+A component is a class registered with `@register(kind, name)`; it is constructed as `Component(config, **dependencies)`
+and only gets the dependencies its constructor names. The dependencies handed out are:
 
     dataset     none
     split       none
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from metamem.meta_memory import Change, MetaMemory, Refusal
 
 
-# --- data -----------------------------------------------------------------------------------------------------------------
+# --- data
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,12 @@ class DatasetLoader(Protocol):
         """Read and validate everything. Raises `DataError` naming file and record."""
 
     def files(self) -> Sequence[Path]:
-        """The files whose content the data set is (they enter a run's identity by content)."""
+        """The files whose content the data set is (they enter a run's identity)."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Question ids of the three parts, each sorted; parts are disjoint. `leaky` says that groups stand on both sides."""
+    """Question ids of the three parts, each sorted; parts are disjoint. `leaky`: groups stand on both sides."""
 
     train: tuple[str, ...]
     validation: tuple[str, ...]
@@ -85,13 +85,15 @@ class Splitter(Protocol):
     """Kind `split`."""
 
     def split(self, questions: Sequence[Question], seed: int) -> Split:
-        """Assign every question to at most one part. Raises `ConfigError` (fold out of range) or `DataError` (bad file)."""
+        """Assign every question to at most one part. Raises `ConfigError` (fold out of range) or `DataError` (bad
+        file).
+        """
 
     def files(self) -> Sequence[Path]:
         """The files the split is read from, if any."""
 
 
-# --- memory and retrieval -------------------------------------------------------------------------------------------------
+# --- memory and retrieval
 
 
 @dataclass(frozen=True)
@@ -129,10 +131,10 @@ class Retriever(Protocol):
         """What determines the ranking beyond its options (the embedder's identity)."""
 
     def retrieve(self, bank: MemoryBank, questions: Sequence[Question]) -> list[list[Evidence]]:
-        """For each question of one bank the k best units, best first, ties by unit position. Runs in a worker thread."""
+        """For each question of one bank the k best units, best first, ties by unit position. Runs in a thread."""
 
 
-# --- backbones ------------------------------------------------------------------------------------------------------------
+# --- backbones
 
 
 class Backbone(Protocol):
@@ -151,7 +153,9 @@ class Backbone(Protocol):
         """Make ready and check that it can be reached. Raises `UnreachableError` or `ConfigError`."""
 
     async def generate(self, request: Request) -> list[Generation]:
-        """Samples for `request.draws`, in their order; may give fewer, never none. Raises `BackboneError` for good failures."""
+        """Samples for `request.draws`, in their order; may give fewer, never none. Raises `BackboneError` for good
+        failures.
+        """
 
     async def close(self) -> None:
         """Release what `start` took; safe to call twice."""
@@ -180,7 +184,7 @@ class Reply:
     reused: bool = False
 
 
-# --- judging --------------------------------------------------------------------------------------------------------------
+# --- judging
 
 
 class Evaluator(Protocol):
@@ -206,7 +210,7 @@ class Rubric(Protocol):
         """The judge's prompt for one response."""
 
 
-# --- learning -------------------------------------------------------------------------------------------------------------
+# --- learning
 
 
 @dataclass(frozen=True)
@@ -226,9 +230,11 @@ class Judged:
 
 @dataclass(frozen=True)
 class Update:
-    """What a policy's step gives: the next meta-memory, the judged batch in the order of question ids, what was executed and refused.
+    """What a policy's step gives: the next meta-memory, the judged batch in the order of question ids, what was
+    executed and refused.
 
-    `counts` are figures to log, `notes` lines to show, `trace` JSON rows that tell how the change came about (reflections, proposals).
+    `counts` are figures to log, `notes` lines to show, `trace` JSON rows that tell how the change came about
+    (reflections, proposals).
     """
 
     meta_memory: MetaMemory
@@ -266,7 +272,7 @@ class Optimizer(Protocol):
         """One step over one batch. `scope` prefixes every draw."""
 
 
-# --- watching -------------------------------------------------------------------------------------------------------------
+# --- watching
 
 
 class Tracker(Protocol):
@@ -279,7 +285,9 @@ class Tracker(Protocol):
         """A run begins or is continued: id, name, directory, kind (train, eval), config, stamps, steps, resumed_at."""
 
     def stage(self, name: str, total: int, unit: str) -> None:
-        """A stage begins: its title (`memory`, `step 3/35`, `validation`, `test`), how much there is to do, and of what."""
+        """A stage begins: its title (`memory`, `step 3/35`, `validation`, `test`), how much there is to do, and of
+        what.
+        """
 
     def advance(self, what: str, count: int = 1) -> None:
         """Finished work: the stage's unit, or attempt, tokens, right, wrong, invalid, teaches, reflection, proposal."""

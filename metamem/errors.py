@@ -6,7 +6,8 @@
     │   ├── DataError          a data file: names the file and the record
     │   ├── MissingExtraError  a package that is not installed: names the command that installs it
     │   └── UnreachableError   a server or model that cannot be reached or refuses the key
-    └── BackboneError          one call failed for good: recorded as an invalid attempt or verdict, never as a wrong answer
+    └── BackboneError          one call failed for good: recorded as an invalid attempt or verdict, never as a wrong
+    answer
 
 Anything else that is raised is a bug of the project's and shows its traceback.
 """
@@ -22,7 +23,9 @@ class MetaMemError(Exception):
 
 
 class UserError(MetaMemError):
-    """A mistake the user can mend; the message names the key or the file and record, what was expected and the choices."""
+    """A mistake the user can mend; the message names the key or the file and record, what was expected and the
+    choices.
+    """
 
 
 class ConfigError(UserError):

@@ -39,7 +39,8 @@ def write_json(path: Path, value: Any) -> None:
 def append_lines(path: Path, rows: Iterable[Any]) -> int:
     """Append JSON rows, one a line, in one write; returns the file's size after it in bytes.
 
-    A write that fails half-way is cut off again. Raises `UserError` when the disk is full or the place cannot be written.
+    A write that fails half-way is cut off again. Raises `UserError` when the disk is full or the place cannot be
+    written.
     """
     data = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode("utf-8", "backslashreplace")
     try:

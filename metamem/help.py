@@ -116,7 +116,9 @@ def explain(program: str, arguments: Sequence[str], error: Exception) -> ConfigE
 
     overrides = [a for a in arguments if not a.startswith("-")]
     if isinstance(error, OverrideParseException):
-        return ConfigError(f"cannot read the override '{error.override}': expected KEY=VALUE (quote values with spaces or brackets)")
+        return ConfigError(
+            f"cannot read the override '{error.override}': expected KEY=VALUE (quote values with spaces or brackets)"
+        )
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         group = group.split("@")[0]
@@ -125,7 +127,9 @@ def explain(program: str, arguments: Sequence[str], error: Exception) -> ConfigE
     cause = error.__cause__ if error.__cause__ is not None else error
     key = getattr(cause, "full_key", None) or ""
     stripped = {o.split("=", 1)[0].lstrip("+~"): o for o in overrides}
-    found = re.search(r"(?:Could not override|override) '([^'=]+)", str(error)) or re.search(r"merging override (\S+?)=", str(error))
+    found = re.search(r"(?:Could not override|override) '([^'=]+)", str(error)) or re.search(
+        r"merging override (\S+?)=", str(error)
+    )
     key = (found.group(1) if found else "") or key
     keys = known_keys(program, overrides)
     candidates = [key] if key in stripped else [k for k in stripped if k.split("@")[0] not in keys]

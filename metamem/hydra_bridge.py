@@ -1,7 +1,7 @@
 """Projects the registry into Hydra's ConfigStore, and says where the YAML files of `conf/` are.
 
-In: registered entries. Out: a config group per kind, typed by the options' dataclasses; the schemas of the two programs. No YAML file
-repeats a registered name.
+In: registered entries. Out: a config group per kind, typed by the options' dataclasses; the schemas of the two
+programs. No YAML file repeats a registered name.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ def presets(group: str) -> dict[str, str]:
     """The YAML files of a group: name → first comment line (their one-line help)."""
     found = {}
     for path in sorted((config_folder() / group).glob("*.yaml")):
-        comments = [line.lstrip("# ").strip() for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
+        comments = [
+            line.lstrip("# ").strip() for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")
+        ]
         found[path.stem] = next((c for c in comments if c and not c.startswith("@")), "")
     return found

@@ -1,7 +1,7 @@
 """The meta-memory: guidelines with their lineage, the operations on them, and their files.
 
-In: validated operations of a policy. Out: a new `MetaMemory` (nothing is changed in place), what was refused and why, the
-lines that prompts show, and a JSON file that holds everything, the guidelines that are gone included.
+In: validated operations of a policy. Out: a new `MetaMemory` (nothing is changed in place), what was refused and why,
+the lines that prompts show, and a JSON file that holds everything, the guidelines that are gone included.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from metamem.files import write_atomically
 from metamem.records import digest, from_json, to_json
 
 
-class Action(str, Enum):
+class Action(StrEnum):
     """What an operation does."""
 
     add = "add"
@@ -26,7 +26,7 @@ class Action(str, Enum):
     delete = "delete"
 
 
-class OnLong(str, Enum):
+class OnLong(StrEnum):
     """What happens to a guideline of more words than asked for: it is taken and counted, or refused and counted."""
 
     warn = "warn"
@@ -35,7 +35,9 @@ class OnLong(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """A change to the guidelines. `id` for update and delete, `text` for add and update; `support`: ids of the questions behind it."""
+    """A change to the guidelines. `id` for update and delete, `text` for add and update; `support`: ids of the
+    questions behind it.
+    """
 
     action: Action
     id: str | None = None
@@ -53,7 +55,9 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Guideline:
-    """One sentence on how to use memory. `id` is never reused; `born` and `changed` are steps; `support` are question ids."""
+    """One sentence on how to use memory. `id` is never reused; `born` and `changed` are steps; `support` are question
+    ids.
+    """
 
     id: str
     text: str
@@ -108,8 +112,9 @@ def apply(
 ) -> tuple[MetaMemory, tuple[Change, ...], tuple[Refusal, ...]]:
     """Execute operations in order (E_{t+1} = Exec(O, E_t), MetaMem eq. 2). `max_guidelines` 0 is no cap.
 
-    Refused, with the reason: an unknown or already deleted id, an empty text, a text that another guideline holds (case and white space
-    aside), an update that changes nothing, a text of more than `max_words` words under `on_long=refuse`, an addition above the cap.
+    Refused, with the reason: an unknown or already deleted id, an empty text, a text that another guideline holds (case
+    and white space aside), an update that changes nothing, a text of more than `max_words` words under
+    `on_long=refuse`, an addition above the cap.
     """
     guidelines = {g.id: g for g in meta_memory.guidelines}
     next_id = meta_memory.next_id
@@ -153,7 +158,9 @@ def apply(
 
 
 def diff(before: MetaMemory, after: MetaMemory) -> list[tuple[Action, Guideline]]:
-    """What changed between two meta-memories, by id: additions and updates with their new text, deletions with the old one."""
+    """What changed between two meta-memories, by id: additions and updates with their new text, deletions with the
+    old one.
+    """
     old, new = {g.id: g for g in before.guidelines}, {g.id: g for g in after.guidelines}
     rows = [(Action.delete, g) for i, g in old.items() if i not in new]
     rows += [(Action.update, g) for i, g in new.items() if i in old and old[i].text != g.text]

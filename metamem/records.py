@@ -1,8 +1,8 @@
 """The typed records that flow through a run, and their one JSON form.
 
-In: data sets make `Conversation` and `Question`; memories make `MemoryUnit`; retrievers make `Evidence`; backbones turn a
-`Request` into `Generation`s; the stages make `Attempt` and `Verdict`. Out: `to_json` / `from_json`, used for every file.
-Records are immutable and know nothing about components.
+In: data sets make `Conversation` and `Question`; memories make `MemoryUnit`; retrievers make `Evidence`; backbones turn
+a `Request` into `Generation`s; the stages make `Attempt` and `Verdict`. Out: `to_json` / `from_json`, used for every
+file. Records are immutable and know nothing about components.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import types
 import typing
 from dataclasses import dataclass
 from datetime import datetime
-from enum import Enum
+from enum import Enum, StrEnum
 from functools import cache
 from typing import Any, TypeVar
 
 R = TypeVar("R")
 
 
-# --- what a data set holds ------------------------------------------------------------------------------------------------
+# --- what a data set holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +76,10 @@ class Evidence:
 class Question:
     """One question with its accepted answers.
 
-    `group` names what must not be split over training and test (a base question, a conversation). `evidence_turns` are ids of
-    turns of the conversation, `evidence_sessions` of sessions; empty when unknown. `prepared` holds the evidence itself
-    where the data set brings it along; then there is no conversation.
-    `date` is when the question is asked. `category` keeps a benchmark's own label beside `type`.
+    `group` names what must not be split over training and test (a base question, a conversation). `evidence_turns` are
+    ids of turns of the conversation, `evidence_sessions` of sessions; empty when unknown. `prepared` holds the evidence
+    itself where the data set brings it along; then there is no conversation. `date` is when the question is asked.
+    `category` keeps a benchmark's own label beside `type`.
     """
 
     id: str
@@ -97,7 +97,7 @@ class Question:
     forbidden_answer: str | None = None
 
 
-# --- what a backbone is asked and gives -----------------------------------------------------------------------------------
+# --- what a backbone is asked and gives
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +110,11 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """Every sampling field with its resolved value; all are always sent, so that one config means one sampler everywhere.
+    """Every sampling field with its resolved value; all are always sent, so that one config means one sampler
+    everywhere.
 
-    `top_k` 0 and `min_p` 0 are off. `thinking` switches a thinking model's reasoning; `thinking_budget` bounds it in tokens.
+    `top_k` 0 and `min_p` 0 are off. `thinking` switches a thinking model's reasoning; `thinking_budget` bounds it in
+    tokens.
     """
 
     temperature: float = 0.0
@@ -132,8 +134,8 @@ class Sampling:
 class Draw:
     """Which sample this is: a place in the run (`scope`, such as `7/train/3/q12`) and an index there.
 
-    The sampling seed of index i is that of index 0 plus i, which is how engines seed the samples of one request, so that a
-    sample is the same whether asked for alone or among others.
+    The sampling seed of index i is that of index 0 plus i, which is how engines seed the samples of one request, so
+    that a sample is the same whether asked for alone or among others.
     """
 
     scope: str
@@ -150,8 +152,9 @@ class Draw:
 class Request:
     """One call: the messages, how to sample, and which draws of it are wanted (their indices consecutive).
 
-    `schema` is a JSON schema the reply must follow where the backbone can enforce it. `repeat` counts deliberate repetitions
-    (asking again after an unreadable reply, a second verdict), so that a greedy repetition is a call of its own.
+    `schema` is a JSON schema the reply must follow where the backbone can enforce it. `repeat` counts deliberate
+    repetitions (asking again after an unreadable reply, a second verdict), so that a greedy repetition is a call of its
+    own.
     """
 
     messages: tuple[Message, ...]
@@ -186,15 +189,15 @@ class Failure:
     reason: str
 
 
-# --- what the stages make -------------------------------------------------------------------------------------------------
+# --- what the stages make
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """One answer to a question, or its failure (`error` set, `response` empty).
 
-    `id` is unique in its run: `scope#index`. The hashes are of the meta-memory's rendering, the evidence and the prompt;
-    `key` is the journal key of the reply.
+    `id` is unique in its run: `scope#index`. The hashes are of the meta-memory's rendering, the evidence and the
+    prompt; `key` is the journal key of the reply.
     """
 
     id: str
@@ -216,7 +219,7 @@ class Attempt:
         return self.finish_reason == "length"
 
 
-class Status(str, Enum):
+class Status(StrEnum):
     """`scored`: the score counts. `invalid`: no verdict could be had; never counted as a wrong answer."""
 
     scored = "scored"
@@ -260,11 +263,11 @@ def teaches(attempts: typing.Sequence[Attempt], verdicts: typing.Sequence[Verdic
     return len(outcomes) >= 2 and len(set(outcomes)) > 1
 
 
-# --- the JSON form --------------------------------------------------------------------------------------------------------
+# --- the JSON form
 
 
 def to_json(value: Any) -> Any:
-    """A record (or a tuple, dict, date or enum of them) as plain JSON values; fields that hold their default stay in."""
+    """A record (or a tuple, dict, date or enum of them) as plain JSON values, defaults included."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {name: to_json(getattr(value, name)) for name in _field_names(type(value))}
     if isinstance(value, Enum):
@@ -281,8 +284,10 @@ def to_json(value: Any) -> Any:
 
 
 def from_json(cls: type[R], data: dict[str, Any]) -> R:
-    """The record of type `cls` from its JSON form. Unknown keys are refused with a KeyError, wrong shapes with a TypeError."""
-    hints = _hints(cls)
+    """The record of type `cls` from its JSON form. Unknown keys are refused with a KeyError, wrong shapes with a
+    TypeError.
+    """
+    hints: dict[str, Any] = _hints(typing.cast(Any, cls))
     unknown = set(data) - set(hints)
     if unknown:
         raise KeyError(f"{cls.__name__} has no field {sorted(unknown)[0]!r}")
@@ -305,7 +310,7 @@ def _field_names(cls: type) -> tuple[str, ...]:
 
 
 @cache
-def _hints(cls: type) -> dict[str, Any]:
+def _hints(cls: Any) -> dict[str, Any]:
     return typing.get_type_hints(cls)
 
 

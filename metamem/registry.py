@@ -1,7 +1,8 @@
 """One place for a name: components register here, everything else (configs, help, docs) is projected from the entries.
 
-In: classes decorated with `@register(kind, name)`, each with a nested `Config` dataclass whose fields are made by `option`.
-Out: `build(kind, config, **dependencies)`, which looks a name up, checks the options and constructs the component.
+In: classes decorated with `@register(kind, name)`, each with a nested `Config` dataclass whose fields are made by
+`option`. Out: `build(kind, config, **dependencies)`, which looks a name up, checks the options and constructs the
+component.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
+import typing
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
@@ -20,7 +22,8 @@ T = TypeVar("T")
 
 ENTRY_POINT_GROUP = "metamem.components"
 
-# Every module of the project that registers components. Importing one is cheap: heavy libraries are imported where they are used.
+# Every module of the project that registers components. Importing one is cheap: heavy libraries are imported where they
+# are used.
 BUILT_IN = (
     "metamem.datasets.longmemeval",
     "metamem.datasets.locomo",
@@ -45,8 +48,9 @@ BUILT_IN = (
 def option(default: Any, help: str, *, result: bool = True) -> Any:
     """A field of a component's `Config`.
 
-    `help` is one line, shown by `--help` and in docs/config.md. `result=False` says that the option cannot change a result
-    (concurrency, timeouts, trackers, places): it is left out of a run's identity. Lists and dicts are copied per instance.
+    `help` is one line, shown by `--help` and in docs/config.md. `result=False` says that the option cannot change a
+    result (concurrency, timeouts, trackers, places): it is left out of a run's identity. Lists and dicts are copied per
+    instance.
     """
     metadata = {"help": help, "result": result}
     if isinstance(default, (list, dict)):
@@ -56,7 +60,9 @@ def option(default: Any, help: str, *, result: bool = True) -> Any:
 
 @dataclass(frozen=True)
 class Entry:
-    """One registered component: its kind (a config group), its name there, its class and the dataclass of its options."""
+    """One registered component: its kind (a config group), its name there, its class and the dataclass of its
+    options.
+    """
 
     kind: str
     name: str
@@ -83,8 +89,8 @@ class Registry:
     def register(self, kind: str, name: str) -> Callable[[type[T]], type[T]]:
         """Class decorator: registers the class under `kind` and `name`.
 
-        Raises `ConfigError` when the pair is taken by another class, or the class lacks a docstring or a `Config` dataclass
-        whose every field was made by `option`.
+        Raises `ConfigError` when the pair is taken by another class, or the class lacks a docstring or a `Config`
+        dataclass whose every field was made by `option`.
         """
 
         def decorate(component: type[T]) -> type[T]:
@@ -92,10 +98,14 @@ class Registry:
             if config is None or not dataclasses.is_dataclass(config):
                 raise ConfigError(f"{component.__qualname__}: a component needs a nested dataclass named Config")
             if not inspect.getdoc(component):
-                raise ConfigError(f"{component.__qualname__}: a component needs a docstring; its first line is its help")
+                raise ConfigError(
+                    f"{component.__qualname__}: a component needs a docstring; its first line is its help"
+                )
             for field in dataclasses.fields(config):
                 if "help" not in field.metadata:
-                    raise ConfigError(f"{component.__qualname__}.Config.{field.name}: make the field with option(default, help)")
+                    raise ConfigError(
+                        f"{component.__qualname__}.Config.{field.name}: make the field with option(default, help)"
+                    )
             taken = self._entries.get(kind, {}).get(name)
             if taken and (taken.component.__module__, taken.component.__qualname__) != (
                 component.__module__,
@@ -106,7 +116,7 @@ class Registry:
             named = dataclasses.make_dataclass(
                 f"{component.__name__}Config",
                 [("name", str, option(name, f"the {kind}'s registered name"))],
-                bases=(config,),
+                bases=(typing.cast(type, config),),
                 namespace={"__module__": component.__module__},
             )
             self._entries.setdefault(kind, {})[name] = Entry(kind, name, component, named)
@@ -134,7 +144,8 @@ class Registry:
                 yield self._entries[kind][name]
 
     def options(self, kind: str, config: Any) -> Any:
-        """`config` (an instance of an entry's options, or a mapping with its `name`) as an instance of the options' dataclass.
+        """`config` (an instance of an entry's options, or a mapping with its `name`) as an instance of the options'
+        dataclass.
 
         Raises `ConfigError` for an unknown name or option. `__post_init__` of the options runs here.
         """
@@ -176,7 +187,8 @@ _loaded = False
 def load_components() -> None:
     """Import the project's components and those of installed plugins (entry points of the group `metamem.components`).
 
-    An entry point names a module, or a callable that registers when called. Raises `ConfigError` naming the plugin that fails.
+    An entry point names a module, or a callable that registers when called. Raises `ConfigError` naming the plugin that
+    fails.
     """
     global _loaded
     if _loaded:

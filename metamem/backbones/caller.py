@@ -1,7 +1,7 @@
 """A backbone in a role, behind the journal: requests in, one reply per draw out.
 
-A draw that the journal holds is not asked for; a request that is already under way is waited for, not sent twice; a delivered sample is
-written before it is handed on; a call that gives fewer samples than asked for is topped up.
+A draw that the journal holds is not asked for; a request that is already under way is waited for, not sent twice; a
+delivered sample is written before it is handed on; a call that gives fewer samples than asked for is topped up.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ class JournaledCaller:
     `counts` holds, for this role: calls, delivered, reused, failed, prompt_tokens, completion_tokens.
     """
 
-    def __init__(self, backbone: Backbone, journal: Journal, role: str, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(
+        self, backbone: Backbone, journal: Journal, role: str, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
         self.backbone = backbone
         self.role = role
         self.counts: Counter[str] = Counter()
@@ -43,7 +45,9 @@ class JournaledCaller:
         return self.backbone.sampling()
 
     async def __call__(self, request: Request) -> list[Reply]:
-        """One reply per draw. Failures of the model come as `Failure`; errors of the user (a wrong key) and bugs are raised."""
+        """One reply per draw. Failures of the model come as `Failure`; errors of the user (a wrong key) and bugs are
+        raised.
+        """
         request_id = request_hash(self._identity, request)
         keys = [draw_key(request_id, request, draw) for draw in request.draws]
         ready: dict[str, Generation] = {}

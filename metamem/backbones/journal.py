@@ -1,12 +1,13 @@
 """The journal: every delivered reply is one row, written before anyone sees it, so that nothing is ever paid for twice.
 
-In: requests and the replies to them. Out: the reply that stands under a request's key. Rows are only ever appended, to a segment that belongs to
-one process alone; a reader takes the segments that it finds when it starts. A torn last line (the writer was killed) is left out.
+In: requests and the replies to them. Out: the reply that stands under a request's key. Rows are only ever appended, to
+a segment that belongs to one process alone; a reader takes the segments that it finds when it starts. A torn last line
+(the writer was killed) is left out.
 
     <outputs>/<experiment>/journal/<run>/<host>-<process>-<random>.jsonl
 
-Two kinds of rows: `{"key": ..., "request": ID, "draw": ..., "reply": ...}` and, once per request and segment, `{"request": ID, "body": ...}` with
-everything that was sent.
+Two kinds of rows: `{"key": ..., "request": ID, "draw": ..., "reply": ...}` and, once per request and segment,
+`{"request": ID, "body": ...}` with everything that was sent.
 """
 
 from __future__ import annotations
@@ -31,12 +32,15 @@ _KEY_DIGITS = 32
 _PREFIX = b'{"key":"'
 
 
-# Whose rows are reused: the run's own, those of the experiment's runs, or all under `outputs` (`global` is a keyword, hence this form).
+# Whose rows are reused: the run's own, those of the experiment's runs, or all under `outputs` (`global` is a keyword,
+# hence this form).
 Reuse = Enum("Reuse", {"run": "run", "experiment": "experiment", "global": "global"}, type=str)
 
 
 def request_hash(identity: Mapping[str, Any], request: Request) -> str:
-    """Digest of everything that determines a reply except which draw it is: the model's identity and the whole request."""
+    """Digest of everything that determines a reply except which draw it is: the model's identity and the whole
+    request.
+    """
     body = [identity, request.messages, request.sampling, request.schema, request.repeat]
     return hashlib.sha256(canonical(body).encode("utf-8", "surrogatepass")).hexdigest()[:_KEY_DIGITS]
 

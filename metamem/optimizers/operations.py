@@ -1,7 +1,8 @@
 """The reader of proposed operations: an LLM's reply in, validated operations and what was refused out.
 
-Replies hold their JSON fenced or bare, with prose around it, in several blocks, as a single object, with slips such as trailing commas, or cut
-off in the middle. Slips are mended; a list that was cut off is not, since its last sentence may be half a sentence.
+Replies hold their JSON fenced or bare, with prose around it, in several blocks, as a single object, with slips such as
+trailing commas, or cut off in the middle. Slips are mended; a list that was cut off is not, since its last sentence may
+be half a sentence.
 """
 
 from __future__ import annotations
@@ -52,7 +53,9 @@ _ITEM: TypeAdapter[_Add | _Update | _Delete] = TypeAdapter(
 
 @dataclass(frozen=True)
 class Reading:
-    """What a reply held. `sources[i]` are the names in the `from` of `operations[i]`; `refused` says why items were left out."""
+    """What a reply held. `sources[i]` are the names in the `from` of `operations[i]`; `refused` says why items were
+    left out.
+    """
 
     operations: tuple[Operation, ...]
     sources: tuple[tuple[str, ...], ...] = ()
@@ -66,9 +69,9 @@ class UnreadableError(ValueError):
 def read_operations(text: str, *, cut: bool = False) -> Reading:
     """The operations of a reply, in its order. `cut` says that the reply hit its token limit.
 
-    Of several JSON values the last readable one counts (a model that corrects itself does so at the end). Items that are no valid operation
-    are refused one by one; exact repetitions are dropped. Raises `UnreadableError` when no list can be read, or when none of its items is
-    an operation.
+    Of several JSON values the last readable one counts (a model that corrects itself does so at the end). Items that
+    are no valid operation are refused one by one; exact repetitions are dropped. Raises `UnreadableError` when no list
+    can be read, or when none of its items is an operation.
     """
     answer, _, finished = split_reasoning(text)
     if not finished:
@@ -103,7 +106,9 @@ def _items(answer: str, cut: bool) -> list[Any]:
     if not answer.strip():
         raise UnreadableError("it is empty")
     blocks = [m.group(2) for m in _FENCE.finditer(answer)]
-    unclosed = bool(blocks) and not re.search(r"^[ \t]*(`{3,}|~{3,})[ \t]*$", answer.rstrip().rsplit("\n", 1)[-1] + "\n", re.M)
+    unclosed = bool(blocks) and not re.search(
+        r"^[ \t]*(`{3,}|~{3,})[ \t]*$", answer.rstrip().rsplit("\n", 1)[-1] + "\n", re.M
+    )
     for block in reversed(blocks):
         found = _parse(block)
         if found is not None:
@@ -117,14 +122,18 @@ def _items(answer: str, cut: bool) -> list[Any]:
 
 
 def _openings(text: str) -> list[int]:
-    """Where a bare JSON list of objects (or an empty one, or a lone object) may begin: the last list first, then objects."""
+    """Where a bare JSON list of objects (or an empty one, or a lone object) may begin: the last list first, then
+    objects.
+    """
     lists = [m.start() for m in re.finditer(r"\[(?=\s*(?:\{|\]))", text)]
     objects = [m.start() for m in re.finditer(r"\{(?=\s*[\"'])", text)]
     return (lists[::-1] + objects[:1])[:50]
 
 
 def _parse(text: str) -> list[Any] | None:
-    """The JSON list (or single operation, as a list) that `text` begins with; None when there is none or it is cut off."""
+    """The JSON list (or single operation, as a list) that `text` begins with; None when there is none or it is cut
+    off.
+    """
     text = text.strip()
     if not text.startswith(("[", "{")):
         return None
@@ -163,7 +172,9 @@ def _balanced(text: str) -> int | None:
 
 
 def _prepared(item: Any) -> Any:
-    """An item with its action in lower case, ids without brackets and a single source as a list; None for an explicit 'nothing'."""
+    """An item with its action in lower case, ids without brackets and a single source as a list; None for an explicit
+    'nothing'.
+    """
     if not isinstance(item, Mapping):
         return item
     item = {str(k).strip().lower(): v for k, v in item.items()}

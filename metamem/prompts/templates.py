@@ -1,7 +1,7 @@
 """The prompts of a run: Jinja templates in, chat messages out.
 
-A template has a `user` block and, where it wants one, a `system` block. Every value that is put in is data: what looks like one of the
-prompts' section tags is neutralised, so that no memory or reply can close the section that holds it.
+A template has a `user` block and, where it wants one, a `system` block. Every value that is put in is data: what looks
+like one of the prompts' section tags is neutralised, so that no memory or reply can close the section that holds it.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Prompts:
             self._template(name)
 
     def render(self, name: str, **values: Any) -> tuple[Message, ...]:
-        """The messages of prompt `name`. Raises `ConfigError` when the template uses a variable that it is not given."""
+        """The messages of prompt `name`. Raises `ConfigError` for a variable that it is not given."""
         import jinja2
 
         template = self._template(name)

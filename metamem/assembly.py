@@ -1,0 +1,271 @@
+"""From resolved options to working parts: data and split, prompts, backbones in their roles, memory, retrieval,
+evaluators.
+
+In: a config. Out: `Prepared` (everything that is cheap and checks the user's input, before anything is locked, started
+or paid) and `Workshop` (the parts of a locked run: journal, callers, bench), which is an async context that starts
+backbones and closes them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+from metamem.backbones.caller import JournaledCaller
+from metamem.backbones.journal import Journal
+from metamem.config import BaseConfig, plain
+from metamem.contracts import (
+    Backbone,
+    Dataset,
+    Evaluator,
+    MemoryConstructor,
+    Retriever,
+    Rubric,
+    Split,
+    Splitter,
+    Tracker,
+)
+from metamem.datasets.splits import split_hash
+from metamem.errors import DataError
+from metamem.memory.store import MemoryStore, constructor_identity
+from metamem.prompts.templates import Prompts
+from metamem.records import Question, digest
+from metamem.registry import build
+from metamem.runs import Run, file_digest
+from metamem.stages import Bench, Gathered, gather_evidence
+
+T = TypeVar("T")
+ROLES = {"policy": "backbone", "judge": "judge", "reflector": "reflector", "builder": "builder"}
+
+
+@dataclass
+class Prepared:
+    """What is known before a run's directory is touched. `contents` are the fingerprints that enter its identity."""
+
+    config: BaseConfig
+    dataset: Dataset
+    split: Split
+    prompts: Prompts
+    rubric: Rubric | None
+    backbones: dict[str, Backbone]
+    store: MemoryStore
+    memory: MemoryConstructor
+    memory_identity: dict[str, Any]
+    retriever: Retriever
+    contents: dict[str, Any]
+
+    def questions(self, part: str) -> list[Question]:
+        """The questions of a part (train, validation, test), or of all."""
+        if part == "all":
+            return list(self.dataset.questions)
+        wanted = set(getattr(self.split, part))
+        return [q for q in self.dataset.questions if q.id in wanted]
+
+    def stamps(self) -> list[str]:
+        """What every reader of a figure must know: simulated, self-judged, leaky split."""
+        found = []
+        kinds = {role: str(b.identity().get("kind")) for role, b in self.backbones.items()}
+        if "simulated" in (kinds["policy"], kinds["judge"] if self.rubric else ""):
+            found.append("simulated")
+        elif self.rubric and self.backbones["judge"].identity() == self.backbones["policy"].identity():
+            found.append("self-judged")
+        if self.split.leaky:
+            found.append("leaky split")
+        return found
+
+
+def prepare(config: BaseConfig, split: Split | None = None) -> Prepared:
+    """Load and check everything that costs nothing. Raises `UserError` before anything is locked, started or paid.
+
+    `split` replaces the configured one (an evaluation takes the split of the run it evaluates).
+    """
+    loader = build("dataset", config.dataset)
+    dataset: Dataset = loader.load()
+    if not dataset.questions:
+        raise DataError(f"dataset={config.dataset.name} holds no questions")
+    splitter: Splitter | None = None
+    if split is None:
+        splitter = build("split", config.split)
+        split = splitter.split(dataset.questions, config.seed)
+    prompts: Prompts = build("prompts", config.prompts)
+    prompts.check()
+    rubric: Rubric | None = None
+    if "llm_judge" in config.evaluator:
+        rubric = build("rubric", config.rubric)
+        rubric.check(dataset.questions)
+    backbones: dict[str, Backbone] = {}
+    made: dict[str, Backbone] = {}
+    for role, key in ROLES.items():
+        options = getattr(config, key)
+        name = digest(plain(options))
+        if name not in made:
+            made[name] = build("backbone", options)
+        backbones[role] = made[name]
+    store = MemoryStore(Path(config.outputs) / "memory")
+    memory: MemoryConstructor = build("memory", config.memory, prompts=prompts)
+    memory_identity = constructor_identity(config.memory)
+    embedder = build("embedder", config.embedder)
+    retriever: Retriever = build("retriever", config.retriever, embedder=embedder, store=store)
+    prepared_only = all(q.prepared is not None for q in dataset.questions)
+    contents: dict[str, Any] = {
+        "dataset": [file_digest(p) for p in loader.files()],
+        "split": split_hash(split),
+        "prompts": dict(prompts.texts()),
+        "rubric": dict(rubric.identity()) if rubric else None,
+        "memory": None if prepared_only else memory.version,
+        "retriever": None if prepared_only else dict(retriever.identity()),
+    }
+    return Prepared(
+        config, dataset, split, prompts, rubric, backbones, store, memory, memory_identity, retriever, contents
+    )
+
+
+class Workshop:
+    """The parts of a locked run; `async with` starts the backbones that are needed and closes everything."""
+
+    def __init__(self, prepared: Prepared, run: Run, tracker: Tracker, roles: Sequence[str]) -> None:
+        config = prepared.config
+        self.prepared = prepared
+        self.run = run
+        self.tracker = tracker
+        self.journal = Journal(Path(config.outputs), config.name, run.id, config.journal.reuse)
+        wanted = [r for r in roles if r != "judge" or prepared.rubric is not None]
+        self.callers = {role: JournaledCaller(prepared.backbones[role], self.journal, role) for role in wanted}
+        self.evaluators: dict[str, Evaluator] = {
+            name: build("evaluator", options, judge=self.callers.get("judge"), rubric=prepared.rubric)
+            for name, options in config.evaluator.items()
+        }
+        self.gathered = Gathered({}, {}, {})
+
+    async def __aenter__(self) -> Workshop:
+        # One after another: an engine's start must not race another's.
+        for backbone in self._distinct():
+            await backbone.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for backbone in self._distinct():
+            await backbone.close()
+        self.journal.close()
+
+    async def gather(self, questions: Sequence[Question]) -> None:
+        """Build memories and retrieve the evidence of these questions."""
+        p = self.prepared
+        self.gathered = await gather_evidence(
+            p.dataset,
+            questions,
+            p.memory,
+            p.memory_identity,
+            p.store,
+            p.retriever,
+            p.config.evidence,
+            self.tracker,
+        )
+
+    def bench(self) -> Bench:
+        """What answers and judges, on the gathered evidence; without a policy among the roles it only judges."""
+        return Bench(
+            prompts=self.prepared.prompts,
+            policy=self.callers.get("policy"),
+            evaluators=self.evaluators,
+            reward=self.prepared.config.reward,
+            evidence=self.gathered.evidence,
+            seed=self.prepared.config.seed,
+            tracker=self.tracker,
+        )
+
+    def optimizer(self, options: Any) -> Any:
+        """The optimizer policy, with the parts it may use."""
+        return build(
+            "optimizer",
+            options,
+            prompts=self.prepared.prompts,
+            reflector=self.callers["reflector"],
+            tracker=self.tracker,
+        )
+
+    def calls(self) -> dict[str, dict[str, int]]:
+        """Per role what this process asked for, was given, and took from the journal."""
+        return {role: dict(sorted(caller.counts.items())) for role, caller in self.callers.items()}
+
+    def _distinct(self) -> list[Backbone]:
+        return list({id(c.backbone): c.backbone for c in self.callers.values()}.values())
+
+
+def about(prepared: Prepared, run: Run, kind: str, **more: Any) -> dict[str, Any]:
+    """What a tracker and a result say of a run before anything is measured."""
+    config, dataset, split = prepared.config, prepared.dataset, prepared.split
+    return {
+        "format": 1,
+        "kind": kind,
+        "id": run.id,
+        "name": config.name,
+        "directory": str(run.directory),
+        "seed": config.seed,
+        "stamps": prepared.stamps(),
+        "dataset": {
+            "name": dataset.name,
+            "questions": len(dataset.questions),
+            "conversations": len(dataset.conversations),
+            "notices": dict(sorted(dataset.notices.items())),
+        },
+        "split": {
+            "name": config.split.name,
+            "hash": prepared.contents["split"],
+            "train": len(split.train),
+            "validation": len(split.validation),
+            "test": len(split.test),
+            "leaky": split.leaky,
+        },
+        "reward": config.reward,
+        **more,
+    }
+
+
+def run_async(job: Coroutine[Any, Any, T]) -> T:
+    """Run a job to its end. SIGTERM and SIGUSR1 cancel it (`Interrupted`); an exception group shows its first cause."""
+    from metamem.cli import Interrupted
+
+    stopped = False
+
+    async def main() -> T:
+        nonlocal stopped
+        task = asyncio.current_task()
+        assert task is not None
+        loop = asyncio.get_running_loop()
+
+        def stop() -> None:
+            nonlocal stopped
+            stopped = True
+            task.cancel()
+
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            try:
+                loop.add_signal_handler(number, stop)
+            except (NotImplementedError, RuntimeError, ValueError):
+                # Not the main thread, or a system without these signals: the default handling stays.
+                break
+        return await job
+
+    try:
+        return asyncio.run(main())
+    except asyncio.CancelledError:
+        if stopped:
+            raise Interrupted from None
+        raise
+    except BaseExceptionGroup as group:
+        raise first_cause(group) from None
+
+
+def first_cause(error: BaseException) -> BaseException:
+    """The first exception inside nested groups."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

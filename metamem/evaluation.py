@@ -1,0 +1,371 @@
+"""Evaluation: meta-memories answer a part of a data set, question by question; or stored attempts are judged again.
+
+In: an `EvalConfig`. Out: the content of result.json. Which questions a meta-memory may be tested on is taken from the
+run that trained it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from metamem.assembly import Prepared, Workshop, about, prepare, run_async
+from metamem.config import EvalConfig, plain
+from metamem.contracts import Judged, Split, Tracker
+from metamem.datasets.splits import fold_names
+from metamem.errors import ConfigError, DataError
+from metamem.files import read_rows
+from metamem.meta_memory import MetaMemory, load
+from metamem.records import Attempt, from_json, to_json
+from metamem.reports import evaluation_rows, figures, job_overrides, open_trackers, strict_score
+from metamem.retrieval.metrics import aggregate as aggregate_retrieval
+from metamem.runs import CHECKPOINTS, Run
+
+
+@dataclass(frozen=True)
+class System:
+    """A meta-memory under evaluation (None: without), its label, and the run that it comes from."""
+
+    label: str
+    meta_memory: MetaMemory | None
+    run: Path | None = None
+
+
+def evaluate(config: EvalConfig) -> dict[str, Any]:
+    """Evaluate; continues an unfinished run and reports a finished one."""
+    if len(fold_names(config.split)) > 1:
+        raise ConfigError(
+            "split.fold=all is for train.py; eval.py takes the fold from the run in meta_memory, or one fold"
+        )
+    if config.from_ is not None:
+        return _judge_again(config)
+    systems = read_systems(config.meta_memory)
+    prepared = prepare(config)
+    prepared = _with_split_of(systems, prepared, config)
+    questions = prepared.questions(config.part.value)
+    if not questions:
+        raise ConfigError(f"part={config.part.value}: this split leaves no question in it")
+    if not config.allow_seen:
+        _refuse_seen(systems, {q.id for q in questions}, config)
+    # What is evaluated counts by content, not by where it lies.
+    contents = {
+        **prepared.contents,
+        "systems": [[s.label, s.meta_memory.hash if s.meta_memory else None] for s in systems],
+    }
+    keyed = replace(config, meta_memory=None)
+    run = Run("eval", keyed, contents, job_overrides())
+    try:
+        about_run = about(prepared, run, "eval", part=config.part.value)
+        with open_trackers(config, run, about_run) as tracker:
+            if run.finished:
+                return _already(run, tracker)
+            run.rewind({})
+            return run_async(_evaluate(config, prepared, run, tracker, about_run, systems))
+    finally:
+        run.close()
+
+
+def read_systems(given: Any) -> list[System]:
+    """The meta-memories that `meta_memory` names: null, a run's directory, a checkpoint or a JSON file, or a list of
+    these.
+
+    Raises `ConfigError` or `DataError` naming what cannot be found or read.
+    """
+    entries = list(given) if isinstance(given, (list, tuple)) else [given]
+    if not entries:
+        raise ConfigError("meta_memory: the list is empty")
+    systems = [_read_system(e) for e in entries]
+    seen: dict[str, int] = {}
+    unique = []
+    for system in systems:
+        seen[system.label] = seen.get(system.label, 0) + 1
+        unique.append(
+            replace(system, label=f"{system.label} #{seen[system.label]}") if seen[system.label] > 1 else system
+        )
+    return unique
+
+
+def _read_system(entry: Any) -> System:
+    if entry is None or (isinstance(entry, str) and entry.lower() in ("null", "none", "")):
+        return System("without", None)
+    if not isinstance(entry, str):
+        raise ConfigError(f"meta_memory: expected a path or null, got {entry!r}")
+    path = Path(entry)
+    if not path.exists():
+        raise DataError(f"meta_memory: no such file or run: {path}")
+    path = path.resolve()
+    if path.is_dir():
+        checkpoints = sorted((path / CHECKPOINTS).glob("step_*.json"))
+        if not checkpoints:
+            raise DataError(f"meta_memory: {entry} is not a training run: it holds no {CHECKPOINTS}/step_*.json")
+        result = _json(path / "result.json")
+        best = result.get("best_step")
+        chosen = path / CHECKPOINTS / f"step_{best:04d}.json" if isinstance(best, int) else checkpoints[-1]
+        return System(f"{path.name} {chosen.stem.replace('step_', 'step ')}", load(chosen), path)
+    run = (
+        path.parent.parent
+        if path.parent.name == CHECKPOINTS and (path.parent.parent / "manifest.json").exists()
+        else None
+    )
+    label = f"{run.name} {path.stem.replace('step_', 'step ')}" if run else path.stem
+    return System(label, load(path), run)
+
+
+def _with_split_of(systems: Sequence[System], prepared: Prepared, config: EvalConfig) -> Prepared:
+    """The split of the first system's run, when it was trained on this very data set and none was given on the
+    command line.
+    """
+    run = next((s.run for s in systems if s.run), None)
+    if run is None or any(o.lstrip("+").startswith(("split=", "split.", "seed=")) for o in job_overrides()):
+        return prepared
+    manifest, stored = _json(run / "manifest.json"), _json(run / "split.json")
+    if not stored or manifest.get("contents", {}).get("dataset") != prepared.contents["dataset"]:
+        return prepared
+    known = {q.id for q in prepared.dataset.questions}
+    parts = {part: tuple(i for i in stored.get(part, ()) if i in known) for part in ("train", "validation", "test")}
+    if not config.dataset.name or not any(parts.values()):
+        return prepared
+    split = Split(**parts, leaky=bool(_json(run / "result.json").get("split", {}).get("leaky", False)))
+    return prepare(config, split)
+
+
+def _refuse_seen(systems: Sequence[System], asked: set[str], config: EvalConfig) -> None:
+    for system in systems:
+        if system.run is None:
+            continue
+        seen = asked & set(_json(system.run / "split.json").get("train", ()))
+        if seen:
+            raise ConfigError(
+                f"part={config.part.value}: {len(seen)} of {len(asked)} questions trained "
+                f"{system.label} (such as {min(seen)}). "
+                "Evaluate on part=test of the same split, or say allow_seen=true."
+            )
+
+
+async def _evaluate(
+    config: EvalConfig,
+    prepared: Prepared,
+    run: Run,
+    tracker: Tracker,
+    about_run: Mapping[str, Any],
+    systems: Sequence[System],
+) -> dict[str, Any]:
+    workshop = Workshop(prepared, run, tracker, ["policy", "judge"])
+    roles = {role: caller.label for role, caller in workshop.callers.items()}
+    tracker.started({**about_run, "config": plain(config), "roles": roles})
+    for what, count in sorted(prepared.dataset.notices.items()):
+        tracker.note(f"{config.dataset.name}: {what}: {count}")
+    questions = prepared.questions(config.part.value)
+    by_label: dict[str, list[Judged]] = {}
+    async with workshop:
+        await workshop.gather(questions)
+        bench = workshop.bench()
+        for number, system in enumerate(systems):
+            judged = await bench.evaluate(
+                questions,
+                system.meta_memory,
+                stage=f"{config.part.value}, {system.label}",
+                scope=f"{config.part.value}/{number}",
+                draws=config.part.value,
+                attempts=config.evaluation.attempts,
+                temperature=config.evaluation.temperature,
+            )
+            by_label[system.label] = judged
+            evaluation_rows(run, judged)
+    chosen = next((s.meta_memory for s in reversed(systems) if s.meta_memory is not None), None)
+    result = {
+        **about_run,
+        "roles": roles,
+        **_headline(by_label),
+        "systems": [
+            {
+                "label": s.label,
+                "step": s.meta_memory.step if s.meta_memory else None,
+                "guidelines": len(s.meta_memory or ()),
+            }
+            for s in systems
+        ],
+        "figures": figures(by_label, workshop.gathered),
+        "guidelines": [to_json(g) for g in chosen.guidelines] if chosen else [],
+        "retrieval": aggregate_retrieval(workshop.gathered.metrics.values()) or None,
+        "compare": compare(by_label),
+        "calls": workshop.calls(),
+    }
+    run.append("questions.jsonl", question_rows(by_label))
+    run.finish(result)
+    tracker.finished(result)
+    return result
+
+
+def compare(by_label: Mapping[str, Sequence[Judged]]) -> list[dict[str, Any]]:
+    """Every later system against the first, question by question (right: at least half of the attempts, invalid ones
+    are wrong).
+    """
+    labels = list(by_label)
+    right = {label: {j.question.id: _right(j) for j in judged} for label, judged in by_label.items()}
+    rows = []
+    for label in labels[1:]:
+        a, b = right[labels[0]], right[label]
+        rows.append(
+            {
+                "a": labels[0],
+                "b": label,
+                "both": sum(a[i] and b[i] for i in a),
+                "only_a": sum(a[i] and not b[i] for i in a),
+                "only_b": sum(b[i] and not a[i] for i in a),
+                "neither": sum(not a[i] and not b[i] for i in a),
+            }
+        )
+    return rows
+
+
+def question_rows(by_label: Mapping[str, Sequence[Judged]]) -> list[dict[str, Any]]:
+    """One row a question: what each system answered, and whether it was right."""
+    rows: dict[str, dict[str, Any]] = {}
+    for label, judged in by_label.items():
+        for j in judged:
+            row = rows.setdefault(j.question.id, {"question_id": j.question.id, "type": j.question.type, "systems": {}})
+            row["systems"][label] = {
+                "right": _right(j),
+                "responses": [a.response for a in j.attempts],
+                "valid": sum(v.valid for v in j.verdicts),
+            }
+    return [rows[i] for i in sorted(rows)]
+
+
+def _right(judged: Judged) -> bool:
+    return 2 * sum(bool(v.correct) for v in judged.verdicts) >= len(judged.verdicts) > 0
+
+
+def _headline(by_label: Mapping[str, Sequence[Judged]]) -> dict[str, Any]:
+    """The last system's strict accuracy is the score that sweepers get."""
+    label, judged = list(by_label.items())[-1]
+    score = strict_score(judged)
+    return {"score": score, "headline": f"{label} {score:.3f}" if score is not None else label}
+
+
+def _already(run: Run, tracker: Tracker) -> dict[str, Any]:
+    tracker.note(f"already finished: {run.directory} (start over with run.force=true)")
+    result = run.result()
+    tracker.finished(result)
+    return result
+
+
+# --- judging stored attempts again
+
+
+def _judge_again(config: EvalConfig) -> dict[str, Any]:
+    """Judge the attempts that a run stored for a part, with the judge, rubric and evaluators given here."""
+    source = Path(str(config.from_))
+    if config.meta_memory is not None:
+        raise ConfigError("from= judges attempts that are stored; meta_memory has no part in it")
+    if not (source / "attempts.jsonl").exists():
+        raise DataError(f"from: {source} is not a run: it holds no attempts.jsonl")
+    prepared = prepare(config)
+    stored = stored_attempts(source, config.part.value)
+    by_id = {q.id: q for q in prepared.dataset.questions}
+    missing = sorted({a.question_id for attempts in stored.values() for a in attempts} - set(by_id))
+    if missing:
+        raise DataError(
+            f"from: {source} answered question '{missing[0]}', which dataset={config.dataset.name} "
+            "does not hold; give the data set of that run"
+        )
+    contents = {**prepared.contents, "attempts": {k: [a.id + a.key + a.response for a in v] for k, v in stored.items()}}
+    run = Run("eval", replace(config, from_=None), contents, job_overrides())
+    try:
+        about_run = about(prepared, run, "eval", part=config.part.value)
+        with open_trackers(config, run, about_run) as tracker:
+            if run.finished:
+                return _already(run, tracker)
+            run.rewind({})
+            return run_async(_rejudge(config, prepared, run, tracker, about_run, stored, source))
+    finally:
+        run.close()
+
+
+def stored_attempts(source: Path, part: str) -> dict[str, list[Attempt]]:
+    """System → the attempts that a run stored for a part of the data.
+
+    Raises `DataError` when it stored none for it, naming those it did.
+    """
+    parts: dict[str, dict[str, list[Attempt]]] = {}
+    for row in read_rows(source / "attempts.jsonl"):
+        attempt = from_json(Attempt, row)
+        where, system, _ = attempt.scope.split("/", 2)
+        parts.setdefault(where, {}).setdefault(system, []).append(attempt)
+    if part not in parts:
+        raise DataError(
+            f"from: {source} holds no attempts for part={part}; it has {', '.join(sorted(parts)) or 'none'}"
+        )
+    return parts[part]
+
+
+async def _rejudge(
+    config: EvalConfig,
+    prepared: Prepared,
+    run: Run,
+    tracker: Tracker,
+    about_run: Mapping[str, Any],
+    stored: Mapping[str, Sequence[Attempt]],
+    source: Path,
+) -> dict[str, Any]:
+    workshop = Workshop(prepared, run, tracker, ["judge"])
+    roles = {role: caller.label for role, caller in workshop.callers.items()}
+    tracker.started({**about_run, "config": plain(config), "roles": roles})
+    by_id = {q.id: q for q in prepared.dataset.questions}
+    names = _system_names(source)
+    by_label: dict[str, list[Judged]] = {}
+    async with workshop:
+        bench = workshop.bench()
+        for system, attempts in stored.items():
+            grouped: dict[str, list[Attempt]] = {}
+            for attempt in attempts:
+                grouped.setdefault(attempt.question_id, []).append(attempt)
+            tracker.stage(f"judging {names.get(system, system)}", len(grouped), "question")
+            judged = await bench.judge_all([(by_id[i], grouped[i]) for i in sorted(grouped)])
+            by_label[names.get(system, system)] = judged
+            evaluation_rows(run, judged)
+    before = {(r["attempt_id"], r["evaluator"]): r for r in read_rows(source / "verdicts.jsonl")}
+    verdicts = [v for judged in by_label.values() for j in judged for v in j.verdicts]
+    known = [(before[v.attempt_id, v.evaluator], v) for v in verdicts if (v.attempt_id, v.evaluator) in before]
+    result = {
+        **about_run,
+        "from": str(source),
+        "roles": roles,
+        **_headline(by_label),
+        "systems": [{"label": label, "step": None} for label in by_label],
+        "figures": figures(by_label, workshop.gathered),
+        "guidelines": [],
+        "compare": compare(by_label),
+        "counts": {
+            "verdicts compared with the stored ones": len(known),
+            "verdicts that changed": sum(b["correct"] != v.correct for b, v in known),
+        },
+        "calls": workshop.calls(),
+    }
+    run.append("questions.jsonl", question_rows(by_label))
+    run.finish(result)
+    tracker.finished(result)
+    return result
+
+
+def _system_names(source: Path) -> dict[str, str]:
+    """How a run named its systems: scope part → label."""
+    systems = _json(source / "result.json").get("systems", [])
+    return {
+        **{str(i): s["label"] for i, s in enumerate(systems)},
+        **{s["label"].split(" ")[0]: s["label"] for s in systems},
+    }
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read: {error}") from None
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,271 @@
+"""`metamem`: the method of MetaMem (arXiv 2602.11182, section 3) as a policy.
+
+In: a meta-memory and a batch of questions. Per question: sample attempts, have them judged, and where they disagree
+reflect on each and propose operations. Per batch: consolidate the proposals and execute what comes of it. Out: the next
+meta-memory with everything that led to it. A question flows on as soon as it is ready; only consolidation waits for the
+batch. Everything that enters a prompt is in the order of ids.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from metamem.contracts import Caller, Judged, Laboratory, Tracker, Update
+from metamem.errors import ConfigError
+from metamem.meta_memory import MetaMemory, OnLong, Operation, apply, words
+from metamem.prompts.templates import Prompts
+from metamem.records import Attempt, Draw, Failure, Generation, Message, Question, Request, Verdict
+from metamem.registry import option, register
+from metamem.retrieval.evidence import format_date, render_unit
+
+if TYPE_CHECKING:
+    from metamem.optimizers.operations import Reading
+
+
+class Accept(StrEnum):
+    """`always`: every update is taken. `validation`: only one that does not lower the score on the validation part."""
+
+    always = "always"
+    validation = "validation"
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """One question's operations, or the reason why there are none."""
+
+    operations: tuple[Operation, ...] = ()
+    refused: tuple[str, ...] = ()
+    problem: str = ""
+    repaired: bool = False
+    reflections: tuple[dict[str, Any], ...] = ()
+
+
+@register("optimizer", "metamem")
+class MetaMem:
+    """MetaMem: reflect on attempts that disagree, propose changes per question, consolidate them per batch."""
+
+    @dataclass
+    class Config:
+        """The method's settings."""
+
+        epochs: int = option(1, "passes over the training part")
+        batch_size: int = option(10, "questions per step")
+        drop_last: bool = option(True, "leave out a last batch that is not full")
+        attempts: int = option(5, "answers sampled per question")
+        temperature: float = option(0.7, "sampling temperature of the attempts")
+        filter: bool = option(
+            True, "learn only from questions whose attempts disagree (false: from all that were judged)"
+        )
+        max_words: int = option(30, "words asked for per guideline at most")
+        on_long: OnLong = option(OnLong.warn, "a longer guideline is taken and counted (warn) or refused (refuse)")
+        max_guidelines: int = option(0, "guidelines kept at most (0: no cap)")
+        accept: Accept = option(
+            Accept.always, "take every update (always), or only what does not lower the validation score (validation)"
+        )
+        reflection_tokens: int = option(16384, "new tokens per reflection at most")
+        proposal_tokens: int = option(4096, "new tokens per proposal and consolidation at most")
+
+        def __post_init__(self) -> None:
+            for name, least in (
+                ("epochs", 0),
+                ("batch_size", 1),
+                ("attempts", 1),
+                ("max_words", 1),
+                ("max_guidelines", 0),
+            ):
+                if getattr(self, name) < least:
+                    raise ConfigError(f"optimizer.{name} must be at least {least}, got {getattr(self, name)}")
+            for name in ("reflection_tokens", "proposal_tokens"):
+                if getattr(self, name) < 1:
+                    raise ConfigError(f"optimizer.{name} must be at least 1, got {getattr(self, name)}")
+            if self.temperature < 0:
+                raise ConfigError(f"optimizer.temperature must be 0 or more, got {self.temperature}")
+            if self.filter and self.attempts > 1 and self.temperature == 0:
+                raise ConfigError(
+                    "optimizer.temperature is 0, so all attempts at a question are the same and none can disagree: "
+                    "raise it, or learn from all questions with optimizer.filter=false"
+                )
+            if self.filter and self.attempts < 2:
+                raise ConfigError(
+                    "optimizer.attempts must be at least 2 for attempts to disagree (or optimizer.filter=false)"
+                )
+
+    def __init__(self, config: Config, *, prompts: Prompts, reflector: Caller, tracker: Tracker) -> None:
+        self.config = config
+        self._prompts = prompts
+        self._reflector = reflector
+        self._tracker = tracker
+
+    async def step(
+        self, meta_memory: MetaMemory, batch: Sequence[Question], laboratory: Laboratory, scope: str, step: int
+    ) -> Update:
+        """One step over one batch (steps 1 to 4 of the method)."""
+        questions = sorted(batch, key=lambda q: q.id)
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._learn(q, meta_memory, laboratory, scope)) for q in questions]
+        judged = tuple(t.result()[0] for t in tasks)
+        proposals = {j.question.id: p for j, p in (t.result() for t in tasks) if p is not None}
+        counts: Counter[str] = Counter(
+            teaches=sum(j.teaches for j in judged),
+            reflections=sum(len(p.reflections) for p in proposals.values()),
+            proposals=sum(len(p.operations) for p in proposals.values()),
+            proposals_unreadable=sum(bool(p.problem) for p in proposals.values()),
+            proposals_repaired=sum(p.repaired for p in proposals.values()),
+            operations_malformed=sum(len(p.refused) for p in proposals.values()),
+        )
+        operations, note = await self._consolidate(meta_memory, proposals, scope, counts)
+        new, changes, refused = apply(
+            meta_memory,
+            operations,
+            step,
+            max_words=self.config.max_words,
+            on_long=self.config.on_long,
+            max_guidelines=self.config.max_guidelines,
+        )
+        for change in changes:
+            counts[{"add": "added", "update": "updated", "delete": "deleted"}[change.action.value]] += 1
+            counts["long"] += words(change.after or "") > self.config.max_words
+        counts["refused"] = len(refused)
+        trace = tuple(
+            {
+                "question_id": question_id,
+                "reflections": list(p.reflections),
+                "operations": [_shown(o) for o in p.operations],
+                "refused": list(p.refused),
+                "problem": p.problem,
+            }
+            for question_id, p in sorted(proposals.items())
+        )
+        return Update(new, judged, changes, refused, dict(counts), (note,) if note else (), trace)
+
+    async def _learn(
+        self, question: Question, meta_memory: MetaMemory, laboratory: Laboratory, scope: str
+    ) -> tuple[Judged, Proposal | None]:
+        """Attempt one question and, where it teaches, reflect and propose."""
+        judged = await laboratory.attempt(question, meta_memory, scope, self.config.attempts, self.config.temperature)
+        pairs = [
+            (a, v)
+            for a, v in zip(judged.attempts, judged.verdicts, strict=True)
+            if v.valid and a.error is None and not a.cut
+        ]
+        if not pairs or (self.config.filter and not judged.teaches):
+            return judged, None
+        if judged.teaches:
+            self._tracker.advance("teaches")
+        return judged, await self._propose(judged, pairs, meta_memory, scope)
+
+    async def _propose(
+        self, judged: Judged, pairs: Sequence[tuple[Attempt, Verdict]], meta_memory: MetaMemory, scope: str
+    ) -> Proposal:
+        question = judged.question
+        case = {
+            "memories": [render_unit(e.unit) for e in judged.evidence],
+            "question": question.text,
+            "date": format_date(question.date) if question.date else "",
+            "truth": list(question.answers),
+        }
+        texts = await asyncio.gather(*(self._reflect(case, a, bool(v.correct), scope) for a, v in pairs))
+        reflections = [
+            {"attempt": a.id, "correct": bool(v.correct), "text": t.text}
+            for (a, v), t in zip(pairs, texts, strict=True)
+            if isinstance(t, Generation) and t.text.strip()
+        ]
+        lost = len(pairs) - len(reflections)
+        if not reflections:
+            reason = next((t.reason for t in texts if isinstance(t, Failure)), "every reflection was empty")
+            return Proposal(problem=f"no reflection: {reason}")
+        messages = self._prompts.render(
+            "propose",
+            **case,
+            guidelines=list(meta_memory.guidelines),
+            reflections=reflections,
+            max_words=self.config.max_words,
+        )
+        reading, problem, repaired = await self._read(messages, f"{scope}/{question.id}/propose")
+        self._tracker.advance("proposal")
+        if lost:
+            problem = problem or f"{lost} of {len(pairs)} reflections were lost"
+        if reading is None:
+            return Proposal(problem=problem, reflections=tuple(reflections))
+        operations = tuple(replace(o, support=(question.id,)) for o in reading.operations)
+        return Proposal(operations, reading.refused, problem, repaired, tuple(reflections))
+
+    async def _reflect(self, case: dict[str, Any], attempt: Attempt, correct: bool, scope: str) -> Generation | Failure:
+        messages = self._prompts.render("reflect", **case, attempt=attempt.response, correct=correct)
+        outcome = await self._call(messages, f"{scope}/{attempt.id}/reflect", self.config.reflection_tokens)
+        self._tracker.advance("reflection")
+        return outcome
+
+    async def _consolidate(
+        self, meta_memory: MetaMemory, proposals: dict[str, Proposal], scope: str, counts: Counter[str]
+    ) -> tuple[list[Operation], str]:
+        """The batch's operations. When the reply cannot be read the meta-memory stays as it is, and the note says
+        why.
+        """
+        numbered = [
+            (f"P{i}", o) for i, o in enumerate((o for _, p in sorted(proposals.items()) for o in p.operations), 1)
+        ]
+        if not numbered:
+            return [], ""
+        messages = self._prompts.render(
+            "consolidate",
+            guidelines=list(meta_memory.guidelines),
+            proposals=[
+                {"id": i, "action": o.action.value, "target": o.id or "", "text": o.text or ""} for i, o in numbered
+            ],
+            max_words=self.config.max_words,
+            max_guidelines=self.config.max_guidelines,
+        )
+        reading, problem, repaired = await self._read(messages, f"{scope}/consolidate")
+        counts["consolidation_repaired"] += repaired
+        if reading is None:
+            counts["consolidation_failed"] += 1
+            return [], f"consolidation failed, the meta-memory stays as it was: {problem}"
+        counts["operations_malformed"] += len(reading.refused)
+        behind = dict(numbered)
+        operations = []
+        for operation, sources in zip(reading.operations, reading.sources, strict=True):
+            support = [q for s in sources if s in behind for q in behind[s].support]
+            if not support:
+                # The model did not say what is behind it: the proposals that say the same are.
+                support = [
+                    q
+                    for _, o in numbered
+                    if (o.action, o.id, o.text) == (operation.action, operation.id, operation.text)
+                    for q in o.support
+                ]
+            operations.append(replace(operation, support=tuple(dict.fromkeys(support))))
+        return operations, ""
+
+    async def _read(self, messages: tuple[Message, ...], scope: str) -> tuple[Reading | None, str, bool]:
+        """Operations from a reply, with one request to repair it; (None, problem, ...) when there are none."""
+        from metamem.optimizers.operations import UnreadableError, read_operations
+
+        problem = ""
+        for repeat in range(2):
+            outcome = await self._call(messages, scope, self.config.proposal_tokens, repeat)
+            if isinstance(outcome, Failure):
+                return None, outcome.reason, False
+            try:
+                return read_operations(outcome.text, cut=outcome.finish_reason == "length"), "", repeat > 0
+            except UnreadableError as error:
+                problem = str(error)
+                repair = self._prompts.render("repair", problem=problem)
+                messages = (*messages, Message("assistant", outcome.text[:20000] or "(empty)"), *repair)
+        return None, f"the reply could not be read, nor its repair: {problem}", False
+
+    async def _call(
+        self, messages: tuple[Message, ...], scope: str, max_tokens: int, repeat: int = 0
+    ) -> Generation | Failure:
+        sampling = replace(self._reflector.sampling(), temperature=0.0, max_tokens=max_tokens)
+        (reply,) = await self._reflector(Request(messages, sampling, (Draw(scope),), repeat=repeat))
+        return reply.outcome
+
+
+def _shown(operation: Operation) -> dict[str, Any]:
+    return {"action": operation.action.value, "id": operation.id, "text": operation.text}

@@ -1,0 +1,94 @@
+"""What training and evaluation say of judged attempts, and who is told.
+
+In: judged questions, gathered evidence. Out: aggregates per evaluator and system, rows in the run's logs, trackers that
+are closed whatever happens.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from metamem.config import BaseConfig
+from metamem.contracts import Judged, Tracker
+from metamem.records import Verdict, to_json
+from metamem.registry import build
+from metamem.runs import Run
+from metamem.stages import Gathered
+from metamem.statistics.aggregates import Outcome, aggregate
+
+
+@contextmanager
+def open_trackers(config: BaseConfig, run: Run, about: Mapping[str, Any]) -> Iterator[Tracker]:
+    """The console and the chosen tracker as one; closed at the end, also after an error."""
+    from metamem.tracking.console import Console
+    from metamem.tracking.trackers import Trackers
+
+    watching: list[Tracker] = [Console()]
+    if config.tracker is not None:
+        watching.append(build("tracker", config.tracker, run_directory=run.directory))
+    trackers = Trackers(watching)
+    try:
+        yield trackers
+    finally:
+        trackers.close()
+
+
+def outcomes(judged: Sequence[Judged], evaluator: str, retrieved: Mapping[str, bool | None]) -> list[Outcome]:
+    """One outcome per attempt by one evaluator."""
+    rows = []
+    for j in judged:
+        for v in (*j.verdicts, *j.other_verdicts):
+            if v.evaluator == evaluator:
+                rows.append(
+                    Outcome(
+                        j.question.id,
+                        j.question.type,
+                        j.question.abstention,
+                        v.correct if v.valid else None,
+                        v.score,
+                        retrieved.get(j.question.id),
+                    )
+                )
+    return rows
+
+
+def figures(by_label: Mapping[str, Sequence[Judged]], gathered: Gathered) -> dict[str, dict[str, Any]]:
+    """Evaluator → system → aggregate."""
+    verdicts: list[Verdict] = [
+        v for judged in by_label.values() for j in judged for v in (*j.verdicts, *j.other_verdicts)
+    ]
+    return {
+        name: {label: aggregate(outcomes(judged, name, gathered.retrieved)) for label, judged in by_label.items()}
+        for name in sorted({v.evaluator for v in verdicts})
+    }
+
+
+def strict_score(judged: Sequence[Judged]) -> float | None:
+    """Share of right answers by the reward, an invalid verdict counted as wrong; the mean over questions of the mean
+    over attempts.
+    """
+    shares = [sum(bool(v.correct) for v in j.verdicts) / len(j.verdicts) for j in judged if j.verdicts]
+    return round(sum(shares) / len(shares), 6) if shares else None
+
+
+def evaluation_rows(run: Run, judged: Sequence[Judged]) -> None:
+    """Append the attempts and verdicts of an evaluation to the run's logs."""
+    run.append("attempts.jsonl", [to_json(a) for j in judged for a in j.attempts])
+    run.append("verdicts.jsonl", [to_json(v) for j in judged for v in (*j.verdicts, *j.other_verdicts)])
+
+
+def job_overrides() -> list[str]:
+    """The command line's overrides of this job; empty when the config was not composed by Hydra."""
+    from hydra.core.hydra_config import HydraConfig
+
+    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+
+
+def next_command(directory: Path) -> str:
+    """The command that evaluates a finished training run, in the form this program was started."""
+    program = "python experiments/eval.py" if sys.argv[0].endswith("train.py") else "metamem-eval"
+    return f"{program} meta_memory={directory}"

@@ -1,0 +1,256 @@
+"""A run's directory: its identity, lock, manifest, checkpoints and files, and how it is found again and continued.
+
+In: resolved options and fingerprints of everything that can change a result. Out: a `Run`, locked for this process,
+positioned behind its last checkpoint. Files are replaced whole, or appended and cut back to the last checkpoint when
+the run is continued, so that a run killed anywhere ends with the same files as one that was not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from metamem.config import BaseConfig, identity, plain
+from metamem.errors import ConfigError, UserError
+from metamem.files import append_lines, write_json
+from metamem.records import digest
+
+CHECKPOINTS = "checkpoints"
+LOGS = ("attempts.jsonl", "verdicts.jsonl", "metrics.jsonl", "steps.jsonl")
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a file's content, in hex."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def run_identity(kind: str, config: BaseConfig, contents: Mapping[str, Any]) -> str:
+    """Ten hex digits: a hash of the options that can change a result and of the contents behind them (data, split,
+    prompts, rubric).
+    """
+    options = identity(config)
+    for key in ("dataset", "split", "rubric"):
+        # Files count by content, not by where they lie.
+        options[key] = {k: v for k, v in options[key].items() if k != "path"}
+    options["prompts"] = options["prompts"]["name"]
+    return digest([kind, options, contents], 10)
+
+
+def slug(overrides: Iterable[str]) -> str:
+    """A readable name from command-line overrides, in letters, digits, '.', '_' and '-'."""
+    skipped = ("run.", "outputs=", "name=", "journal.", "hydra", "experiment=", "tracker")
+    parts = []
+    for override in overrides:
+        override = override.lstrip("+~")
+        if override.startswith(skipped):
+            continue
+        key, _, value = override.partition("=")
+        short = key.split("@")[-1].split(".")[-1]
+        value = Path(value).stem if "/" in value else value
+        shown = (
+            value
+            if "." not in key and "@" not in key and key not in ("seed", "reward", "part", "eval_every")
+            else f"{short}-{value}"
+        )
+        parts.append(re.sub(r"[^A-Za-z0-9.-]+", "-", shown).strip("-."))
+    return "_".join(p for p in parts if p)[:80].strip("_-.") or "default"
+
+
+class Run:
+    """A run's directory, held by this process until `close`."""
+
+    def __init__(self, kind: str, config: BaseConfig, contents: Mapping[str, Any], overrides: Iterable[str]) -> None:
+        """Find or make the directory and lock it.
+
+        Raises `UserError` when another process holds it, when it belongs to another run (`run.dir`), or when an
+        unfinished run meets other code (`run.on_drift`).
+        """
+        from filelock import FileLock, Timeout
+
+        self.id = run_identity(kind, config, contents)
+        self.config = config
+        base = Path(config.outputs) / config.name
+        if config.run.dir:
+            self.directory = Path(config.run.dir)
+        else:
+            known = sorted(base.glob(f"*-{self.id}"))
+            self.directory = known[0] if known else base / f"{slug(overrides)}-{self.id}"
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot make the run's directory {self.directory}: {error.strerror}") from None
+        self._lock = FileLock(self.directory / ".lock")
+        try:
+            self._lock.acquire(blocking=False)
+        except Timeout:
+            holder = _read(self.directory / ".holder")
+            who = f" (process {holder.get('process')} on {holder.get('host')})" if holder else ""
+            raise UserError(
+                f"{self.directory} is in use by another process{who}. Wait for it, or give run.dir=OTHER."
+            ) from None
+        except OSError as error:
+            raise UserError(f"cannot lock {self.directory}: {error.strerror}") from None
+        try:
+            self._enter(kind, contents)
+        except BaseException:
+            self._lock.release()
+            raise
+        if not config.run.dir:
+            _link(base / "latest", self.directory.name)
+
+    def _enter(self, kind: str, contents: Mapping[str, Any]) -> None:
+        write_json(self.directory / ".holder", {"process": os.getpid(), "host": socket.gethostname()})
+        manifest = _read(self.directory / "manifest.json")
+        if manifest and manifest.get("id") != self.id:
+            raise ConfigError(
+                f"run.dir: {self.directory} holds another run ({manifest.get('id')}; this one is {self.id}). "
+                "Choose an empty directory, or the same options as that run."
+            )
+        if self.config.run.force:
+            for entry in self.directory.iterdir():
+                if entry.name not in (".lock", ".holder"):
+                    shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+            manifest = {}
+        now = fingerprint()
+        if manifest and not self.finished and manifest.get("fingerprint") != now:
+            changed = _difference(manifest.get("fingerprint", {}), now)
+            if self.config.run.on_drift.value == "error":
+                raise ConfigError(
+                    f"{self.directory} was begun by other code: {changed}. "
+                    "Continue all the same with run.on_drift=continue, or start over with run.force=true."
+                )
+            manifest.setdefault("drift", []).append({"from": manifest.get("fingerprint"), "to": now})
+            manifest["fingerprint"] = now
+            write_json(self.directory / "manifest.json", manifest)
+        if not manifest:
+            manifest = {
+                "id": self.id,
+                "kind": kind,
+                "contents": dict(contents),
+                "fingerprint": now,
+                "git": git_revision(),
+                "python": platform.python_version(),
+                "platform": platform.platform(),
+                "host": socket.gethostname(),
+            }
+            write_json(self.directory / "config.json", plain(self.config))
+            write_json(self.directory / "manifest.json", manifest)
+        self.manifest = manifest
+
+    @property
+    def finished(self) -> bool:
+        """True when the run has its result."""
+        return (self.directory / "result.json").exists()
+
+    def result(self) -> dict[str, Any]:
+        """The stored result of a finished run."""
+        return _read(self.directory / "result.json")
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """Store the result: the run is finished."""
+        write_json(self.directory / "result.json", dict(result))
+
+    def checkpoints(self) -> list[Path]:
+        """The stored checkpoints, first to last step."""
+        return sorted((self.directory / CHECKPOINTS).glob("step_*.json"))
+
+    def checkpoint_path(self, step: int) -> Path:
+        """Where the checkpoint of a step stands."""
+        return self.directory / CHECKPOINTS / f"step_{step:04d}.json"
+
+    def append(self, log: str, rows: Iterable[Any]) -> None:
+        """Append rows to one of the run's logs."""
+        append_lines(self.directory / log, rows)
+
+    def sizes(self) -> dict[str, int]:
+        """The logs' sizes in bytes; kept in a checkpoint."""
+        return {log: (self.directory / log).stat().st_size if (self.directory / log).exists() else 0 for log in LOGS}
+
+    def rewind(self, sizes: Mapping[str, int]) -> None:
+        """Cut the logs back to what they were at a checkpoint. Raises `UserError` when one is shorter than it was."""
+        for log in LOGS:
+            path = self.directory / log
+            size = sizes.get(log, 0)
+            actual = path.stat().st_size if path.exists() else 0
+            if actual < size:
+                raise UserError(
+                    f"{path} is shorter than at the last checkpoint: it was changed from outside. "
+                    "Start over with run.force=true."
+                )
+            if actual > size:
+                os.truncate(path, size)
+
+    def close(self) -> None:
+        """Let go of the directory; safe to call twice."""
+        self._lock.release()
+
+
+def git_revision() -> str | None:
+    """The revision of the checkout that the package lies in, with `+changes` when files differ; None outside one."""
+    folder = Path(__file__).resolve().parent
+    if not (folder.parent / ".git").exists():
+        return None
+    try:
+        revision = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, timeout=10)
+        status = subprocess.run(
+            ["git", "status", "--porcelain", "-uno"], cwd=folder, capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return revision.stdout.strip() + ("+changes" if status.stdout.strip() else "") if revision.returncode == 0 else None
+
+
+@cache
+def fingerprint() -> dict[str, Any]:
+    """What code runs: a hash of the package's source and prompts, and the version of every installed distribution."""
+    folder = Path(__file__).resolve().parent
+    source = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.suffix in (".py", ".jinja") and "__pycache__" not in p.parts):
+        source.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes() + b"\0")
+    versions = {d.metadata["Name"].lower(): d.version for d in importlib.metadata.distributions() if d.metadata["Name"]}
+    versions.pop("metamem", None)
+    return {"code": source.hexdigest()[:16], "packages": dict(sorted(versions.items()))}
+
+
+def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    old, new = before.get("packages", {}), now["packages"]
+    parts = ["the source of metamem differs"] if before.get("code") != now["code"] else []
+    parts += [
+        f"{p} {old.get(p, 'absent')} → {new.get(p, 'absent')}" for p in sorted({*old, *new}) if old.get(p) != new.get(p)
+    ]
+    return "; ".join(parts[:8]) + (f"; and {len(parts) - 8} more" if len(parts) > 8 else "")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise UserError(
+            f"{path} is damaged: {error}. Start over with run.force=true, or remove the directory."
+        ) from None
+    return value if isinstance(value, dict) else {}
+
+
+def _link(link: Path, target: str) -> None:
+    """Point `latest` to the newest run. A place without symbolic links goes without."""
+    temporary = link.with_name(f".latest-{os.getpid()}")
+    try:
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(target)
+        os.replace(temporary, link)
+    except OSError:
+        temporary.unlink(missing_ok=True)

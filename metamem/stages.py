@@ -1,0 +1,243 @@
+"""The stages between data and verdicts: build memory, retrieve evidence, answer, judge.
+
+In: a data set and its components. Out: evidence per question (`gather_evidence`), and judged attempts (`Bench.attempt`,
+`Bench.evaluate`). A question flows on as soon as it is ready; what comes out is in the order of question ids and draws,
+never of completion.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from metamem.config import EvidenceOptions
+from metamem.contracts import Caller, Dataset, Evaluator, Judged, MemoryConstructor, Retriever, Tracker
+from metamem.memory.store import MemoryStore
+from metamem.meta_memory import MetaMemory
+from metamem.prompts.templates import Prompts
+from metamem.records import (
+    Attempt,
+    Draw,
+    Evidence,
+    Failure,
+    Message,
+    Question,
+    Request,
+    Status,
+    Verdict,
+    digest,
+    teaches,
+)
+from metamem.retrieval.evidence import assemble, evidence_hash, format_date, prepared_evidence, render_unit
+from metamem.retrieval.metrics import evidence_retrieved, retrieval_metrics
+
+# Conversations whose memory is built at a time, and banks that are searched at a time: enough to keep two cores busy
+# and banks few.
+_CONSTRUCTIONS = 64
+_SEARCHES = 2
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Evidence per question id, the retrieval metrics where evidence is known, and whether all of it was retrieved
+    (None: unknown).
+    """
+
+    evidence: Mapping[str, tuple[Evidence, ...]]
+    metrics: Mapping[str, Mapping[str, float]]
+    retrieved: Mapping[str, bool | None]
+
+
+async def gather_evidence(
+    dataset: Dataset,
+    questions: Sequence[Question],
+    memory: MemoryConstructor,
+    memory_identity: Mapping[str, Any],
+    store: MemoryStore,
+    retriever: Retriever,
+    options: EvidenceOptions,
+    tracker: Tracker,
+) -> Gathered:
+    """Evidence for every question, conversation by conversation; memory is built once per conversation and kept in
+    the store.
+    """
+    evidence: dict[str, tuple[Evidence, ...]] = {}
+    metrics: dict[str, dict[str, float]] = {}
+    retrieved: dict[str, bool | None] = {}
+    by_conversation: dict[str, list[Question]] = {}
+    for question in sorted(questions, key=lambda q: q.id):
+        if question.prepared is not None:
+            ranked = prepared_evidence(question)
+            evidence[question.id] = assemble(question, ranked, options.budget, options.tokenizer, options.order)
+            retrieved[question.id] = None
+        elif question.conversation_id is None:
+            # A question without a conversation has nothing to retrieve from; it is answered from no evidence.
+            evidence[question.id] = ()
+            retrieved[question.id] = None
+        else:
+            by_conversation.setdefault(question.conversation_id, []).append(question)
+    if not by_conversation:
+        return Gathered(evidence, metrics, retrieved)
+    tracker.stage("memory and evidence", sum(map(len, by_conversation.values())), "question")
+    building, searching = asyncio.Semaphore(_CONSTRUCTIONS), asyncio.Semaphore(_SEARCHES)
+
+    async def one(conversation_id: str, asked: list[Question]) -> None:
+        async with building:
+            bank = await store.get_or_construct(memory, memory_identity, dataset.conversations[conversation_id])
+        async with searching:
+            found = await asyncio.to_thread(retriever.retrieve, bank, asked)
+        for question, ranked in zip(asked, found, strict=True):
+            kept = assemble(question, ranked, options.budget, options.tokenizer, options.order)
+            evidence[question.id] = kept
+            retrieved[question.id] = evidence_retrieved(question, kept)
+            measured = retrieval_metrics(question, ranked)
+            if measured is not None:
+                metrics[question.id] = measured
+            tracker.advance("question")
+            await asyncio.sleep(0)
+
+    async with asyncio.TaskGroup() as group:
+        for conversation_id, asked in sorted(by_conversation.items()):
+            group.create_task(one(conversation_id, asked))
+    ids = [q.id for q in sorted(questions, key=lambda q: q.id)]
+    return Gathered(
+        {i: evidence[i] for i in ids}, {i: metrics[i] for i in ids if i in metrics}, {i: retrieved[i] for i in ids}
+    )
+
+
+class Bench:
+    """Has questions answered and judged; what policies learn with (`contracts.Laboratory`) and what evaluation runs
+    on.
+    """
+
+    def __init__(
+        self,
+        *,
+        prompts: Prompts,
+        policy: Caller | None,
+        evaluators: Mapping[str, Evaluator],
+        reward: str,
+        evidence: Mapping[str, tuple[Evidence, ...]],
+        seed: int,
+        tracker: Tracker,
+    ) -> None:
+        self._prompts = prompts
+        self._policy = policy
+        self._evaluators = dict(sorted(evaluators.items()))
+        self._reward = reward
+        self._evidence = evidence
+        self._seed = seed
+        self._tracker = tracker
+        self._lines: dict[str, tuple[list[str], str]] = {}
+
+    async def attempt(
+        self,
+        question: Question,
+        meta_memory: MetaMemory | None,
+        scope: str,
+        attempts: int,
+        temperature: float,
+        draws: str | None = None,
+    ) -> Judged:
+        """Sample answers to one question under a meta-memory and judge each as soon as it is there.
+
+        `scope` names the place in the run (`train/3`); `draws` the place that the samples are drawn for, where it
+        differs.
+        """
+        assert self._policy is not None, "this bench only judges"
+        messages, evidence_id = self.prompt(question, meta_memory)
+        sampling = replace(self._policy.sampling(), temperature=temperature)
+        place = f"{self._seed}/{draws or scope}/{question.id}"
+        request = Request(messages, sampling, tuple(Draw(place, i) for i in range(attempts)))
+        replies = await self._policy(request)
+        here = f"{scope}/{question.id}"
+        shared: dict[str, Any] = {
+            "meta_memory_hash": meta_memory.hash if meta_memory else MetaMemory().hash,
+            "evidence_hash": evidence_id,
+            "prompt_hash": digest(messages),
+        }
+        made = []
+        for i, reply in enumerate(replies):
+            base = Attempt(f"{here}#{i}", question.id, here, i, "", key=reply.key, **shared)
+            if isinstance(reply.outcome, Failure):
+                made.append(replace(base, finish_reason="error", error=reply.outcome.reason))
+            else:
+                g = reply.outcome
+                made.append(replace(base, response=g.text, finish_reason=g.finish_reason, usage=g.usage))
+                self._tracker.advance("tokens", g.usage.completion_tokens)
+                if reply.reused:
+                    self._tracker.advance("reused")
+        self._tracker.advance("attempt", len(made))
+        return await self.judge(question, tuple(made))
+
+    async def judge(self, question: Question, attempts: Sequence[Attempt]) -> Judged:
+        """Score attempts by every evaluator, all at once."""
+        jobs = [(e, a) for e in self._evaluators.values() for a in attempts]
+        verdicts = await asyncio.gather(*(self._score(e, question, a) for e, a in jobs))
+        mine = tuple(v for v in verdicts if v.evaluator == self._reward)
+        others = tuple(v for v in verdicts if v.evaluator != self._reward)
+        for verdict in mine:
+            self._tracker.advance("invalid" if not verdict.valid else "right" if verdict.correct else "wrong")
+        evidence = self._evidence.get(question.id, ())
+        return Judged(question, evidence, tuple(attempts), mine, teaches(attempts, mine), others)
+
+    async def judge_all(self, answered: Sequence[tuple[Question, Sequence[Attempt]]]) -> list[Judged]:
+        """Score stored attempts, question by question, in the order given."""
+
+        async def one(question: Question, attempts: Sequence[Attempt]) -> Judged:
+            judged = await self.judge(question, attempts)
+            self._tracker.advance("question")
+            return judged
+
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one(q, a)) for q, a in answered]
+        return [t.result() for t in tasks]
+
+    async def evaluate(
+        self,
+        questions: Sequence[Question],
+        meta_memory: MetaMemory | None,
+        *,
+        stage: str,
+        scope: str,
+        draws: str,
+        attempts: int,
+        temperature: float,
+    ) -> list[Judged]:
+        """Answer and judge every question; the result is in the order of question ids."""
+        ordered = sorted(questions, key=lambda q: q.id)
+        self._tracker.stage(stage, len(ordered), "question")
+
+        async def one(question: Question) -> Judged:
+            judged = await self.attempt(question, meta_memory, scope, attempts, temperature, draws)
+            self._tracker.advance("question")
+            return judged
+
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one(q)) for q in ordered]
+        return [t.result() for t in tasks]
+
+    def prompt(self, question: Question, meta_memory: MetaMemory | None) -> tuple[tuple[Message, ...], str]:
+        """The messages that ask a question, and the hash of their evidence."""
+        if question.id not in self._lines:
+            evidence = self._evidence.get(question.id, ())
+            self._lines[question.id] = ([render_unit(e.unit) for e in evidence], evidence_hash(evidence))
+        lines, evidence_id = self._lines[question.id]
+        messages = self._prompts.render(
+            "answer",
+            guidelines=list(meta_memory.guidelines) if meta_memory else [],
+            memories=lines,
+            question=question.text,
+            date=format_date(question.date) if question.date else "",
+        )
+        return messages, evidence_id
+
+    async def _score(self, evaluator: Evaluator, question: Question, attempt: Attempt) -> Verdict:
+        base = Verdict(attempt.id, question.id, evaluator.name, Status.invalid)
+        if attempt.error is not None:
+            return replace(base, reason=f"no answer: {attempt.error}")
+        if not attempt.response.strip():
+            return replace(base, status=Status.scored, score=0.0, correct=False, reason="empty reply")
+        return await evaluator.evaluate(question, attempt)

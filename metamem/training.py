@@ -1,0 +1,374 @@
+"""The training loop: batches in, a meta-memory after every step, the best one tested at the end.
+
+In: a `TrainConfig`. Out: the content of result.json, after checkpoints, attempts, verdicts and metrics were written
+step by step. A step's rows are written when it is whole, in the order of ids, and its checkpoint last, so a run killed
+anywhere continues behind its last checkpoint, and the journal gives back what was delivered since.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from metamem.assembly import Prepared, Workshop, about, prepare, run_async
+from metamem.config import TrainConfig, plain
+from metamem.contracts import Judged, Tracker
+from metamem.datasets.splits import fold_names, save_split
+from metamem.errors import ConfigError, UserError
+from metamem.meta_memory import MetaMemory, save, to_dict
+from metamem.records import Status, from_json, to_json
+from metamem.reports import evaluation_rows, figures, job_overrides, next_command, open_trackers, strict_score
+from metamem.retrieval.metrics import aggregate as aggregate_retrieval
+from metamem.runs import Run
+from metamem.stages import Bench
+
+
+def train_folds(config: TrainConfig) -> dict[str, Any]:
+    """Train on the fold that is chosen, or with `split.fold=all` on each in turn; returns the result (of all folds:
+    their mean score).
+    """
+    folds = fold_names(config.split)
+    if len(folds) <= 1:
+        return train(config)
+    if config.run.dir:
+        raise ConfigError(
+            "run.dir cannot be given with split.fold=all: the folds would share one directory. "
+            "Use outputs=DIR or name=NAME."
+        )
+    results = [train(replace(config, split=replace(config.split, fold=fold)), fold) for fold in folds]
+    return fold_result(config, results)
+
+
+def train(config: TrainConfig, fold: str | None = None) -> dict[str, Any]:
+    """Train one meta-memory; continues an unfinished run and reports a finished one."""
+    prepared = prepare(config)
+    _check(config, prepared)
+    run = Run("train", config, prepared.contents, [*job_overrides(), *([f"split.fold={fold}"] if fold else [])])
+    try:
+        about_run = about(prepared, run, "train")
+        with open_trackers(config, run, about_run) as tracker:
+            if run.finished:
+                tracker.note(f"already finished: {run.directory} (start over with run.force=true)")
+                result = run.result()
+                tracker.finished(result)
+                return result
+            return run_async(_train(config, prepared, run, tracker, about_run))
+    finally:
+        run.close()
+
+
+def schedule(
+    ids: Iterable[str], epochs: int, batch_size: int, drop_last: bool, seed: int
+) -> list[tuple[int, list[str]]]:
+    """The batches of a run: (epoch from 0, question ids). Each epoch has a shuffle of its own; a batch larger than
+    the part is clipped.
+    """
+    ordered = sorted(ids)
+    batch_size = min(batch_size, len(ordered))
+    batches = []
+    for epoch in range(epochs):
+        shuffled = list(ordered)
+        random.Random(f"{seed}/batches/{epoch}").shuffle(shuffled)
+        for start in range(0, len(shuffled), batch_size):
+            batch = shuffled[start : start + batch_size]
+            if len(batch) == batch_size or not drop_last:
+                batches.append((epoch, batch))
+    return batches
+
+
+@dataclass
+class State:
+    """Where a run stands: the meta-memory in use, the last finished step, and every validation score so far (step →
+    score).
+    """
+
+    meta_memory: MetaMemory = field(default_factory=MetaMemory)
+    step: int = -1
+    scores: dict[int, float] = field(default_factory=dict)
+    rejected: tuple[int, ...] = ()
+
+    def best(self) -> int | None:
+        """The step of the highest validation score, the earliest of equals; None without validation."""
+        return min(self.scores, key=lambda s: (-self.scores[s], s)) if self.scores else None
+
+
+def _check(config: TrainConfig, prepared: Prepared) -> None:
+    if config.optimizer.epochs and not prepared.split.train:
+        raise ConfigError(f"split={config.split.name}: no question is left to train on")
+    if getattr(config.optimizer, "accept", None) == "validation" and not prepared.split.validation:
+        raise ConfigError("optimizer.accept=validation needs a validation part, and this split has none")
+
+
+async def _train(
+    config: TrainConfig, prepared: Prepared, run: Run, tracker: Tracker, about_run: Mapping[str, Any]
+) -> dict[str, Any]:
+    options = config.optimizer
+    steps = schedule(prepared.split.train, options.epochs, options.batch_size, options.drop_last, config.seed)
+    state = _restore(run)
+    save_split(prepared.split, run.directory / "split.json")
+    workshop = Workshop(prepared, run, tracker, ["policy", "judge", "reflector"])
+    resumed_at = state.step if state.step >= 0 else None
+    tracker.started(
+        {**about_run, "config": plain(config), "steps": len(steps), "resumed_at": resumed_at, "roles": labels(workshop)}
+    )
+    if steps and options.batch_size > len(prepared.split.train):
+        tracker.note(
+            f"optimizer.batch_size={options.batch_size} is clipped to the "
+            f"{len(prepared.split.train)} questions of the training part"
+        )
+    for what, count in sorted(prepared.dataset.notices.items()):
+        tracker.note(f"{config.dataset.name}: {what}: {count}")
+    async with workshop:
+        await workshop.gather([q for part in ("train", "validation", "test") for q in prepared.questions(part)])
+        bench = workshop.bench()
+        policy = workshop.optimizer(options)
+        by_id = {q.id: q for q in prepared.dataset.questions}
+        if state.step < 0:
+            state.step = 0
+            score = await _validate(config, prepared, run, bench, state.meta_memory, 0)
+            _keep(run, state, 0, score, {"step": 0, "guidelines": 0}, tracker)
+        for number, (epoch, batch) in enumerate(steps, 1):
+            if number <= state.step:
+                continue
+            began = time.perf_counter()
+            tracker.stage(f"step {number}/{len(steps)}", len(batch), "question")
+            old = state.meta_memory
+            update = await policy.step(
+                old, [by_id[i] for i in batch], _Watched(bench, tracker), f"train/{number}", number
+            )
+            for text in update.notes:
+                tracker.note(f"step {number}: {text}")
+            run.append("attempts.jsonl", [to_json(a) for j in update.judged for a in j.attempts])
+            run.append("verdicts.jsonl", [to_json(v) for j in update.judged for v in (*j.verdicts, *j.other_verdicts)])
+            row = {"step": number, "epoch": epoch, **_training_figures(update.judged), **update.counts}
+            gated = getattr(options, "accept", None) == "validation"
+            score = None
+            if gated or number % config.eval_every == 0 or number == len(steps):
+                score = await _validate(config, prepared, run, bench, update.meta_memory, number)
+            state.meta_memory = update.meta_memory
+            if gated and score is not None and score < max(state.scores.values()):
+                # Refused: the guidelines stay, but no id is ever given out twice.
+                state.meta_memory = replace(old, next_id=update.meta_memory.next_id, step=number)
+                state.rejected += (number,)
+            accepted = number not in state.rejected
+            row |= {"accepted": int(accepted), "guidelines": len(state.meta_memory)}
+            run.append(
+                "steps.jsonl",
+                [
+                    {
+                        "step": number,
+                        "questions": [j.question.id for j in update.judged],
+                        "accepted": accepted,
+                        "changes": to_json(update.changes),
+                        "refused": to_json(update.refused),
+                        "notes": list(update.notes),
+                        "trace": list(update.trace),
+                    }
+                ],
+            )
+            _keep(run, state, number, score, row, tracker, update.changes if accepted else ())
+            run.append("timings.jsonl", [{"step": number, "seconds": round(time.perf_counter() - began, 3)}])
+        result = await _finish(config, prepared, run, workshop, bench, state, tracker, about_run)
+    run.finish(result)
+    tracker.finished(result)
+    return result
+
+
+class _Watched:
+    """The bench as a policy sees it, moving the step's progress as questions finish."""
+
+    def __init__(self, bench: Bench, tracker: Tracker) -> None:
+        self._bench = bench
+        self._tracker = tracker
+
+    async def attempt(self, *arguments: Any) -> Judged:
+        """See `Bench.attempt`."""
+        judged = await self._bench.attempt(*arguments)
+        self._tracker.advance("question")
+        return judged
+
+
+async def _validate(
+    config: TrainConfig, prepared: Prepared, run: Run, bench: Bench, meta_memory: MetaMemory, step: int
+) -> float | None:
+    questions = prepared.questions("validation")
+    if not questions:
+        return None
+    judged = await bench.evaluate(
+        questions,
+        meta_memory,
+        stage=f"validation of step {step}",
+        scope=f"validation/{step}",
+        draws="validation",
+        attempts=config.evaluation.attempts,
+        temperature=config.evaluation.temperature,
+    )
+    run.append("attempts.jsonl", [to_json(a) for j in judged for a in j.attempts])
+    run.append("verdicts.jsonl", [to_json(v) for j in judged for v in (*j.verdicts, *j.other_verdicts)])
+    return strict_score(judged)
+
+
+def _keep(
+    run: Run,
+    state: State,
+    step: int,
+    score: float | None,
+    row: dict[str, Any],
+    tracker: Tracker,
+    changes: Sequence[Any] = (),
+) -> None:
+    """End a step: its metrics row, then its checkpoint, which makes all of it count."""
+    state.step = step
+    if score is not None:
+        state.scores[step] = score
+    row |= {"validation": score}
+    run.append("metrics.jsonl", [row])
+    extra = {
+        "step": step,
+        "validation": score,
+        "scores": {str(s): v for s, v in state.scores.items()},
+        "rejected": list(state.rejected),
+        "logs": run.sizes(),
+    }
+    save(state.meta_memory, run.checkpoint_path(step), extra)
+    tracker.measured(step, row)
+    tracker.changed(step, state.meta_memory, changes)
+
+
+def _restore(run: Run) -> State:
+    """The state at the last checkpoint, with the logs cut back to it."""
+    checkpoints = run.checkpoints()
+    if not checkpoints:
+        run.rewind({})
+        return State()
+    data = _load(checkpoints[-1])
+    run.rewind(data["logs"])
+    return State(
+        from_json(MetaMemory, data["meta_memory"]),
+        int(data["step"]),
+        {int(s): float(v) for s, v in data["scores"].items()},
+        tuple(data["rejected"]),
+    )
+
+
+def _load(path: Any) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise UserError(
+            f"{path} is damaged: {error}. Remove it to continue from the step before, "
+            "or start over with run.force=true."
+        ) from None
+
+
+def _training_figures(judged: Sequence[Judged]) -> dict[str, Any]:
+    """Figures of a step's own attempts: shares of right and invalid verdicts, failed and cut attempts."""
+    verdicts = [v for j in judged for v in j.verdicts]
+    attempts = [a for j in judged for a in j.attempts]
+    if not verdicts:
+        return {"attempts": 0}
+    return {
+        "attempts": len(attempts),
+        "right": round(sum(bool(v.correct) for v in verdicts) / len(verdicts), 6),
+        "invalid": sum(v.status is Status.invalid for v in verdicts),
+        "failed": sum(a.error is not None for a in attempts),
+        "cut": sum(a.cut for a in attempts),
+        "completion_tokens": sum(a.usage.completion_tokens for a in attempts),
+    }
+
+
+def labels(workshop: Workshop) -> dict[str, str]:
+    """Role → the model's name."""
+    return {role: caller.label for role, caller in workshop.callers.items()}
+
+
+async def _finish(
+    config: TrainConfig,
+    prepared: Prepared,
+    run: Run,
+    workshop: Workshop,
+    bench: Bench,
+    state: State,
+    tracker: Tracker,
+    about_run: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Test without guidelines, with the best and with the last meta-memory; put the result together."""
+    best = state.best()
+    chosen = (
+        state.meta_memory if best is None else from_json(MetaMemory, _load(run.checkpoint_path(best))["meta_memory"])
+    )
+    systems: list[tuple[dict[str, Any], MetaMemory | None]] = [
+        ({"label": "without", "step": None, "guidelines": 0}, None)
+    ]
+    if best is not None:
+        systems.append(({"label": f"best (step {best})", "step": best, "guidelines": len(chosen)}, chosen))
+    last = state.meta_memory
+    systems.append(({"label": f"last (step {state.step})", "step": state.step, "guidelines": len(last)}, last))
+    test = prepared.questions("test")
+    by_label: dict[str, list[Judged]] = {}
+    for system, meta_memory in systems:
+        if test:
+            by_label[system["label"]] = await bench.evaluate(
+                test,
+                meta_memory,
+                stage=f"test, {system['label']}",
+                scope=f"test/{system['label'].split(' ')[0]}",
+                draws="test",
+                attempts=config.evaluation.attempts,
+                temperature=config.evaluation.temperature,
+            )
+            evaluation_rows(run, by_label[system["label"]])
+    score = state.scores.get(best) if best is not None else None
+    test_ids = {q.id for q in test}
+    return {
+        **about_run,
+        "roles": labels(workshop),
+        "score": score,
+        "headline": f"validation {score:.3f}" if score is not None else f"{len(last)} guidelines",
+        "steps": state.step,
+        "best_step": best,
+        "systems": [s for s, _ in systems],
+        "part": "test",
+        "figures": figures(by_label, workshop.gathered),
+        "guidelines": [to_json(g) for g in chosen.guidelines],
+        "meta_memory": to_dict(chosen),
+        "validation": [{"step": s, "score": v} for s, v in sorted(state.scores.items())],
+        "rejected_steps": list(state.rejected),
+        "retrieval": aggregate_retrieval(m for i, m in workshop.gathered.metrics.items() if i in test_ids or not test)
+        or None,
+        "calls": workshop.calls(),
+        "next": next_command(run.directory),
+    }
+
+
+def fold_result(config: TrainConfig, results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The folds' results as one: their directories and the mean of their scores."""
+    from metamem.tracking.tables import print_sweep
+
+    scores = [r["score"] for r in results if r["score"] is not None]
+    mean = sum(scores) / len(scores) if scores else None
+    print_sweep(
+        [
+            {
+                "number": i,
+                "overrides": [f"split.fold={fold}"],
+                "status": "done",
+                **{k: r.get(k) for k in ("directory", "score", "headline")},
+            }
+            for i, (fold, r) in enumerate(zip(fold_names(config.split), results, strict=True))
+        ]
+    )
+    return {
+        "kind": "folds",
+        "name": config.name,
+        "directory": ", ".join(str(r["directory"]) for r in results),
+        "score": mean,
+        "headline": f"mean validation {mean:.3f} over {len(results)} folds"
+        if mean is not None
+        else f"{len(results)} folds",
+        "stamps": results[0]["stamps"],
+    }
