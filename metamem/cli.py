@@ -71,8 +71,21 @@ def _hydra(program: str, arguments: Sequence[str], folder: str, multirun: bool) 
     os.environ["HYDRA_FULL_ERROR"] = "1"
     sweep = Sweep.begin() if multirun else None
     sys.argv = [sys.argv[0], *arguments]
+    failures: list[Exception] = []
+
+    def single(composed: Any) -> float | None:
+        # Hydra comments on every exception that leaves a job; a single job's is kept and raised after Hydra is done.
+        try:
+            return _job(composed)
+        except Exception as error:
+            failures.append(error)
+            return None
+
     try:
-        hydra.main(version_base="1.3", config_path=folder, config_name=program)(_job)()
+        job = _job if multirun else single
+        hydra.main(version_base="1.3", config_path=folder, config_name=program)(job)()
+        if failures:
+            raise failures[0]
     except (HydraException, OmegaConfBaseException) as error:
         from metamem.help import explain
 

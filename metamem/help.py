@@ -114,7 +114,7 @@ def explain(program: str, arguments: Sequence[str], error: Exception) -> ConfigE
     """A Hydra or OmegaConf exception as one message with the key, the nearest name and the choices."""
     from hydra.errors import MissingConfigException, OverrideParseException
 
-    overrides = [a for a in arguments if not a.startswith("-")]
+    overrides = [a for a in arguments if "=" in a and not a.startswith("-")]
     if isinstance(error, OverrideParseException):
         return ConfigError(
             f"cannot read the override '{error.override}': expected KEY=VALUE (quote values with spaces or brackets)"
@@ -136,6 +136,9 @@ def explain(program: str, arguments: Sequence[str], error: Exception) -> ConfigE
     for candidate in candidates:
         known = {**keys, **dict.fromkeys([*groups(program), *_ROLES.values(), "experiment"], program)}
         if candidate not in known and not candidate.startswith("hydra"):
+            role = candidate.split(".")[0]
+            if role in _ROLES and not any(k.startswith(f"{role}.") for k in known):
+                return ConfigError(f"'{candidate}': the {role} is the policy's backbone; choose one with {_ROLES[role]}=NAME")
             section = candidate.rsplit(".", 1)[0] if "." in candidate else ""
             siblings = sorted(k for k in known if k.startswith(f"{section}.")) if section else []
             close = nearest(candidate, known)

@@ -1,6 +1,6 @@
 """Where a thinking model's reasoning ends and its answer begins.
 
-In: a reply as a model wrote it. Out: `split_reasoning`, the answer, the reasoning, and whether the reasoning was finished.
+In: a reply as a model wrote it. Out: `split_reasoning`, the answer, the reasoning, and whether the reasoning was ended.
 Backbones use it on every reply and the verdict reader on what it is given, so that both cut at the same place.
 """
 
@@ -16,8 +16,8 @@ _TAG = re.compile(r"<(?P<close>/?)(?i:think|thinking)>|\[(?P<close2>/?)THINK\]")
 def split_reasoning(text: str) -> tuple[str, str, bool]:
     """`(answer, reasoning, finished)` of a reply; both texts are stripped of white space around them.
 
-    A closing tag without an opening one ends reasoning that began with the reply (chat templates that open the tag in the
-    prompt). An opening tag that is never closed leaves `finished` False; the answer is then only what stood before it.
+    A closing tag without an opening one ends reasoning that began with the reply (some chat templates open the tag in
+    the prompt). An opening tag that is never closed leaves `finished` False; the answer is then what stood before it.
     Linear in the length of the text; never raises.
     """
     answer: list[str] = []

@@ -20,6 +20,7 @@ from metamem.reasoning import split_reasoning
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 _FENCE = re.compile(r"^[ \t]*(`{3,}|~{3,})[^\n`]*\n(.*?)(?:^[ \t]*\1[ \t]*$|\Z)", re.MULTILINE | re.DOTALL)
+_OPENING = re.compile(r"\[(?=\s*(?:\{|\]))|\{(?=\s*[\"'])")
 _WRAPPERS = ("operations", "actions", "changes", "guidelines", "proposals", "updates")
 _NOTHING = {"none", "noop", "no_op", "keep", "skip", "nothing"}
 
@@ -106,28 +107,27 @@ def _items(answer: str, cut: bool) -> list[Any]:
     if not answer.strip():
         raise UnreadableError("it is empty")
     blocks = [m.group(2) for m in _FENCE.finditer(answer)]
-    unclosed = bool(blocks) and not re.search(
-        r"^[ \t]*(`{3,}|~{3,})[ \t]*$", answer.rstrip().rsplit("\n", 1)[-1] + "\n", re.M
-    )
     for block in reversed(blocks):
         found = _parse(block)
         if found is not None:
             return found
-    if not blocks or unclosed:
-        for start in _openings(answer):
-            found = _parse(answer[start:])
-            if found is not None:
-                return found
+    found = _last_bare(answer)
+    if found is not None:
+        return found
     raise UnreadableError("the JSON list is cut off or missing" if cut or "[" in answer else "it holds no JSON list")
 
 
-def _openings(text: str) -> list[int]:
-    """Where a bare JSON list of objects (or an empty one, or a lone object) may begin: the last list first, then
-    objects.
-    """
-    lists = [m.start() for m in re.finditer(r"\[(?=\s*(?:\{|\]))", text)]
-    objects = [m.start() for m in re.finditer(r"\{(?=\s*[\"'])", text)]
-    return (lists[::-1] + objects[:1])[:50]
+def _last_bare(text: str) -> list[Any] | None:
+    """The last JSON list of objects (or empty list, or lone object) in prose; None without one, or when one is cut off."""
+    last, position = None, 0
+    while opening := _OPENING.search(text, position):
+        end = _balanced(text, opening.start())
+        if end is None:
+            return None
+        found = _parse(text[opening.start() : end])
+        last = last if found is None else found
+        position = end
+    return last
 
 
 def _parse(text: str) -> list[Any] | None:
@@ -140,7 +140,7 @@ def _parse(text: str) -> list[Any] | None:
     try:
         value, _ = json.JSONDecoder().raw_decode(text)
     except ValueError:
-        end = _balanced(text)
+        end = _balanced(text, 0)
         if end is None:
             return None
         from json_repair import repair_json
@@ -154,10 +154,11 @@ def _parse(text: str) -> list[Any] | None:
     return value if isinstance(value, list) else None
 
 
-def _balanced(text: str) -> int | None:
-    """Where the bracket that `text` begins with is closed (outside double-quoted strings); None when it never is."""
+def _balanced(text: str, start: int) -> int | None:
+    """Where the bracket at `start` is closed (outside double-quoted strings); None when it never is."""
     depth, quoted, escaped = 0, False, False
-    for i, c in enumerate(text):
+    for i in range(start, len(text)):
+        c = text[i]
         if quoted:
             quoted, escaped = (c != '"' or escaped), (c == "\\" and not escaped)
         elif c == '"':

@@ -1,0 +1,187 @@
+"""LongMemEval (arXiv 2410.10813) and the project's own sample, which is written in its format.
+
+In: a JSON list of questions, each with its haystack of dated sessions (the S, M and oracle files). Out: conversations
+and questions. Memory is built once per conversation, so questions with the same haystack share one `Conversation`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from metamem.contracts import Dataset
+from metamem.datasets.grouping import ABSTENTION_SUFFIX, with_groups
+from metamem.datasets.haystacks import Haystack, read_haystack
+from metamem.datasets.reading import (
+    Place,
+    Problems,
+    check_limit,
+    found,
+    given_path,
+    place_of,
+    read_json,
+    read_records,
+)
+from metamem.errors import DataError, nearest, unknown
+from metamem.records import Conversation, Question, Turn
+from metamem.registry import option, register
+
+if TYPE_CHECKING:
+    from metamem.datasets.schemas import LongMemEvalRow
+
+TYPES = (
+    "single-session-user",
+    "single-session-assistant",
+    "single-session-preference",
+    "multi-session",
+    "knowledge-update",
+    "temporal-reasoning",
+)
+EXPECTED = "a list of LongMemEval questions, each an object with question_id, question, haystack_sessions and so on"
+
+
+@register("dataset", "longmemeval")
+class LongMemEval:
+    """LongMemEval: 500 questions over long chat histories (S, M and oracle files)."""
+
+    @dataclass
+    class Config:
+        """Options of the data set."""
+
+        path: str = option("", "the JSON file of questions (longmemeval_s, _m or _oracle)")
+        corrections: str | None = option(None, "JSON file {question_id: corrected answer} laid over known label errors")
+        limit: int | None = option(None, "read the first so many questions only, for smoke runs")
+
+        def __post_init__(self) -> None:
+            check_limit(self.limit)
+
+    def __init__(self, config: Config) -> None:
+        what = "give the JSON file, such as dataset.path=data/longmemeval_s.json"
+        self._path = given_path(config.path, "dataset.path", what)
+        self._corrections = Path(config.corrections).expanduser() if config.corrections else None
+        self._limit = config.limit
+
+    def files(self) -> Sequence[Path]:
+        """The questions, and the corrections when there are any."""
+        return (self._path, *((self._corrections,) if self._corrections else ()))
+
+    def load(self) -> Dataset:
+        """Read and validate everything. Raises `DataError` naming file and record."""
+        return read_longmemeval("longmemeval", self._path, "dataset.path", self._limit, corrections=self._corrections)
+
+
+@register("dataset", "sample")
+class Sample:
+    """The project's own small data set in LongMemEval's format, shipped with the package."""
+
+    @dataclass
+    class Config:
+        """Options of the data set."""
+
+        limit: int | None = option(None, "read the first so many questions only, for smoke runs")
+
+        def __post_init__(self) -> None:
+            check_limit(self.limit)
+
+    def __init__(self, config: Config) -> None:
+        self._limit = config.limit
+
+    def files(self) -> Sequence[Path]:
+        """The packaged file."""
+        from importlib.resources import files
+
+        return (Path(str(files("metamem.datasets").joinpath("data", "sample.json"))),)
+
+    def load(self) -> Dataset:
+        """Read and validate everything. Raises `DataError` naming file and record."""
+        return read_longmemeval("sample", self.files()[0], "dataset=sample", self._limit, own=True)
+
+
+def read_longmemeval(
+    name: str, path: Path, key: str, limit: int | None = None, *, corrections: Path | None = None, own: bool = False
+) -> Dataset:
+    """The data set of one file in LongMemEval's format; `key` is the config key that gave the path.
+
+    Raises `DataError` naming file, record and field of the first problem, and how many more records have one.
+    """
+    from metamem.datasets.schemas import LongMemEvalRow, check
+
+    records = read_records(path, key, EXPECTED)
+    corrected = _read_corrections(corrections, records, path.name) if corrections else {}
+    notices: Counter[str] = Counter()
+    problems = Problems()
+    conversations: dict[str, Conversation] = {}
+    shared: dict[tuple[Turn, ...], tuple[Turn, ...]] = {}
+    questions: list[Question] = []
+    seen: dict[str, int] = {}
+    count = len(records) if limit is None else min(limit, len(records))
+    if count < len(records):
+        notices["questions left out by dataset.limit"] = len(records) - count
+    for index in range(count):
+        place = place_of(path, key, index + 1, records[index], "question_id")
+        with problems.collect():
+            row = check(LongMemEvalRow, records[index], place)
+            if row.question_id in seen:
+                raise place.error("question_id", f"is the id of record {seen[row.question_id]} too; ids must be unique")
+            seen[row.question_id] = index + 1
+            haystack = read_haystack(row, place, shared)
+            if haystack.conversation.id not in conversations:
+                conversations[haystack.conversation.id] = haystack.conversation
+                notices.update(haystack.notices)
+            if row.question_id in corrected:
+                notices["answers replaced by dataset.corrections"] += 1
+            questions.append(_read_question(row, place, haystack, corrected.get(row.question_id), notices))
+            if not isinstance(records[index]["answer"], str):
+                notices["answers that are numbers, read as text"] += 1
+        records[index] = None  # the M file is big: what has been read is let go
+    problems.finish()
+    return Dataset(name, conversations, with_groups(questions, conversations), +notices, own)
+
+
+def _read_question(
+    row: LongMemEvalRow, place: Place, haystack: Haystack, corrected: str | None, notices: Counter[str]
+) -> Question:
+    if row.question_type not in TYPES:
+        raise place.error("question_type", unknown("question type", row.question_type, TYPES))
+    asked = place.date(row.question_date, "question_date")
+    held = haystack.conversation.sessions
+    notices["sessions dated after their question"] += sum(s.time is not None and s.time > asked for s in held)
+    notices["questions without sessions"] += not held
+    absent = [given for given in row.answer_session_ids if given not in haystack.occurrences]
+    notices["answer_session_ids that name no session"] += len(absent)
+    return Question(
+        id=row.question_id,
+        text=row.question,
+        type=row.question_type,
+        answers=(row.answer if corrected is None else corrected,),
+        date=asked,
+        abstention=row.question_id.endswith(ABSTENTION_SUFFIX),
+        conversation_id=haystack.conversation.id,
+        evidence_turns=haystack.evidence_turns,
+        evidence_sessions=haystack.evidence_sessions(row.answer_session_ids),
+    )
+
+
+def _read_corrections(path: Path, records: Sequence[Any], name: str) -> dict[str, str]:
+    from metamem.datasets.schemas import read_answer
+
+    key = "dataset.corrections"
+    overlay = read_json(path, key)
+    if not isinstance(overlay, dict):
+        raise DataError(f"{key}: {path}: expected an object {{question_id: corrected answer}}, found {found(overlay)}")
+    known = {str(r.get("question_id")) for r in records if isinstance(r, dict)}
+    corrected: dict[str, str] = {}
+    for number, (question_id, answer) in enumerate(overlay.items(), start=1):
+        place = Place(path, key, number, question_id)
+        if question_id not in known:
+            close = nearest(question_id, known)
+            hint = f" Did you mean '{close}'?" if close else ""
+            raise place.error("", f"no question of {name} has this id.{hint}")
+        try:
+            corrected[question_id] = read_answer(answer)
+        except ValueError as error:
+            raise place.error("", str(error)) from error
+    return corrected

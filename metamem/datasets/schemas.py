@@ -1,0 +1,172 @@
+"""The shapes of the records in data files, as pydantic models, and the translation of their errors into `DataError`.
+
+In: a raw JSON value and its place. Out: a validated row. Only imported when a data set is loaded, as pydantic takes a
+while. Fields that no loader reads are let through: the public files carry many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
+
+from metamem.datasets.reading import Place, found
+
+Row = TypeVar("Row", bound=BaseModel)
+
+EXPECTED = {
+    "string_type": "text",
+    "list_type": "a list",
+    "int_type": "a whole number",
+    "bool_type": "true or false",
+    "dict_type": "an object",
+    "model_type": "an object",
+}
+
+
+def read_answer(value: Any) -> str:
+    """An answer's text; a number becomes its text (0 too). Raises `ValueError` for anything else and for empty text."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return str(value)
+    if not isinstance(value, str):
+        raise ValueError(f"expected text or a number, found {found(value)}")
+    return _some_text(value)
+
+
+def _answers(value: Any) -> tuple[str, ...]:
+    if isinstance(value, list):
+        if not value:
+            raise ValueError("expected an answer or a list of accepted answers, found an empty list")
+        return tuple(read_answer(v) for v in value)
+    return (read_answer(value),)
+
+
+def _memories(value: Any) -> list[str]:
+    if isinstance(value, str):
+        return value.split("\n")
+    if not isinstance(value, list):
+        raise ValueError(f"expected a list of texts or one text with a memory on each line, found {found(value)}")
+    for index, item in enumerate(value):
+        if not isinstance(item, str):
+            raise ValueError(f"expected texts, found {found(item)} at position {index}")
+    return value
+
+
+def _sound(value: str) -> str:
+    # Half of a surrogate pair cannot be written to any file: better refused here than in the middle of a run.
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        place = f"half of a surrogate pair at position {error.start}"
+        raise ValueError(f"expected text that is valid Unicode, found {place} of {found(value)}") from error
+    return value
+
+
+def _some_text(value: str) -> str:
+    if not value.strip():
+        raise ValueError("expected some text, found none")
+    return _sound(value)
+
+
+AnyText = Annotated[str, AfterValidator(_sound)]
+Text = Annotated[str, AfterValidator(_some_text)]
+Answer = Annotated[str, BeforeValidator(read_answer)]
+Answers = Annotated[tuple[str, ...], BeforeValidator(_answers)]
+Memories = Annotated[list[AnyText], BeforeValidator(_memories)]
+
+
+class _Model(BaseModel):
+    # Strict: "3" is not 3 and 1 is not true; a file that mixes them up is told so instead of being guessed at.
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+
+class LongMemEvalTurn(_Model):
+    """One turn of a haystack session. The text may be empty; `has_answer` marks evidence."""
+
+    role: str
+    content: AnyText
+    has_answer: bool | None = None
+
+
+class LongMemEvalRow(_Model):
+    """One question of LongMemEval with its haystack (the format of the S, M and oracle files)."""
+
+    question_id: Text
+    question_type: Text
+    question: Text
+    answer: Answer
+    question_date: Text
+    haystack_session_ids: list[Text]
+    haystack_dates: list[Text]
+    haystack_sessions: list[list[LongMemEvalTurn]]
+    answer_session_ids: list[str] = []
+
+
+class LocomoTurn(_Model):
+    """One turn of a LoCoMo session; `blip_caption` describes the image that was shared."""
+
+    speaker: Text
+    dia_id: Text
+    text: AnyText
+    blip_caption: AnyText | None = None
+
+
+class LocomoQuestion(_Model):
+    """One question of LoCoMo. The adversarial ones mostly have no `answer` but one that must not be given."""
+
+    question: Text
+    category: int
+    evidence: list[str] = []
+    answer: Answer | None = None
+    adversarial_answer: Answer | None = None
+
+
+class LocomoRow(_Model):
+    """One LoCoMo sample: a conversation whose sessions are keys of their own, and its questions."""
+
+    sample_id: Text
+    conversation: dict[str, Any]
+    qa: list[Any]
+
+
+class PreparedRow(_Model):
+    """One question that brings its evidence, under the names of the reference's merged format."""
+
+    question_id: Text
+    problem: Text
+    memories: Memories
+    groundtruth: Answers
+    task: Text
+    question_date: Text | None = None
+
+
+def check(model: type[Row], raw: Any, place: Place, prefix: str = "", names: Mapping[str, str] | None = None) -> Row:
+    """`raw` as a row of `model`. Raises `DataError` for the first field that is wrong.
+
+    `prefix` is put before the field's path; `names` gives the file's own name of a top-level field.
+    """
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        loc = list(first["loc"])
+        if loc and names:
+            loc[0] = names.get(str(loc[0]), loc[0])
+        raise place.error(_path(prefix, loc), _problem(first)) from None
+
+
+def _path(prefix: str, loc: list[int | str]) -> str:
+    text = prefix
+    for part in loc:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+def _problem(error: Mapping[str, Any]) -> str:
+    if error["type"] == "missing":
+        return "is missing"
+    if error["type"] == "value_error":
+        return str(error["ctx"]["error"])
+    expected = EXPECTED.get(error["type"]) or f"something else ({error['msg']})"
+    return f"expected {expected}, found {found(error['input'])}"
