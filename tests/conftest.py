@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -16,3 +17,31 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("needs the real benchmark data, which is not part of the project")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def prepared_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file for `dataset=prepared`: the sample questions with the turns of their conversation as memories, 12 each."""
+    sample = json.loads((ROOT / "metamem" / "datasets" / "data" / "sample.json").read_text(encoding="utf-8"))
+    records = []
+    for record in sample:
+        turns = [
+            (date, turn)
+            for date, session in zip(record["haystack_dates"], record["haystack_sessions"], strict=True)
+            for turn in session
+        ]
+        kept = [t for t in turns if t[1].get("has_answer")]
+        kept += [t for t in turns if not t[1].get("has_answer")][: 12 - len(kept)]
+        records.append(
+            {
+                "question_id": record["question_id"],
+                "question": record["question"],
+                "question_type": record["question_type"],
+                "question_date": record["question_date"],
+                "answer": record["answer"],
+                "memories": [f"{date} {turn['role']}: {turn['content']}" for date, turn in kept],
+            }
+        )
+    path = tmp_path_factory.mktemp("prepared") / "questions.json"
+    path.write_text(json.dumps(records), encoding="utf-8")
+    return path

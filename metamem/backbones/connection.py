@@ -1,0 +1,118 @@
+"""The connection to an OpenAI-compatible server: a JSON body in, parsed JSON out, each failure as one of four errors.
+
+`Transient` may pass on another try, `Refused` will not, `UnreachableError` means that the key is refused,
+`BackboneError` that the body cannot be sent at all. The key goes into the client and nowhere else: texts of the
+server's are cleaned of it, and the client's own exceptions, which hold the request and its headers, end here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from metamem.backbones.chat import message
+from metamem.backbones.retries import Transient, passes, retry_after
+from metamem.errors import BackboneError, UnreachableError
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+
+class Refused(Exception):
+    """The server will not answer this request as it stands (a 4xx that does not pass)."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+
+
+class Connection:
+    """An `openai.AsyncOpenAI` over aiohttp, without its retries. Bound to the event loop in which it is made.
+
+    `limit` is the number of sockets; `connect_timeout` is in seconds; the key is in the environment variable
+    `key_name`. Raises `UnreachableError` for a key that no header can carry.
+    """
+
+    def __init__(self, address: str, key_name: str, *, limit: int, timeout: float, connect_timeout: float) -> None:
+        import openai
+
+        for name in ("httpx", "httpx2"):  # at the level INFO they write a line per call
+            if (logger := logging.getLogger(name)).level == logging.NOTSET:
+                logger.setLevel(logging.WARNING)
+        self.loop = asyncio.get_running_loop()
+        self.address = address
+        self._key_name = key_name
+        self._key = os.environ.get(key_name, "").strip()
+        if not (self._key.isascii() and self._key.isprintable()):
+            raise UnreachableError(f"backbone.api_key_env: the key in {key_name} holds characters that no key has")
+        self._client: AsyncOpenAI = openai.AsyncOpenAI(
+            base_url=address,
+            api_key=self._key or "none",  # the client insists on one; local servers do not care
+            max_retries=0,
+            timeout=openai.Timeout(timeout, connect=connect_timeout),
+            http_client=openai.DefaultAioHttpClient(
+                limits=type(openai.DEFAULT_CONNECTION_LIMITS)(max_connections=limit)
+            ),
+        )
+
+    async def close(self) -> None:
+        """Close every socket."""
+        await self._client.close()
+        await asyncio.sleep(0)  # lets the transports of closed sockets go before the loop does
+
+    async def call(self, path: str, body: Mapping[str, Any] | None, seconds: float) -> Any:
+        """One try, a POST of `body` or a GET without one, in at most `seconds`: the reply's parsed JSON."""
+        import aiohttp
+        import openai
+
+        problem: Exception
+        try:
+            async with asyncio.timeout(seconds):
+                # cast_to=object: parsed JSON as it is; building the client's own models costs as much as all the rest.
+                if body is None:
+                    return await self._client.get(path, cast_to=object)
+                return await self._client.post(path, cast_to=object, body=body)
+        except openai.APIStatusError as error:
+            told = message(error.body) or message(error.response.text)
+            problem = self._answered(error.status_code, error.response.headers, told)
+        except (TimeoutError, openai.APIConnectionError, aiohttp.ClientError, OSError) as error:
+            problem = Transient(self.clean(_lost(error, seconds)))
+        except (json.JSONDecodeError, UnicodeDecodeError):
+            problem = Transient("the server's reply is not JSON")
+        except UnicodeEncodeError:
+            problem = BackboneError("the request holds characters that UTF-8 cannot encode")
+        raise problem  # outside the handlers, so that the client's exception does not travel along as its context
+
+    def wrong_key(self, reason: str) -> UnreachableError:
+        """The error for a server that refuses the key, or wants one where none is given."""
+        state = "refuses the key in" if self._key else "wants a key, but none is in"
+        told = f"{self.address} {state} the environment variable {self._key_name} ({reason})"
+        return UnreachableError(f"backbone.api_key_env: {told}")
+
+    def clean(self, text: str) -> str:
+        """One line of at most 320 characters, without the key, which some services echo."""
+        return " ".join((text.replace(self._key, "***") if self._key else text).split())[:320]
+
+    def _answered(self, status: int, headers: Mapping[str, str], told: str) -> Exception:
+        """What an HTTP status other than success means for the call."""
+        reason = self.clean(f"status {status}: {told}" if told else f"status {status}")
+        if status == 401:
+            return self.wrong_key(reason)
+        if passes(status):
+            return Transient(reason, retry_after(headers, time.time()))
+        return Refused(status, reason)
+
+
+def _lost(error: BaseException, seconds: float) -> str:
+    """Why no reply came, from the innermost cause: the client's own words are only 'Connection error.'."""
+    if isinstance(error, TimeoutError):
+        return f"no reply within {seconds:g} s"
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return f"connection failed: {str(error) or type(error).__name__}"

@@ -1,0 +1,91 @@
+"""Trying a call again: which failures pass, and how long to wait before the next try.
+
+In: a coroutine function that raises `Transient` for a failure that may pass. Out: its result, or `BackboneError` when
+the last try failed too. Randomness and sleep are handed in, so that nothing here depends on a clock or on global
+state.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import TypeVar
+
+from metamem.errors import BackboneError
+
+T = TypeVar("T")
+
+RETRIED = frozenset({408, 409, 429})
+FIRST_WAIT = 0.5
+LONGEST_WAIT = 30.0
+LONGEST_RETRY_AFTER = 300.0  # a server that asks for more is tried earlier: an hour's silence would look like a hang
+
+
+class Transient(Exception):
+    """A try failed in a way that may pass; `retry_after` is the wait that the server asked for, in seconds."""
+
+    def __init__(self, reason: str, retry_after: float | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.retry_after = retry_after
+
+
+def passes(status: int) -> bool:
+    """True for an HTTP status that may be another one on the next try: 408, 409, 429 and 5xx."""
+    return status in RETRIED or status >= 500
+
+
+def wait(failed: int, rng: random.Random, retry_after: float | None = None) -> float:
+    """Seconds to wait after `failed` failed tries.
+
+    Exponential backoff with full jitter (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/):
+    uniform between 0 and 0.5 s doubled with each try, at most 30 s. A server's Retry-After is waited out first.
+    """
+    jitter = rng.uniform(0.0, min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** min(failed - 1, 16)))
+    return jitter + min(max(retry_after or 0.0, 0.0), LONGEST_RETRY_AFTER)
+
+
+def retry_after(headers: Mapping[str, str], now: float) -> float | None:
+    """The wait in seconds that a response asks for: `retry-after-ms`, or `Retry-After` in seconds or as a date.
+
+    `now` is a Unix time. None when there is none or it cannot be read (RFC 9110, section 10.2.3).
+    """
+    for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        try:
+            seconds = float(headers.get(name, "")) * unit
+        except ValueError:
+            continue
+        return seconds if 0.0 <= seconds < float("inf") else None
+    try:
+        date = parsedate_to_datetime(headers.get("retry-after", ""))
+    except (ValueError, OverflowError):
+        return None
+    return max(0.0, (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - now)
+
+
+async def retrying(
+    call: Callable[[], Awaitable[T]],
+    retries: int,
+    rng: Callable[[], random.Random],
+    sleep: Callable[[float], Awaitable[None]],
+    failed: Callable[[], None] = lambda: None,
+) -> T:
+    """The result of `call`, tried again up to `retries` times after a `Transient`. Other errors go through.
+
+    `rng` is only called after a failure; `failed` is told of each try that will be repeated. Raises `BackboneError`
+    with the last reason and the number of tries.
+    """
+    tries, generator = 0, None
+    while True:
+        tries += 1
+        try:
+            return await call()
+        except Transient as error:
+            last = error
+        if tries > retries:
+            raise BackboneError(last.reason if tries == 1 else f"{last.reason} ({tries} tries)")
+        failed()
+        generator = generator or rng()
+        await sleep(wait(tries, generator, last.retry_after))

@@ -1,0 +1,175 @@
+"""Reads prompt text: its sections, the fragments of memory in it, and their sentences as sets of stems.
+
+In: the text of a prompt. Out: `Memory`, an index over the sentences of the fragments, weighted by how rare each stem is in them. A block of
+fragments is parsed once for all the prompts that hold it.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from functools import lru_cache
+
+from metamem.backbones.simulation.vocabulary import IRREGULAR, NUMBER_WORDS, STOPWORDS
+from metamem.records import Message
+
+# Blocks are kept parsed because several attempts, and later their reviews, read the same one; few, because a block can be a whole conversation.
+_BLOCKS = 64
+
+_NUMERAL = r"\$?\d+(?:[.,:]\d+)*%?"
+_WORD = re.compile(rf"{_NUMERAL}|[^\W\d_]+(?:['’][^\W\d_]+)*")
+_SENTENCE = re.compile(r"(?<!\bDr\.)(?<!\bMr\.)(?<!\bMs\.)(?<!\bSt\.)(?<!\bMrs\.)(?<=[.!?])[\"'”’)]?\s+|\n+")
+_FRAGMENT = re.compile(r"^\[(\d+)\][ \t]*", re.MULTILINE)
+_WEEKDAY = r"\(?(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]*\)?"
+_STAMP = re.compile(
+    rf"\s*\[?(\d{{4}})[-/](\d{{1,2}})[-/](\d{{1,2}})(?:[T ,]*(?:{_WEEKDAY}|\d{{1,2}}:\d{{2}}(?::\d{{2}}(?:\.\d+)?)?))*[\s\]:,-]*"
+)
+_SPEAKER = re.compile(r"\s*([A-Za-z][\w.'’-]{0,24}(?: [A-Z][\w.'’-]{0,24})?):\s+")
+
+# Plurals first, so that 'sailings' and 'sailing' meet.
+_ENDINGS = ((("ies", "i"), ("sses", "ss"), ("s", "")), (("ied", "i"), ("ing", ""), ("ed", ""), ("ly", "")))
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """A sentence of a fragment. `by_assistant` says who speaks where the text shows it; `asks` that it is a question."""
+
+    text: str
+    stems: frozenset[str]
+    fragment: int
+    by_assistant: bool
+    asks: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Fragment:
+    """A fragment of memory: the number it is shown under, the day it was said (None: not shown) and all its stems."""
+
+    number: int
+    day: date | None
+    stems: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """The fragments of a prompt. `index` leads from a stem to the positions of its sentences, `rarity` is its weight."""
+
+    fragments: tuple[Fragment, ...]
+    sentences: tuple[Sentence, ...]
+    index: dict[str, tuple[int, ...]]
+    rarity: dict[str, float]
+
+    def weight(self, stem: str) -> float:
+        """How much a stem tells fragments apart; stems in none of them weigh most."""
+        return self.rarity.get(stem, math.log(2.0 + len(self.fragments)))
+
+    def day(self, sentence: Sentence) -> date | None:
+        """The day on which a sentence was said."""
+        return self.fragments[sentence.fragment].day
+
+
+def section(messages: Sequence[Message], tag: str) -> str | None:
+    """The text of the last section `<tag>` of a prompt, None when it has none."""
+    opening, closing = f"<{tag}>", f"</{tag}>"
+    for message in reversed(messages):
+        start = message.content.rfind(opening)
+        if start >= 0:
+            start += len(opening)
+            end = message.content.find(closing, start)
+            return message.content[start : end if end >= 0 else None].strip("\n")
+    return None
+
+
+@lru_cache(maxsize=65536)
+def stem(word: str) -> str:
+    """A word without its inflection, numbers as digits. Light: it only has to make forms of one word meet."""
+    word = word.lower().replace("’", "'").removesuffix("'s")
+    if word in NUMBER_WORDS:
+        return NUMBER_WORDS[word]
+    if word in IRREGULAR:
+        return IRREGULAR[word]
+    if not word.isalpha() or len(word) < 4:
+        return word
+    for endings in _ENDINGS:
+        for ending, instead in endings:
+            if word.endswith(ending) and len(word) - len(ending) >= 3 and not word.endswith(("ss", "us", "is", "eed")):
+                word = word[: -len(ending)] + instead
+                if ending in ("ing", "ed") and word[-1] == word[-2] and word[-1] not in "lsz":
+                    word = word[:-1]
+                break
+    if len(word) > 3 and word[-1] in "ey":
+        word = word[:-1] + ("i" if word[-1] == "y" else "")
+    return IRREGULAR.get(word, word)
+
+
+def words(text: str) -> list[str]:
+    """The words and numerals of a text, in order, as written."""
+    return _WORD.findall(text)
+
+
+@lru_cache(maxsize=16384)
+def _stopped(word: str) -> bool:
+    lowered = word.lower().replace("’", "'")
+    return lowered.split("'")[0] in STOPWORDS or len(lowered) < 2 and not lowered.isdigit()
+
+
+def content(text: str) -> list[str]:
+    """The stems of a text's words that carry content, in order."""
+    return [stem(word) for word in _WORD.findall(text) if not _stopped(word)]
+
+
+@lru_cache(maxsize=_BLOCKS)
+def parse(block: str) -> Memory:
+    """The fragments of a `<memories>` section: `[n]`, a date where there is one, then the text up to the next `[n]`."""
+    marks = list(_FRAGMENT.finditer(block))
+    fragments: list[Fragment] = []
+    sentences: list[Sentence] = []
+    for position, mark in enumerate(marks):
+        end = marks[position + 1].start() if position + 1 < len(marks) else len(block)
+        day, text = _dated(block[mark.end() : end])
+        own = list(_sentences(text, position))
+        sentences += own
+        fragments.append(Fragment(int(mark.group(1)), day, frozenset().union(*(s.stems for s in own))))
+    index: dict[str, list[int]] = {}
+    for place, sentence in enumerate(sentences):
+        for found in sentence.stems:
+            index.setdefault(found, []).append(place)
+    counts: dict[str, int] = {}
+    for fragment in fragments:
+        for found in fragment.stems:
+            counts[found] = counts.get(found, 0) + 1
+    rarity = {found: math.log(1.0 + (1 + len(fragments)) / (0.5 + count)) for found, count in counts.items()}
+    return Memory(tuple(fragments), tuple(sentences), {k: tuple(v) for k, v in index.items()}, rarity)
+
+
+def read_day(text: str) -> date | None:
+    """The day of a date as prompts show it (`2024-03-09 (Sat) 18:20`), None when the text begins with none."""
+    return _dated(text)[0]
+
+
+def _dated(text: str) -> tuple[date | None, str]:
+    match = _STAMP.match(text)
+    if not match:
+        return None, text
+    try:
+        return date(*map(int, match.groups())), text[match.end() :]
+    except ValueError:
+        return None, text
+
+
+def _sentences(text: str, fragment: int) -> list[Sentence]:
+    found: list[Sentence] = []
+    by_assistant = False
+    for line in text.split("\n"):
+        speaker = _SPEAKER.match(line)
+        if speaker and (speaker.group(1).lower() in ("user", "assistant") or not found):
+            by_assistant = speaker.group(1).lower() == "assistant"
+            line = line[speaker.end() :]
+        for part in _SENTENCE.split(line):
+            part = part.strip()
+            if part:
+                found.append(Sentence(part, frozenset(content(part)), fragment, by_assistant, part.endswith("?")))
+    return found

@@ -1,0 +1,218 @@
+"""A user's mistake: exit code 2, one message that names the key and what was expected, no traceback, nothing written or called."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from metamem.cli import run_program
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: Any, capfd: Any) -> Any:
+    """`program("train", ...)` → (exit code, standard error)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+
+    def call(name: str, *arguments: str) -> tuple[int, str]:
+        code = run_program(name, [f"outputs={tmp_path / 'outputs'}", *arguments])
+        return code, capfd.readouterr().err
+
+    return call
+
+
+MISTAKES: dict[str, tuple[list[str], list[str]]] = {
+    "unknown option": (["optimizer.bach_size=3"], ["optimizer.bach_size", "Did you mean 'optimizer.batch_size'"]),
+    "unknown root option": (["sead=3"], ["sead", "Did you mean 'seed'"]),
+    "unknown component": (["retriever=bm26"], ["retriever 'bm26'", "Did you mean 'bm25'", "dense"]),
+    "unknown experiment": (["experiment=papr"], ["papr", "Did you mean 'paper'"]),
+    "unknown group": (["retriver=bm25"], ["retriver", "Did you mean 'retriever'"]),
+    "option of a role that has none": (["judge.model=x"], ["judge.model", "backbone@judge="]),
+    "wrong type": (["optimizer.attempts=many"], ["optimizer.attempts", "many"]),
+    "wrong enum": (["evidence.order=size"], ["evidence.order", "time", "score"]),
+    "k below 1": (["retriever.k=0"], ["retriever.k", "at least 1", "0"]),
+    "batch size below 1": (["optimizer.batch_size=0"], ["optimizer.batch_size", "at least 1"]),
+    "one attempt cannot disagree": (["optimizer.attempts=1"], ["optimizer.attempts", "optimizer.filter=false"]),
+    "attempts that are all the same": (["optimizer.temperature=0"], ["optimizer.temperature"]),
+    "fold out of range": (["split.fold=5"], ["split.fold", "0 to 4", "5"]),
+    "evidence budget of nothing": (["evidence.budget=0"], ["evidence.budget", "at least 1"]),
+    "reward that is not chosen": (["reward=token_f1"], ["reward", "token_f1", "llm_judge"]),
+    "no evaluator": (["evaluator=[]"], ["evaluator", "llm_judge"]),
+    "eval_every below 1": (["eval_every=0"], ["eval_every", "at least 1"]),
+    "a rate above 1": (["backbone=simulated", "backbone.error_rate=2"], ["backbone.error_rate", "0 to 1"]),
+    "a role's option names the role": (["backbone@judge=simulated", "judge.error_rate=2"], ["judge.error_rate"]),
+    "real data without a backbone": (
+        ["dataset=longmemeval", "dataset.path=x.json"],
+        ["backbone", "openai", "simulated"],
+    ),
+    "missing file": (
+        ["dataset=longmemeval", "dataset.path=gone.json", "backbone=simulated"],
+        ["dataset.path", "gone.json"],
+    ),
+    "no path": (["dataset=locomo", "backbone=simulated"], ["dataset.path"]),
+    "openai without an address": (["backbone=openai"], ["backbone.base_url"]),
+    "policy same": (["backbone=same"], ["backbone", "same"]),
+    "bad name": (["name=../x"], ["name", "letters"]),
+    "prompt file missing": (["prompts.answer=gone.jinja"], ["prompts.answer", "gone.jinja"]),
+    "an override without a value": (["optimizer.attempts"], ["optimizer.attempts", "KEY=VALUE"]),
+    "run.dir with a sweep": (["-m", "run.dir=x", "seed=1,2"], ["run.dir", "-m"]),
+    "all folds in one directory": (["run.dir=x", "split.fold=all"], ["run.dir", "split.fold=all"]),
+    "validation accepted without a validation part": (
+        ["split=all", "optimizer.accept=validation"],
+        ["optimizer.accept", "validation"],
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", sorted(MISTAKES))
+def test_a_mistake_on_the_command_line_is_named_and_ends_with_2(mistake: str, program: Any, tmp_path: Path) -> None:
+    arguments, expected = MISTAKES[mistake]
+    code, printed = program("train", *arguments)
+    assert code == 2, printed
+    assert "Traceback" not in printed
+    for words in expected:
+        assert words in printed
+    assert not list(tmp_path.glob("outputs/*/*/manifest.json")), "nothing may have begun"
+
+
+EVAL_MISTAKES: dict[str, tuple[list[str], list[str]]] = {
+    "missing meta-memory": (["meta_memory=gone"], ["meta_memory", "gone"]),
+    "a directory that is no run": (["meta_memory=."], ["meta_memory", "not a training run"]),
+    "an unknown part": (["part=tset"], ["part"]),
+    "from something that is no run": (["from=."], ["from", "attempts.jsonl"]),
+    "from with a meta-memory": (["from=.", "meta_memory=x"], ["from"]),
+    "an optimizer in evaluation": (["optimizer=metamem"], ["optimizer"]),
+    "all folds": (["split.fold=all"], ["split.fold=all"]),
+}
+
+
+@pytest.mark.parametrize("mistake", sorted(EVAL_MISTAKES))
+def test_a_mistake_in_an_evaluation_is_named_and_ends_with_2(mistake: str, program: Any) -> None:
+    arguments, expected = EVAL_MISTAKES[mistake]
+    code, printed = program("eval", *arguments)
+    assert code == 2, printed
+    assert "Traceback" not in printed
+    for words in expected:
+        assert words in printed
+
+
+def test_a_template_that_cannot_be_compiled_is_named_with_its_line(program: Any, tmp_path: Path) -> None:
+    (tmp_path / "mine.jinja").write_text("{% block user %}\n{% if %}\n{% endblock %}")
+    code, printed = program("train", "prompts.answer=mine.jinja")
+    assert code == 2
+    assert "prompts.answer, line 2" in printed
+
+
+def test_a_template_with_an_unknown_variable_is_named(program: Any, tmp_path: Path) -> None:
+    (tmp_path / "mine.jinja").write_text("{% block user %}{{ qestion }}{% endblock %}")
+    code, printed = program("train", "prompts.answer=mine.jinja")
+    assert code == 2
+    assert "prompts.answer" in printed
+    assert "qestion" in printed
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("", ["questions.json", "line 1"]),
+        ('[{"question_id": "a", "question": "b"', ["questions.json", "line 1"]),
+        (
+            '[{"question": "q", "answer": "a", "memories": [], "question_type": "multi-session"}]',
+            ["questions.json", "question_id"],
+        ),
+        (
+            json.dumps(
+                [
+                    {
+                        "question_id": "x",
+                        "question": "q",
+                        "answer": "a",
+                        "memories": ["m"],
+                        "question_type": "multi-session",
+                    }
+                ]
+                * 2
+            ),
+            ["questions.json", "'x'"],
+        ),
+        (
+            json.dumps(
+                [
+                    {
+                        "question_id": "x",
+                        "question": None,
+                        "answer": "a",
+                        "memories": ["m"],
+                        "question_type": "multi-session",
+                    }
+                ]
+            ),
+            ["questions.json", "x", "question"],
+        ),
+        (
+            json.dumps(
+                [
+                    {
+                        "question_id": "x",
+                        "question": "q",
+                        "answer": "a",
+                        "memories": ["m"],
+                        "question_type": "multi-sesion",
+                    }
+                ]
+            ),
+            ["multi-sesion", "multi-session"],
+        ),
+        (
+            json.dumps(
+                [
+                    {
+                        "question_id": "x",
+                        "question": "q",
+                        "answer": "a",
+                        "memories": ["m"],
+                        "question_type": "multi-session",
+                        "question_date": "soon",
+                    }
+                ]
+            ),
+            ["questions.json", "x", "question_date", "soon"],
+        ),
+    ],
+)
+def test_a_bad_data_file_is_named_with_its_record_before_any_call(
+    program: Any, tmp_path: Path, content: str, expected: list[str]
+) -> None:
+    (tmp_path / "questions.json").write_text(content)
+    code, printed = program("train", "dataset=prepared", "dataset.path=questions.json", "backbone=simulated")
+    assert code == 2, printed
+    assert "Traceback" not in printed
+    for words in expected:
+        assert words in printed
+    assert not list(tmp_path.glob("outputs/*/journal"))
+
+
+def test_an_unreachable_server_ends_with_2_and_names_the_address(program: Any) -> None:
+    code, printed = program(
+        "train", "backbone=openai", "backbone.base_url=http://127.0.0.1:9/v1", "backbone.model=m", "backbone.retries=0"
+    )
+    assert code == 2, printed
+    assert "backbone.base_url" in printed
+    assert "Traceback" not in printed
+
+
+def test_a_key_given_in_place_of_a_variable_is_refused_without_being_shown(program: Any) -> None:
+    code, printed = program(
+        "train",
+        "backbone=openai",
+        "backbone.base_url=http://x/v1",
+        "backbone.model=m",
+        "backbone.api_key_env=sk-verysecret123",
+    )
+    assert code == 2
+    assert "backbone.api_key_env" in printed
+    assert "verysecret" not in printed

@@ -1,0 +1,96 @@
+"""A run that is killed anywhere and continued ends as one that was not, and pays for nothing twice."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests import programs
+from tests.server import Server
+from tests.simulated_server import simulated_reply
+
+
+def arguments(server: Server, data: Path, outputs: Path) -> list[str]:
+    return [
+        "dataset=prepared",
+        f"dataset.path={data}",
+        "backbone=openai",
+        f"backbone.base_url={server.url}",
+        "backbone.model=test-model",
+        "backbone.identity=test-weights",
+        "backbone.max_concurrency=7",
+        "optimizer.batch_size=8",
+        "optimizer.attempts=3",
+        "split.validation=0.15",
+        f"outputs={outputs}",
+    ]
+
+
+@pytest.mark.slow
+def test_killed_at_twenty_random_points_a_run_ends_the_same_and_asks_for_nothing_twice(
+    tmp_path: Path, prepared_file: Path
+) -> None:
+    reply = simulated_reply()
+    with Server(reply, keep_calls=False) as server:
+        programs.run("train", *arguments(server, prepared_file, tmp_path / "whole"))
+        total = server.delivered
+    rng = random.Random(7)
+    points = sorted(rng.sample(range(1, total), 20))
+    kills: list[int] = []
+    current: list[subprocess.Popen[str]] = []
+    lock = threading.Lock()
+
+    def kill(count: int) -> None:
+        with lock:
+            if points and count >= points[0] and current:
+                points.pop(0)
+                current.pop().send_signal(signal.SIGKILL)
+                kills.append(count)
+
+    with Server(reply, keep_calls=False, on_delivered=kill) as server:
+        # The address is part of a run's identity: the weights are named instead, so that both servers count as one.
+        command = arguments(server, prepared_file, tmp_path / "killed")
+        for _ in range(60):
+            process = programs.start("train", *command)
+            with lock:
+                current[:] = [process]
+            printed, _ = process.communicate(timeout=300)
+            if process.returncode == 0:
+                break
+            assert process.returncode == -signal.SIGKILL, printed
+        else:
+            pytest.fail("the run never finished")
+    assert len(kills) >= 20 - len(points) and len(kills) >= 15
+    whole, killed = (programs.only_run(tmp_path / n) for n in ("whole", "killed"))
+    assert programs.state(killed) == programs.state(whole)
+    assert programs.result_of(killed)["figures"] == programs.result_of(whole)["figures"]
+    keys = programs.journal_keys(tmp_path / "killed")
+    assert len(keys) == len(set(keys)) == len(programs.journal_keys(tmp_path / "whole"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+def test_a_run_that_is_told_to_stop_keeps_what_was_delivered_and_continues(
+    tmp_path: Path, prepared_file: Path, number: signal.Signals
+) -> None:
+    with Server(simulated_reply(), delay=0.02, keep_calls=False) as server:
+        command = arguments(server, prepared_file, tmp_path)
+        server.hold_after = 100
+        process = programs.start("train", *command)
+        assert server.held.wait(60)
+        process.send_signal(number)
+        printed, _ = process.communicate(timeout=60)
+        assert process.returncode == (130 if number == signal.SIGINT else 143), printed
+        assert "the same command continues" in printed
+        assert "Traceback" not in printed
+        before = programs.journal_keys(tmp_path)
+        server.release()
+        programs.run("train", *command)
+        keys = programs.journal_keys(tmp_path)
+        assert keys[: len(set(before))] and len(keys) == len(set(keys))
+        assert set(before) <= set(keys)

@@ -1,0 +1,68 @@
+"""Starting train.py and eval.py as a user does: in a process of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def environment(**more: str) -> dict[str, str]:
+    """The environment of a program that is started: without this process's hub, keys and sweep."""
+    dropped = ("OPENAI_", "WANDB_", "METAMEM_", "HYDRA_")
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(dropped)}
+    return {**kept, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1", **more}
+
+
+def start(program: str, *arguments: str, **more: str) -> subprocess.Popen[str]:
+    """Start `train` or `eval` and return at once."""
+    command = [sys.executable, str(ROOT / "experiments" / f"{program}.py"), *arguments]
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        env=environment(**more),
+    )
+
+
+def run(program: str, *arguments: str, code: int = 0, **more: str) -> str:
+    """Run `train` or `eval` to its end, expect its exit code, and return what it printed."""
+    process = start(program, *arguments, **more)
+    printed, _ = process.communicate(timeout=300)
+    assert process.returncode == code, f"exit code {process.returncode}, expected {code}:\n{printed}"
+    return printed
+
+
+def only_run(outputs: Path, name: str = "train") -> Path:
+    """The one run directory under outputs/<name>."""
+    (found,) = [p.parent for p in (outputs / name).glob("*/manifest.json") if not p.parent.is_symlink()]
+    return found
+
+
+def result_of(directory: Path) -> dict[str, Any]:
+    """A run's result.json."""
+    return dict(json.loads((directory / "result.json").read_text(encoding="utf-8")))
+
+
+def journal_keys(outputs: Path) -> list[str]:
+    """The key of every reply in every segment of every journal below `outputs`."""
+    keys = []
+    for segment in sorted(outputs.glob("*/journal/*/*.jsonl")):
+        for line in segment.read_bytes().splitlines(keepends=True):
+            if line.endswith(b"\n") and line.startswith(b'{"key"'):
+                keys.append(json.loads(line)["key"])
+    return keys
+
+
+def state(directory: Path) -> dict[str, str]:
+    """What must not depend on interruptions or concurrency: checkpoints, attempts, verdicts, metrics and steps, as text."""
+    names = ["attempts.jsonl", "verdicts.jsonl", "metrics.jsonl", "steps.jsonl"]
+    files = [directory / n for n in names] + sorted((directory / "checkpoints").glob("*.json"))
+    return {str(p.relative_to(directory)): p.read_text(encoding="utf-8") for p in files}

@@ -1,0 +1,41 @@
+"""A real local server whose replies are a function of (prompt, seed): the simulated backbone behind HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from metamem.backbones.simulated import Simulated
+from metamem.records import Draw, Message, Request, Sampling
+from metamem.registry import REGISTRY
+
+
+@dataclass(frozen=True)
+class SeededDraw(Draw):
+    """A draw of which only the seed is known, as on a server."""
+
+    given: int = 0
+
+    @property
+    def seed(self) -> int:
+        """The seed that came with the request."""
+        return self.given
+
+
+def simulated_reply(**options: Any) -> Callable[[dict[str, Any]], str]:
+    """`reply(body)` for `tests.server.Server`."""
+    backbone: Simulated = REGISTRY.build("backbone", {"name": "simulated", **options})
+
+    def reply(body: dict[str, Any]) -> str:
+        messages = tuple(Message(m["role"], m["content"]) for m in body["messages"])
+        sampling = Sampling(temperature=float(body.get("temperature") or 0.0), max_tokens=4096)
+        request = Request(messages, sampling, (SeededDraw("", given=int(body.get("seed") or 0)),))
+        coroutine = backbone.generate(request)
+        try:
+            coroutine.send(None)
+        except StopIteration as done:
+            return str(done.value[0].text)
+        raise AssertionError("the simulated backbone waited")
+
+    return reply
