@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterator, Sequence
+from enum import Enum
 from typing import Any
 
 from metamem.config import COMPONENTS, BaseConfig, EvalConfig, TrainConfig, plain
@@ -138,7 +139,9 @@ def explain(program: str, arguments: Sequence[str], error: Exception) -> ConfigE
         if candidate not in known and not candidate.startswith("hydra"):
             role = candidate.split(".")[0]
             if role in _ROLES and not any(k.startswith(f"{role}.") for k in known):
-                return ConfigError(f"'{candidate}': the {role} is the policy's backbone; choose one with {_ROLES[role]}=NAME")
+                return ConfigError(
+                    f"'{candidate}': the {role} is the policy's backbone; choose one with {_ROLES[role]}=NAME"
+                )
             section = candidate.rsplit(".", 1)[0] if "." in candidate else ""
             siblings = sorted(k for k in known if k.startswith(f"{section}.")) if section else []
             close = nearest(candidate, known)
@@ -147,3 +150,77 @@ def explain(program: str, arguments: Sequence[str], error: Exception) -> ConfigE
             return ConfigError(f"unknown option '{candidate}'.{hint} Choices: {', '.join(listed) or 'see --help'}.")
     message = str(cause).splitlines()[0]
     return ConfigError(f"{key}: {message}" if key and key not in message else message)
+
+
+def reference_page() -> str:
+    """docs/config.md: every option of every component, with its type, default and help."""
+    lines = [
+        "# Options",
+        "",
+        "Generated from the registered components by `make docs`; do not edit. Options marked ○ cannot change a result",
+        "(places, concurrency, timeouts, trackers): they are no part of a run's identity.",
+        "",
+        "## train.py and eval.py",
+        "",
+        "| option | default | of | |",
+        "|---|---|---|---|",
+    ]
+    roots = {program: list(root_options(program)) for program in ("train", "eval")}
+    in_both = {row[0] for row in roots["train"]} & {row[0] for row in roots["eval"]}
+    for program, rows in roots.items():
+        for key, default, text in rows:
+            if key in in_both and program == "eval" and key != "name":
+                continue
+            of = "both" if key in in_both and key != "name" else program
+            lines.append(f"| `{key}` | {_cell(default)} | {of} | {_escaped(text)}{_mark(_root_result(program, key))} |")
+    for group in groups("train"):
+        lines += ["", f"## {group}", ""]
+        for name in REGISTRY.names(group):
+            entry = REGISTRY.entry(group, name)
+            prefix = f"evaluator.{name}" if group == "evaluator" else group
+            lines += [f"### {group}={name}", "", entry.summary, ""]
+            if entry.options:
+                lines += ["| option | type | default | |", "|---|---|---|---|"]
+            for f in entry.options:
+                default = f.default if f.default is not dataclasses.MISSING else f.default_factory()  # type: ignore[operator]
+                text = _escaped(f.metadata["help"]) + _mark(f.metadata.get("result", True))
+                lines.append(f"| `{prefix}.{f.name}` | {_type(f)} | {_cell(plain(default))} | {text} |")
+            if entry.options:
+                lines.append("")
+        for name, text in presets(group).items():
+            lines += [f"### {group}={name}", "", f"{text} (preset)", ""]
+        while lines[-1] == "":
+            lines.pop()
+    lines += ["", "## experiment", ""]
+    lines += [f"- `experiment={name}`: {text}" for name, text in presets("experiment").items()]
+    return "\n".join(lines) + "\n"
+
+
+def _root_result(program: str, key: str) -> bool:
+    config: Any = schema(program)
+    result = True
+    for part in key.split("."):
+        f = next(f for f in dataclasses.fields(config) if f.name.rstrip("_") == part)
+        result = result and f.metadata.get("result", True)
+        config = f.default_factory
+    return result
+
+
+def _type(f: dataclasses.Field[Any]) -> str:
+    if isinstance(f.default, Enum):
+        return " \\| ".join(f"`{e.value}`" for e in type(f.default))
+    text = f.type if isinstance(f.type, str) else getattr(f.type, "__name__", str(f.type))
+    return text.replace("|", "\\|")
+
+
+def _cell(default: Any) -> str:
+    shown = "null" if default is None else str(default).lower() if isinstance(default, bool) else str(default)
+    return f"`{shown}`" if shown else "empty"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _mark(result: bool) -> str:
+    return "" if result else " ○"

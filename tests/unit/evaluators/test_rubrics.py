@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from metamem.errors import ConfigError, DataError
-from metamem.evaluators import rubrics  # noqa: F401  (registers)
+from metamem.evaluators.rubrics import VARIABLES
 from metamem.records import Question
 from metamem.registry import build
 
@@ -153,10 +153,11 @@ def test_file_uses_type_then_abstention_then_default(tmp_path: Path) -> None:
 
 
 def test_file_gives_every_documented_variable(tmp_path: Path) -> None:
-    text = "{{ question }}|{{ date }}|{{ answer }}|{{ answers | length }}|{{ response }}|{{ type }}|{{ forbidden is none }}"
-    rubric = of_file(folder(tmp_path, default=text))
-    expected = "When did it begin?|2023-05-20 (Sat) 02:21|8 days ago|1|x|temporal-reasoning|True"
+    text = "{{ question }}|{{ date }}|{{ answer }}|{{ answers | length }}|{{ response }}|{{ type }}|{{ abstention }}"
+    rubric = of_file(folder(tmp_path, default=text + "|{{ forbidden is none }}"))
+    expected = "When did it begin?|2023-05-20 (Sat) 02:21|8 days ago|1|x|temporal-reasoning|False|True"
     assert rubric.render(QUESTION, "x") == expected
+    assert all(name in text + "forbidden" for name in VARIABLES)
 
 
 def test_file_without_a_template_for_a_type_is_refused(tmp_path: Path) -> None:

@@ -128,7 +128,7 @@ def test_the_threshold_decides_what_is_right(threshold: float, correct: bool) ->
         ("The information provided is not enough.", True),
         ("No information available", True),
         ("Luna.", False),
-        ("You did not mention... ".replace("not ", ""), False),
+        ("You did mention it: Luna.", False),
     ],
 )
 def test_abstention_is_right_when_the_response_says_so(name: str, response: str, correct: bool) -> None:

@@ -1,0 +1,150 @@
+"""Embedders: from texts to unit vectors of their windows.
+
+In: texts of any length. Out: for every window of every text a vector of length 1, and the index of the text it belongs
+to. `minilm` is the sentence-transformers model of the field's naive retrieval baseline; `hashing` (registered from its
+own module, which this one imports) needs no model.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from metamem.embedding import hashing as hashing
+from metamem.embedding.models import HUB_ID, PACKAGE, find_model, load_model, weights_hash
+from metamem.errors import ConfigError
+from metamem.registry import option, register
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+DEFAULT_OVERLAP = 32
+
+
+@register("embedder", "minilm")
+class MiniLM:
+    """all-MiniLM-L6-v2 over windows of 256 tokens (or another sentence-transformers model).
+
+    Texts are cut into overlapping windows of `window` tokens, special ones included, so that nothing of a long text is
+    lost to the model's limit. `progress`, when set, is called with (windows done, windows in all).
+    Model: https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2.
+    """
+
+    @dataclass
+    class Config:
+        """Which model, and how texts are cut."""
+
+        model: str | None = option(
+            None, f"folder or hub id of a sentence-transformers model (null: the package {PACKAGE}, else {HUB_ID})"
+        )
+        window: int = option(256, "tokens of a window, special tokens included")
+        stride: int | None = option(
+            None, f"tokens from one window's start to the next's (null: window - {DEFAULT_OVERLAP})"
+        )
+        batch_size: int = option(16, "windows per forward pass", result=False)
+        device: str | None = option(None, "torch device, such as cpu or cuda:0 (null: the fastest)", result=False)
+
+        def __post_init__(self) -> None:
+            if self.window < 2 * DEFAULT_OVERLAP:
+                raise ConfigError(f"embedder.window must be at least {2 * DEFAULT_OVERLAP} tokens, got {self.window}")
+            if self.stride is not None and not 1 <= self.stride <= self.window - 2:
+                raise ConfigError(
+                    f"embedder.stride must be between 1 and window - 2 ({self.window - 2}), got {self.stride}: "
+                    "a longer one would skip text"
+                )
+            if self.batch_size < 1:
+                raise ConfigError(f"embedder.batch_size must be at least 1, got {self.batch_size}")
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.progress: Callable[[int, int], None] | None = None
+        self._lock = threading.RLock()
+        self._folder: Path | None = None
+        self._model: Any = None
+
+    @property
+    def stride(self) -> int:
+        """Tokens from the start of one window to the start of the next."""
+        return self.config.stride or self.config.window - DEFAULT_OVERLAP
+
+    def identity(self) -> Mapping[str, Any]:
+        """The hash of the model's weights, tokenizer and pooling, and how texts are cut; loads no model."""
+        return {
+            "embedder": "minilm",
+            "weights": weights_hash(self._find()),
+            "window": self.config.window,
+            "stride": self.stride,
+        }
+
+    def embed(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Unit vectors (w, d) of all windows in the order of the texts, and each one's text (w,); at least one a text.
+
+        Raises `UnreachableError` when the model cannot be had, `ConfigError` when it cannot take such windows. Threads
+        wait for each other.
+        """
+        with self._lock:
+            model = self._loaded()
+            # Without texts an empty one still tells how long the vectors are.
+            windows, owners = self._windows(model.tokenizer, texts or [""])
+            vectors = self._forward(model, windows)
+            return (vectors, owners) if texts else (vectors[:0], owners[:0])
+
+    def _windows(self, tokenizer: Any, texts: Sequence[str]) -> tuple[list[list[int]], NDArray[np.int64]]:
+        import numpy as np
+
+        overlap = self.config.window - tokenizer.num_special_tokens_to_add(pair=False) - self.stride
+        if overlap < 0:
+            raise ConfigError(
+                f"embedder.stride must be at most {self.stride + overlap} for this model, got {self.stride}"
+            )
+        encoded = tokenizer(
+            # Lone surrogates are legal in JSON data, but not in the UTF-8 that the tokenizer reads.
+            [text.encode("utf-8", "replace").decode("utf-8") for text in texts],
+            truncation=True,
+            max_length=self.config.window,
+            stride=overlap,  # what the library calls stride
+            return_overflowing_tokens=True,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+        )
+        return encoded["input_ids"], np.asarray(encoded["overflow_to_sample_mapping"], np.int64)
+
+    def _forward(self, model: Any, windows: list[list[int]]) -> NDArray[np.float32]:
+        import numpy as np
+        import torch
+
+        # Windows of like length share a batch: little padding, several times faster. Rows return to their places.
+        order = sorted(range(len(windows)), key=lambda i: (-len(windows[i]), i))
+        parts = []
+        with torch.inference_mode():
+            for start in range(0, len(order), self.config.batch_size):
+                rows = order[start : start + self.config.batch_size]
+                batch = model.tokenizer.pad({"input_ids": [windows[i] for i in rows]}, return_tensors="pt")
+                features = {name: tensor.to(model.device) for name, tensor in batch.items()}
+                parts.append(model(features)["sentence_embedding"].float().cpu().numpy())
+                if self.progress is not None:
+                    self.progress(start + len(rows), len(windows))
+        vectors = np.empty((len(windows), parts[0].shape[1]), np.float32)
+        vectors[order] = np.concatenate(parts)
+        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+        return np.asarray(vectors / np.maximum(norms, np.finfo(np.float32).tiny), np.float32)
+
+    def _find(self) -> Path:
+        with self._lock:
+            if self._folder is None:
+                self._folder = find_model(self.config.model)
+            return self._folder
+
+    def _loaded(self) -> Any:
+        if self._model is None:
+            folder = self._find()
+            positions = json.loads((folder / "config.json").read_bytes()).get("max_position_embeddings")
+            if positions is not None and self.config.window > positions:
+                raise ConfigError(f"embedder.window must be at most {positions} for {folder}, got {self.config.window}")
+            self._model = load_model(folder, self.config.device)
+        return self._model

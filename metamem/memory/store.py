@@ -1,0 +1,235 @@
+"""The memory store: what was constructed once is never constructed again, and what changed is never reused.
+
+In: a memory constructor with its identity and a conversation, or texts and a way to compute an index over them. Out:
+the `MemoryBank`, or the index's arrays, from disk where they are there already. Under `root`:
+
+    banks/<aa>/<id>/units.jsonl, bank.json          one unit a line; what made it, and the hash of the units
+    indexes/<aa>/<id>/<array>.npy, index.json       arrays without pickle
+
+Ids are hashes of everything that decides the content, so no name comes from data. Without a root all stays in memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import io
+import json
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from metamem.contracts import MemoryBank, MemoryConstructor
+from metamem.memory.entries import Lease, LocalLease, read_entry, write_entry
+from metamem.records import Conversation, MemoryUnit, digest, from_json, to_json
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+log = logging.getLogger(__name__)
+
+_POLL_SECONDS = 0.05
+
+
+def constructor_identity(config: Any, **dependencies: Mapping[str, Any]) -> dict[str, Any]:
+    """What decides a constructor's units beside its version and the conversation.
+
+    `config` is what the registry makes of a component's options: the name and the options that can change a result
+    count. `dependencies` are the identities of what it calls, such as `backbone` and `prompts`. Raises `ValueError` for
+    options without a name, which would mistake one constructor for another.
+    """
+    fields = [f for f in dataclasses.fields(config) if f.metadata.get("result", True)]
+    options = {f.name: to_json(getattr(config, f.name)) for f in fields}
+    if "name" not in options:
+        raise ValueError(f"{type(config).__qualname__}: expected the registry's options, which hold the name")
+    return {"options": options, "dependencies": dict(dependencies)}
+
+
+def bank_id(identity: Mapping[str, Any], version: int, conversation: Conversation) -> str:
+    """The content address of a bank: a hash of the constructor's identity, its version and the whole conversation."""
+    return digest({"constructor": dict(identity), "version": version, "conversation": to_json(conversation)}, 32)
+
+
+class MemoryStore:
+    """Banks and indexes by content. Safe for many tasks, threads, processes and hosts at once.
+
+    `counts` tells how many `banks_` and `indexes_` were `built`, `reused`, or found `damaged` (and built again).
+    """
+
+    def __init__(self, root: Path | None = None) -> None:
+        self.root = root
+        self.counts: Counter[str] = Counter()
+        self._guard = threading.Lock()
+        self._held: set[str] = set()
+        self._kept: dict[str, Any] = {}
+
+    async def get_or_construct(
+        self, constructor: MemoryConstructor, identity: Mapping[str, Any], conversation: Conversation
+    ) -> MemoryBank:
+        """The bank of one conversation: read where it is there and whole, else constructed and stored.
+
+        `identity` is that of `constructor_identity`. Raises `UserError` when the store cannot be written, `ValueError`
+        when the constructor gives two units one id, and whatever the constructor raises (then nothing is stored).
+        """
+        address = bank_id(identity, constructor.version, conversation)
+        units = await asyncio.to_thread(self._read_units, address)
+        if units is None:
+            with self._leased("banks", address) as take:
+                while not take():  # noqa: ASYNC110 (the holder may be another process: there is no event to await)
+                    await asyncio.sleep(_POLL_SECONDS)
+                # Another job may have built it while this one waited.
+                units = await asyncio.to_thread(self._read_units, address)
+                if units is None:
+                    units = tuple(await constructor.construct(conversation))
+                    _check(units, conversation)
+                    # Written without yielding, so that a cancelled task cannot give the lease back half-way.
+                    self._write_units(address, identity, constructor.version, conversation, units)
+                    self._count("banks_built")
+                    return MemoryBank(address, conversation.id, units)
+        self._count("banks_reused")
+        return MemoryBank(address, conversation.id, units)
+
+    def index(
+        self,
+        identity: Mapping[str, Any],
+        texts: Sequence[str],
+        compute: Callable[[list[str]], Mapping[str, NDArray[Any]]],
+    ) -> dict[str, NDArray[Any]]:
+        """Named arrays computed from texts alone (a bank's, or questions): read where they are there, else computed.
+
+        `identity` says what `compute` does (an embedder's identity). Blocks: call it from a worker thread. Raises
+        `UserError` when the store cannot be written.
+        """
+        address = digest({"index": dict(identity), "texts": list(texts)}, 32)
+        arrays = self._read_arrays(address)
+        if arrays is None:
+            with self._leased("indexes", address) as take:
+                while not take():
+                    time.sleep(_POLL_SECONDS)
+                arrays = self._read_arrays(address)
+                if arrays is None:
+                    arrays = dict(compute(list(texts)))
+                    self._write_arrays(address, identity, len(texts), arrays)
+                    self._count("indexes_built")
+                    return arrays
+        self._count("indexes_reused")
+        return arrays
+
+    # --- one lease for both kinds -------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _leased(self, kind: str, address: str) -> Iterator[Callable[[], bool]]:
+        """Gives a function that tries to take the entry's lease; the lease ends with the block."""
+        held = False
+        waited = False
+        lease = Lease(self._folder(kind, address)) if self.root is not None else LocalLease(address, self._held)
+
+        def take() -> bool:
+            nonlocal held, waited
+            with self._guard:
+                held = lease.take()
+            if not held and not waited:
+                waited = True
+                log.info("waiting for another job that builds %s/%s", kind, address)
+            return held
+
+        try:
+            yield take
+        finally:
+            if held:
+                lease.give_back()
+
+    def _folder(self, kind: str, address: str) -> Path:
+        assert self.root is not None
+        return self.root / kind / address[:2] / address
+
+    def _count(self, what: str) -> None:
+        with self._guard:
+            self.counts[what] += 1
+
+    def _write(
+        self, kind: str, address: str, manifest: str, about: Mapping[str, Any], contents: Mapping[str, bytes]
+    ) -> None:
+        folder = self._folder(kind, address)
+        if folder.exists():
+            log.warning("%s was damaged and is replaced", folder)
+            self._count(f"{kind}_damaged")
+        write_entry(folder, manifest, about, contents)
+
+    # --- banks --------------------------------------------------------------------------------------------------------
+
+    def _read_units(self, address: str) -> tuple[MemoryUnit, ...] | None:
+        if self.root is None:
+            return self._kept.get(address)
+        contents = read_entry(self._folder("banks", address), "bank.json")
+        if contents is None:
+            return None
+        try:
+            lines = contents["units.jsonl"].decode("utf-8", "surrogatepass").split("\n")[:-1]
+            return tuple(from_json(MemoryUnit, json.loads(line)) for line in lines)
+        except (KeyError, TypeError, ValueError):  # whole, but written by a version with another shape of units
+            return None
+
+    def _write_units(
+        self,
+        address: str,
+        identity: Mapping[str, Any],
+        version: int,
+        conversation: Conversation,
+        units: tuple[MemoryUnit, ...],
+    ) -> None:
+        if self.root is None:
+            self._kept[address] = units
+            return
+        # Lone surrogates are legal in JSON data: kept as they are, so that a bank reads back equal.
+        lines = "".join(json.dumps(to_json(unit), ensure_ascii=False) + "\n" for unit in units)
+        about = {
+            "id": address,
+            "constructor": to_json(dict(identity)),
+            "version": version,
+            "conversation_id": conversation.id,
+            "units": len(units),
+        }
+        contents = {"units.jsonl": lines.encode("utf-8", "surrogatepass")}
+        self._write("banks", address, "bank.json", about, contents)
+
+    # --- indexes ------------------------------------------------------------------------------------------------------
+
+    def _read_arrays(self, address: str) -> dict[str, NDArray[Any]] | None:
+        import numpy as np
+
+        if self.root is None:
+            return self._kept.get(address)
+        contents = read_entry(self._folder("indexes", address), "index.json")
+        if contents is None:
+            return None
+        return {
+            name.removesuffix(".npy"): np.load(io.BytesIO(data), allow_pickle=False) for name, data in contents.items()
+        }
+
+    def _write_arrays(
+        self, address: str, identity: Mapping[str, Any], texts: int, arrays: dict[str, NDArray[Any]]
+    ) -> None:
+        import numpy as np
+
+        if self.root is None:
+            self._kept[address] = arrays
+            return
+        contents = {}
+        for name, array in arrays.items():
+            buffer = io.BytesIO()
+            np.save(buffer, array, allow_pickle=False)
+            contents[f"{name}.npy"] = buffer.getvalue()
+        about = {"id": address, "index": to_json(dict(identity)), "texts": texts}
+        self._write("indexes", address, "index.json", about, contents)
+
+
+def _check(units: Sequence[MemoryUnit], conversation: Conversation) -> None:
+    repeated = [name for name, times in Counter(unit.id for unit in units).items() if times > 1]
+    if repeated:
+        raise ValueError(f"conversation {conversation.id}: the constructor gave several units the id {repeated[0]!r}")

@@ -1,0 +1,146 @@
+"""From what was retrieved to what a prompt shows: a token budget kept, an order chosen, units rendered with dates.
+
+In: a question's ranked `Evidence` (or the evidence that a prepared question brings along), a token budget and the name
+of a tokenizer. Out: the evidence that is kept, in the order in which it is shown, and each unit's text under its date.
+The budget belongs to the evidence alone: nothing else in a prompt takes from it, so guidelines never push evidence out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime
+from enum import StrEnum
+from functools import cache, lru_cache
+
+from metamem.errors import ConfigError
+from metamem.records import Evidence, MemoryUnit, Question, digest
+
+CUT_MARK = " [...]"
+# Ends the kind of a unit whose text was cut: it no longer vouches for all of its turns.
+CUT_KIND = "/cut"
+
+_WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_WORDS = re.compile(r"\w+|[^\w\s]")
+_WORD_ENDS = re.compile(r"(?<=\S)(?=\s|$)")
+
+
+class EvidenceOrder(StrEnum):
+    """`time`: oldest first, undated units last. `score`: best first."""
+
+    time = "time"
+    score = "score"
+
+
+def format_date(date: datetime) -> str:
+    """A date as prompts show it, `2023-05-20 (Sat) 02:21`; English whatever the locale."""
+    day = f"{date.year:04d}-{date.month:02d}-{date.day:02d} ({_WEEKDAYS[date.weekday()]})"
+    return f"{day} {date.hour:02d}:{date.minute:02d}"
+
+
+def render_unit(unit: MemoryUnit) -> str:
+    """A unit as prompts show it: its date and weekday when known, then its text, on a new line when it has several."""
+    if unit.time is None:
+        return unit.text
+    gap = "\n" if "\n" in unit.text else " "
+    return f"{format_date(unit.time)}{gap}{unit.text}"
+
+
+def count_tokens(text: str, tokenizer: str = "words") -> int:
+    """How many tokens a text has.
+
+    `tokenizer` is `words` (runs of letters and digits, and each punctuation mark; needs no model, and undercounts
+    scripts without spaces), or a Hugging Face tokenizer: a folder, a `tokenizer.json` or an id on the hub. Special
+    tokens are not counted. Raises `ConfigError` or `UnreachableError` for a tokenizer that cannot be loaded.
+    """
+    return _counter(tokenizer)(text)
+
+
+# The same unit is weighed for many questions of its conversation.
+@lru_cache(maxsize=4096)
+def cost(unit: MemoryUnit, tokenizer: str = "words") -> int:
+    """What a unit takes from the budget: the tokens of its rendering, date and line end included."""
+    return count_tokens(render_unit(unit) + "\n", tokenizer)
+
+
+def prepared_evidence(question: Question) -> list[Evidence]:
+    """The evidence that a prepared question brings along; the given order is its rank, scores are unknown (0)."""
+    return [Evidence(unit, 0.0, rank) for rank, unit in enumerate(question.prepared or ())]
+
+
+def assemble(
+    question: Question,
+    retrieved: Sequence[Evidence],
+    budget: int | None = None,
+    tokenizer: str = "words",
+    order: EvidenceOrder = EvidenceOrder.time,
+) -> tuple[Evidence, ...]:
+    """The evidence a prompt shows for one question.
+
+    Evidence is kept best first until a unit no longer fits the budget (in tokens; None: no limit), so that a bigger
+    budget never keeps less. When not even the best fits, it is cut at a word's end and marked ` [...]`. Then the kept
+    units are put into `order`; ties and undated units go by rank. What is retrieved for a prepared question is what it
+    brings along. Raises `ConfigError` for a budget below 1.
+    """
+    if budget is not None and budget < 1:
+        raise ConfigError(f"evidence.budget must be at least 1 token, or null for no limit, got {budget}")
+    ranked = prepared_evidence(question) if question.prepared is not None else sorted(retrieved, key=lambda e: e.rank)
+    kept = ranked if budget is None else _within(ranked, budget, tokenizer)
+    if order is EvidenceOrder.time:
+        kept = sorted(kept, key=lambda e: (e.unit.time is None, e.unit.time or datetime.min, e.rank))
+    return tuple(kept)
+
+
+def evidence_hash(evidence: Sequence[Evidence]) -> str:
+    """Hash of what a prompt shows: the units' ids and renderings, in order."""
+    return digest([[e.unit.id, render_unit(e.unit)] for e in evidence])
+
+
+def _within(ranked: Sequence[Evidence], budget: int, tokenizer: str) -> list[Evidence]:
+    kept: list[Evidence] = []
+    left = budget
+    for evidence in ranked:
+        left -= cost(evidence.unit, tokenizer)
+        if left < 0:
+            break
+        kept.append(evidence)
+    if ranked and not kept:
+        unit = _cut(ranked[0].unit, budget, tokenizer)
+        return [replace(ranked[0], unit=unit)] if unit else []
+    return kept
+
+
+@lru_cache(maxsize=256)
+def _cut(unit: MemoryUnit, budget: int, tokenizer: str) -> MemoryUnit | None:
+    """The unit with as many of its words as fit, or None when not even one does."""
+    ends = [match.start() for match in _WORD_ENDS.finditer(unit.text)]
+
+    def candidate(words: int) -> MemoryUnit:
+        return replace(unit, text=unit.text[: ends[words - 1]] + CUT_MARK, kind=unit.kind + CUT_KIND)
+
+    # A word is at least one token, so no more words than the budget are worth trying.
+    low, high = 0, min(len(ends), budget)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if cost.__wrapped__(candidate(middle), tokenizer) <= budget:
+            low = middle
+        else:
+            high = middle - 1
+    return candidate(low) if low else None
+
+
+@cache
+def _counter(tokenizer: str) -> Callable[[str], int]:
+    if tokenizer == "words":
+        return lambda text: len(_WORDS.findall(text))
+    from metamem.retrieval.tokenizers import load_tokenizer
+
+    loaded = load_tokenizer(tokenizer)
+
+    def count(text: str) -> int:
+        # A lone surrogate is legal in JSON and in str, but not in the UTF-8 that tokenizers read.
+        clean = text.encode("utf-8", "replace").decode("utf-8")
+        return len(loaded.encode(clean, add_special_tokens=False).ids)
+
+    return count
