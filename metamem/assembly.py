@@ -88,16 +88,15 @@ def prepare(config: BaseConfig, split: Split | None = None) -> Prepared:
     dataset: Dataset = loader.load()
     if not dataset.questions:
         raise DataError(f"dataset={config.dataset.name} holds no questions")
-    splitter: Splitter | None = None
-    if split is None:
-        splitter = build("split", config.split)
-        split = splitter.split(dataset.questions, config.seed)
     prompts: Prompts = build("prompts", config.prompts)
     prompts.check()
     rubric: Rubric | None = None
     if "llm_judge" in config.evaluator:
         rubric = build("rubric", config.rubric)
         rubric.check(dataset.questions)
+    if split is None:
+        splitter: Splitter = build("split", config.split)
+        split = splitter.split(dataset.questions, config.seed)
     backbones: dict[str, Backbone] = {}
     made: dict[str, Backbone] = {}
     for role, key in ROLES.items():
@@ -137,7 +136,7 @@ class Workshop:
         wanted = [r for r in roles if r != "judge" or prepared.rubric is not None]
         self.callers = {role: JournaledCaller(prepared.backbones[role], self.journal, role) for role in wanted}
         self.evaluators: dict[str, Evaluator] = {
-            name: build("evaluator", options, judge=self.callers.get("judge"), rubric=prepared.rubric)
+            name: build("evaluator", options, judge=self.callers.get("judge"), rubric=prepared.rubric, seed=config.seed)
             for name, options in config.evaluator.items()
         }
         self.gathered = Gathered({}, {}, {})

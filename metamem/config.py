@@ -179,6 +179,12 @@ def resolve(composed: Any) -> TrainConfig | EvalConfig:
 
     try:
         OmegaConf.resolve(composed)
+        for role in ("judge", "reflector", "builder"):
+            # A role's options are checked by the backbone's class, which speaks of `backbone.`.
+            try:
+                OmegaConf.to_object(composed[role])
+            except ConfigError as error:
+                raise ConfigError(str(error).replace("backbone.", f"{role}.")) from None
         config = OmegaConf.to_object(composed)
     except MissingMandatoryValue as error:
         raise ConfigError(f"{error.full_key}: a value is needed") from None
@@ -193,10 +199,7 @@ def resolve(composed: Any) -> TrainConfig | EvalConfig:
             if key == "tracker":
                 continue
             raise ConfigError(f"{key}: choose one of {', '.join(REGISTRY.names(kind))}")
-        try:
-            setattr(config, key, REGISTRY.options(kind, value))
-        except ConfigError as error:
-            raise ConfigError(str(error).replace("backbone.", f"{key}.") if key != kind else str(error)) from None
+        setattr(config, key, REGISTRY.options(kind, value))
     config.evaluator = {name: REGISTRY.options("evaluator", value) for name, value in sorted(config.evaluator.items())}
     _check(config)
     return config

@@ -10,7 +10,7 @@ and only gets the dependencies its constructor names. The dependencies handed ou
     retriever   `embedder`
     backbone    none
     rubric      none
-    evaluator   `judge` (a `Caller` for the judge role), `rubric`
+    evaluator   `judge` (a `Caller` for the judge role), `rubric`, `seed`
     optimizer   `prompts`, `reflector` (a `Caller`), `sampling` (the reflector's resolved sampling)
     prompts     none
     tracker     `run_directory`

@@ -62,7 +62,9 @@ def journal_keys(outputs: Path) -> list[str]:
 
 
 def state(directory: Path) -> dict[str, str]:
-    """What must not depend on interruptions or concurrency: checkpoints, attempts, verdicts, metrics and steps, as text."""
+    """What must not depend on interruptions or concurrency: checkpoints, attempts, verdicts, metrics and steps, as
+    text.
+    """
     names = ["attempts.jsonl", "verdicts.jsonl", "metrics.jsonl", "steps.jsonl"]
     files = [directory / n for n in names] + sorted((directory / "checkpoints").glob("*.json"))
     return {str(p.relative_to(directory)): p.read_text(encoding="utf-8") for p in files}

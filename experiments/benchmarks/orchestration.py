@@ -1,8 +1,10 @@
-"""What the framework itself costs: everything around the model, measured against a real local server and as ratios in one run.
+"""What the framework itself costs: everything around the model, measured against a real local server and as ratios in
+one run.
 
     python experiments/benchmarks/orchestration.py [--rounds 3] [--only step cost journal start endurance]
 
-step       a step of 50 questions x 5 attempts (answers, verdicts, reflections, proposals, consolidation) against a server of
+step       a step of 50 questions x 5 attempts (answers, verdicts, reflections, proposals, consolidation) against a
+server of
            50 ms per call at max_concurrency=16, over a bare AsyncOpenAI (aiohttp) loop that sends the same calls
 cost       processor time of this process per call at max_concurrency=256
 journal    rows per second written, and indexed
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import hashlib
 import json
 import os
@@ -33,7 +36,9 @@ sys.path.insert(0, str(ROOT))
 
 
 def reply(body: dict[str, Any]) -> str:
-    """A reply in the form that the prompt asks for, as a function of messages and seed: verdicts by coin, one short guideline."""
+    """A reply in the form that the prompt asks for, as a function of messages and seed: verdicts by coin, one short
+    guideline.
+    """
     text = "".join(m["content"] for m in body["messages"])
     number = int(hashlib.sha256(f"{text}{body.get('seed')}".encode()).hexdigest()[:8], 16)
     if "<proposals>" in text or "<reflections>" in text:
@@ -103,12 +108,8 @@ def train(folder: Path, *overrides: str) -> Path:
     config = resolve(composed)
     assert isinstance(config, TrainConfig)
     # The run's own report is not what is measured.
-    with open(os.devnull, "w") as nowhere:
-        keep, sys.stdout = sys.stdout, nowhere
-        try:
-            return Path(train_folds(config)["directory"])
-        finally:
-            sys.stdout = keep
+    with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
+        return Path(train_folds(config)["directory"])
 
 
 def rows(path: Path) -> list[dict[str, Any]]:
@@ -176,9 +177,7 @@ def step(rounds: int) -> None:
             calls = stored_calls(folder)
             theirs = asyncio.run(bare(url, calls, 16))
             ratios.append(ours / theirs)
-            print(
-                f"  step of 50 x 5, {len(calls)} calls at 16: {ours:.2f} s; bare client {theirs:.2f} s; ratio {ratios[-1]:.3f}"
-            )
+            print(f"  {len(calls)} calls at 16: {ours:.2f} s; bare client {theirs:.2f} s; ratio {ratios[-1]:.3f}")
     print(f"step: median ratio {statistics.median(ratios):.3f} (at most 1.15)")
 
 
@@ -235,9 +234,8 @@ def journal(rounds: int) -> None:
             began = time.perf_counter()
             assert len(Journal(Path(place), "e", "r")) == count
             indexed.append(count / (time.perf_counter() - began))
-    print(
-        f"journal: {statistics.median(written):,.0f} rows/s written (at least 5,000), {statistics.median(indexed):,.0f} rows/s indexed"
-    )
+    print(f"journal: {statistics.median(written):,.0f} rows/s written (at least 5,000)")
+    print(f"journal: {statistics.median(indexed):,.0f} rows/s indexed")
 
 
 def start(rounds: int) -> None:
@@ -262,13 +260,9 @@ def endurance(_: int) -> None:
         measured = json.loads(process.stdout.splitlines()[-1])
     seconds, memory = measured["seconds"], measured["memory"]
     early, late = statistics.median(seconds[4:12]), statistics.median(seconds[-8:])
-    print(
-        f"endurance: {len(seconds)} steps, {early:.2f} s a step early (5 to 12), {late:.2f} s late (last 8): ratio {late / early:.3f}"
-    )
-    print(
-        f"endurance: {memory[4]:.0f} MiB after step 5, {memory[-1]:.0f} MiB at the end: ratio {memory[-1] / memory[4]:.3f} (at most 1.05); "
-        f"peak {measured['peak']:.0f} MiB (under 1024)"
-    )
+    print(f"endurance: {len(seconds)} steps, {early:.2f} s early, {late:.2f} s late: ratio {late / early:.3f}")
+    print(f"endurance: {memory[4]:.0f} MiB at step 5, {memory[-1]:.0f} at the end: {memory[-1] / memory[4]:.3f}")
+    print(f"endurance: peak {measured['peak']:.0f} MiB (under 1024)")
 
 
 def endure(place: Path, data: Path) -> None:

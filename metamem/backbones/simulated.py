@@ -1,8 +1,8 @@
 """`simulated`: a scripted stand-in for a language model, for tests and for measuring everything around an engine.
 
-In: a `Request`, of which only the messages' text is read. Out: replies as an LLM would write them. What it is asked for it tells from the prompt's
-sections; how it answers, judges and reviews is in `metamem.backbones.simulation`. It holds no language model, so its figures say nothing about
-models; every table made with it says so.
+In: a `Request`, of which only the messages' text is read. Out: replies as an LLM would write them. It tells what it is
+asked for from the prompt's sections; how it answers, judges and reviews is in `metamem.backbones.simulation`. It holds
+no language model, so its figures say nothing about models.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from metamem.errors import BackboneError, ConfigError
 from metamem.records import Draw, Generation, Message, Request, Sampling, Usage
 from metamem.registry import option, register
 
-# Which sections tell what a prompt asks for. The first that fits decides: a prompt to propose shows a question and memories too.
+# Which sections tell what a prompt asks for. The first that fits decides, since a prompt to propose shows memories too.
 _TASKS = (
     (("proposals",), "consolidate"),
     (("reflections",), "propose"),
@@ -29,7 +29,9 @@ _TASKS = (
     (("response",), "judge"),
     (("memories", "question"), "answer"),
 )
-_RATES = ("chance", "adherence", "error_rate", "empty_rate", "malformed_rate", "unreadable_rate", "cut_rate", "slow_rate")
+# The options that can change a reply, and those that must be rates.
+_MATTERS = ("seed", "chance", "adherence", "error_rate", "empty_rate", "malformed_rate", "unreadable_rate", "cut_rate")
+_RATES = (*_MATTERS[1:], "slow_rate")
 
 _AGREED = ("Yes", "Yes.", "Yes, the response gives the accepted answer.", "Yes. It says the same thing as the truth.")
 _DISAGREED = ("No", "No.", "No, the response gives something else.", "No. The truth is not in the response.")
@@ -44,8 +46,8 @@ _HEDGED = (
 class Simulated:
     """Scripted stand-in without a language model: for tests and first runs, never for results.
 
-    Greedy replies depend on messages and repeat; sampled ones also on the draw's seed. Of the sampling only `temperature` (above 0 or not),
-    `max_tokens` (counted in words) and `stop` act.
+    Greedy replies depend on messages and repeat, sampled ones also on the draw's seed. Of the sampling fields only
+    `temperature` (above 0 or not), `max_tokens` (counted in words) and `stop` act.
     """
 
     VERSION = 1
@@ -55,11 +57,11 @@ class Simulated:
         """How it samples, how well it follows guidelines, and how it fails."""
 
         seed: int = option(0, "seed of its own chance, beside that of a draw")
-        chance: float = option(0.35, "how often a sampled answer uses a fitting strategy that no guideline asks for, 0 to 1")
+        chance: float = option(0.35, "how often a sampled answer uses a strategy that no guideline asks for, 0 to 1")
         adherence: float = option(0.9, "how often an answer follows a guideline that fits its question, 0 to 1")
         error_rate: float = option(0.0, "share of requests that fail for good, 0 to 1")
         empty_rate: float = option(0.0, "share of replies that are empty, 0 to 1")
-        malformed_rate: float = option(0.0, "share of proposals and consolidations whose JSON is cut or missing, 0 to 1")
+        malformed_rate: float = option(0.0, "share of proposed changes whose JSON is cut or missing, 0 to 1")
         unreadable_rate: float = option(0.0, "share of verdicts that say neither yes nor no, 0 to 1")
         cut_rate: float = option(0.0, "share of replies that end at the token limit, 0 to 1")
         latency: float = option(0.0, "seconds that every request takes", result=False)
@@ -85,8 +87,7 @@ class Simulated:
 
     def identity(self) -> Mapping[str, Any]:
         """Its version and the options that can change a reply."""
-        names = ("seed", "chance", "adherence", "error_rate", "empty_rate", "malformed_rate", "unreadable_rate", "cut_rate")
-        return {"kind": "simulated", "version": self.VERSION} | {name: getattr(self.config, name) for name in names}
+        return {"kind": "simulated", "version": self.VERSION} | {name: getattr(self.config, name) for name in _MATTERS}
 
     def sampling(self) -> Sampling:
         """The resolved sampling of the config."""
@@ -99,7 +100,7 @@ class Simulated:
         """Nothing to release."""
 
     async def generate(self, request: Request) -> list[Generation]:
-        """A sample for each draw. Raises `BackboneError` for the share `error_rate` of requests, whichever draws they ask for."""
+        """A sample for each draw. Raises `BackboneError` for the share `error_rate` of requests."""
         config = self.config
         prompt = _fingerprint(request)
         sampled = request.sampling.temperature > 0
@@ -111,10 +112,11 @@ class Simulated:
             raise BackboneError("simulated failure")
         tokens = sum(_tokens(m.content) for m in request.messages)
         task, messages = read_task(request.messages)
-        return [self._sample(request, task, messages, tokens, prompt, draw if sampled else None) for draw in request.draws]
+        draws = request.draws if sampled else (None,) * len(request.draws)
+        return [self._sample(request, task, messages, tokens, prompt, draw) for draw in draws]
 
     def _fate(self, prompt: str, scope: str) -> tuple[bool, bool]:
-        """Whether a request fails, and whether it is slow; one fate for all its draws, however they are split over calls."""
+        """Whether a request fails, and whether it is slow: one fate for its draws, in however many calls they come."""
         if not self.config.error_rate and not self.config.slow_rate:
             return False, False
         rng = random.Random(f"{self.config.seed}/fate/{prompt}/{scope}")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _WORDS = re.compile(r"\w+")
 # A triple of letters says less than a whole word.
-_TRIPLE_WEIGHT = 0.3
+_TRIPLE_WEIGHT = 0.5
 
 
 @register("embedder", "hashing")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Protocol
 
 from metamem.contracts import Caller, Rubric
 from metamem.errors import ConfigError
@@ -19,13 +18,6 @@ from metamem.registry import option, register
 _REMINDER = "That cannot be read as a verdict. Is the response correct? Reply with exactly one word: yes or no."
 _SHOWN = 2_000  # characters of an unreadable reply that the judge is shown again
 _MOST_RETRIES = 99
-
-
-class JudgeCaller(Caller, Protocol):
-    """A caller that knows its backbone's resolved default sampling."""
-
-    def sampling(self) -> Sampling:
-        """The resolved default sampling of the judge's backbone."""
 
 
 @register("evaluator", "llm_judge")
@@ -55,15 +47,15 @@ class LLMJudge:
             if not self.temperature >= 0:
                 raise ConfigError(f"{key}.temperature must not be negative, got {self.temperature}")
 
-    def __init__(self, config: Config, *, judge: JudgeCaller, rubric: Rubric) -> None:
+    def __init__(self, config: Config, *, judge: Caller, rubric: Rubric, seed: int = 0) -> None:
         self.threshold = config.threshold
-        self._config, self._judge, self._rubric = config, judge, rubric
+        self._config, self._judge, self._rubric, self._seed = config, judge, rubric, seed
 
     async def evaluate(self, question: Question, attempt: Attempt, repeat: int = 0) -> Verdict:
         """The judge's verdict on one attempt; `repeat` numbers further verdicts on the same attempt."""
         prompt = Message("user", self._rubric.render(question, attempt.response))
         messages: tuple[Message, ...] = (prompt,)
-        draws = (Draw(f"judge/{attempt.id}", repeat),)
+        draws = (Draw(f"{self._seed}/judge/{attempt.id}", repeat),)
         used, raw, reason, value = Usage(), "", "", None
         for asked in range(self._config.retries + 1):
             # Every greedy call that is meant to happen again differs in this number, so none is another's stored reply.

@@ -118,7 +118,9 @@ def _items(answer: str, cut: bool) -> list[Any]:
 
 
 def _last_bare(text: str) -> list[Any] | None:
-    """The last JSON list of objects (or empty list, or lone object) in prose; None without one, or when one is cut off."""
+    """The last JSON list of objects (or empty list, or lone object) in prose; None without one, or when one is cut
+    off.
+    """
     last, position = None, 0
     while opening := _OPENING.search(text, position):
         end = _balanced(text, opening.start())

@@ -23,6 +23,8 @@ from metamem.tracking.text import WARNING, count, duration, rate, safe, several,
 # Rates and the ETA look so many seconds back: long enough for steady figures, short enough to see a server slow down.
 _WINDOW = 30.0
 _ROWS = 6
+# A no-break space: a figure stays beside its name where the line of figures is wrapped.
+_TOGETHER = "\u00a0"
 _MARKS = {Action.add: ("+", "green"), Action.update: ("~", "yellow"), Action.delete: ("-", "red")}
 
 
@@ -81,8 +83,10 @@ def _rate(samples: deque[tuple[float, int]], now: float, value: int) -> float:
 
 def frame(watch: Watch, width: int, height: int) -> Group:
     """One picture of the run, at most `width` columns and `height` rows (a terminal of 12 rows or more)."""
-    parts: list[RenderableType] = [_header(watch, width), _bars(watch, max(8, min(36, width - 66))), _figures(watch)]
-    left = height - 9
+    airy = [Text()] if height >= 24 else []
+    bars = _bars(watch, max(8, min(36, width - 66)))
+    parts: list[RenderableType] = [_header(watch, width), *airy, bars, *airy, _figures(watch)]
+    left = height - 8 - 2 * len(airy)
     if watch.rows and left > 4:
         shown = watch.rows[-min(_ROWS, left - 3) :]
         parts += [Text(), _steps(watch, shown)]
@@ -93,17 +97,14 @@ def frame(watch: Watch, width: int, height: int) -> Group:
 
 
 def _header(watch: Watch, width: int) -> RenderableType:
-    line = Text.assemble((watch.name, "bold"), "  ", (watch.subject, "dim"))
-    stamps = Text(" ").join(Text(f" {stamp.upper()} ", "bold black on yellow") for stamp in watch.stamps)
+    """The run's name with its stamps beside it, where there is room for both, and what it works on."""
+    name, subject = _cut(Text(watch.name, "bold")), _cut(Text(watch.subject, "dim"))
     if not watch.stamps:
-        return _cut(line)
-    if line.cell_len + stamps.cell_len + 2 > width:
-        return Group(_cut(line), _cut(stamps))
-    grid = Table.grid(expand=True)
-    grid.add_column(ratio=1)
-    grid.add_column(justify="right")
-    grid.add_row(_cut(line), stamps)
-    return grid
+        return Group(name, subject)
+    stamps = Text(" ").join(Text(f" {stamp.upper()} ", "bold black on yellow") for stamp in watch.stamps)
+    if name.cell_len + stamps.cell_len + 2 > width:
+        return Group(name, _cut(stamps))
+    return Group(Text.assemble(name, "  ", stamps), subject)
 
 
 def _cut(text: Text) -> Text:
@@ -159,14 +160,16 @@ def _figures(watch: Watch) -> Text:
         ("right", share(right / judged if judged else None, 2), "bold"),
         ("invalid", shown, WARNING if all_invalid else ""),
     ]
+    if watch.stage and _is_step(watch.stage):
+        figures.append(("teach", f"{watch.done('teaches')}/{watch.done(watch.stage.unit)}", ""))
     if watch.steps:
-        figures += [("teach", str(watch.done("teaches")), ""), ("guidelines", str(len(watch.guidelines)), "bold")]
+        figures.append(("guidelines", str(len(watch.guidelines)), "bold"))
     figures += [
         (f"{what}s" if what != "reused" else what, count(watch.done(what)), "")
         for what in ("reflection", "proposal", "reused")
         if watch.done(what)
     ]
-    return Text("   ").join(Text.assemble((name, "dim"), " ", (value, style)) for name, value, style in figures)
+    return Text("   ").join(Text.assemble((name, "dim"), _TOGETHER, (value, style)) for name, value, style in figures)
 
 
 def _steps(watch: Watch, rows: list[Mapping[str, Any]]) -> Table:

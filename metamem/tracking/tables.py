@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich import box
-from rich.console import Console, RenderableType
+from rich.cells import cell_len
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -36,45 +37,55 @@ _STAMPS = {
 }
 _CALLS = ("calls", "delivered", "reused", "failed", "prompt_tokens", "completion_tokens")
 _STATUS = {"done": "green", "failed": "red", "interrupted": "yellow"}
+# Columns that a table of types needs beside those of the systems: its first column, and the number of questions.
+_BESIDE = 36
 
 
 def print_result(result: Mapping[str, Any], console: Console | None = None) -> None:
     """Print a finished run: stamps, figures, guidelines, calls, notices, its path and the command to type next."""
     console = console or open_console()
+    kind, name = str(result.get("kind", "run")), one_line(result.get("name", ""))
     console.print()
-    say(
-        console,
-        join((str(result.get("kind", "run")), one_line(result.get("name", "")), one_line(result.get("id", "")))),
-        "bold",
-    )
+    say(console, join((kind, name if name != kind else "", one_line(result.get("id", ""))), " · "), "bold")
     say(console, join((dataset_label(result), model_label(result), _split_line(result)), " · "), "dim")
     for stamp in result.get("stamps") or ():
         say(console, stamp_sentence(str(stamp)), WARNING)
-    console.print()
-    for table in figure_tables(result, console.width):
-        console.print(table)
-    _print_validation(result, console)
-    if result.get("compare"):
-        console.print(comparison_table(result["compare"]))
-    if result.get("retrieval"):
-        console.print(_retrieval_line(result["retrieval"]))
-    if result.get("guidelines"):
-        console.print(guideline_table(result["guidelines"]))
-    elif result.get("kind") == "train":
-        say(console, "no guidelines were learned" if result.get("steps") else "no training: no guidelines")
-    if result.get("calls"):
-        console.print(call_table(result["calls"]))
-    notices = (result.get("dataset") or {}).get("notices") or {}
-    for what, number in {**notices, **(result.get("counts") or {})}.items():
+    for section in sections(result, console.width):
+        console.print()
+        console.print(section)
+    notices = {**((result.get("dataset") or {}).get("notices") or {}), **(result.get("counts") or {})}
+    if notices:
+        console.print()
+    for what, number in notices.items():
         say(console, f"{one_line(what)}: {number}", "dim")
+    console.print()
     for title, key in (("run", "directory"), ("next", "next")):
         if result.get(key):
-            console.print(Text.assemble((f"{title:<5}", "dim"), one_line(result[key])), soft_wrap=True)
+            console.print(Text.assemble((f"{title:<6}", "dim"), one_line(result[key])), soft_wrap=True)
 
 
 def stamp_sentence(stamp: str) -> str:
     """What a stamp means, in plain words."""
     return next((text for name, text in _STAMPS.items() if stamp.startswith(name)), one_line(stamp))
+
+
+def sections(result: Mapping[str, Any], width: int) -> list[RenderableType]:
+    """What stands between a result's heading and its path, for a console of so many columns."""
+    parts = figure_tables(result, width)
+    if result.get("compare"):
+        parts.append(comparison_table(result["compare"]))
+    lines = (_validation_line(result.get("validation") or ()), _retrieval_line(result.get("retrieval") or {}))
+    if any(lines):
+        parts.append(Group(*(line for line in lines if line)))
+    trained = result.get("kind") == "train"
+    if result.get("guidelines"):
+        step = result["best_step"] if result.get("best_step") is not None else result.get("steps")
+        parts.append(guideline_table(result["guidelines"], f" learned, as of step {step}" if trained else ""))
+    elif trained:
+        parts.append(Text("no guidelines were learned" if result.get("steps") else "no training, no guidelines"))
+    if result.get("calls"):
+        parts.append(call_table(result["calls"]))
+    return parts
 
 
 def figure_tables(result: Mapping[str, Any], width: int) -> list[RenderableType]:
@@ -85,47 +96,47 @@ def figure_tables(result: Mapping[str, Any], width: int) -> list[RenderableType]
     part = one_line(result.get("part") or "test")
     if first is None or not figures[first]:
         return [Text(f"no figures: no question in part={part}", "dim")]
-    labels, legend = _headers(list(figures[first]), width)
-    tables: list[RenderableType] = [
-        *legend,
-        type_table(f"{part}, share right by {one_line(first)}", figures[first], labels),
-    ]
-    if len(figures) > 1:
-        tables.append(_overall_table({name: f for name, f in figures.items() if name != first}, labels))
+    titles, legend = _titles(list(figures[first]), width)
+    others = {name: f for name, f in figures.items() if name != first}
+    tables: list[RenderableType] = list(legend)
+    # With more systems than fit beside each other, the table is repeated for the next ones.
+    fitting = max((width - _BESIDE) // 8, 1) if legend else len(titles)
+    for start in range(0, len(titles), fitting):
+        shown = dict(list(titles.items())[start : start + fitting])
+        here = {label: figures[first][label] for label in shown}
+        tables.append(type_table(f"{part}, accuracy by {one_line(first)}", here, shown))
+        if others:
+            tables.append(_overall_table(others, shown))
     return tables
 
 
-def type_table(title: str, systems: Mapping[str, Mapping[str, Any]], labels: Mapping[str, str]) -> Table:
-    """One evaluator's aggregates (`statistics.aggregates`) as rows: every question type, then the summaries."""
-    table = _table(title, ["question type"], ["n", *labels.values()])
-    cells = list(systems.values())
-    kinds = sorted({kind for cell in cells for kind in cell.get("by_type") or {}})
-
-    def row(name: str, found: Sequence[Mapping[str, Any]], key: str = "accuracy", style: str = "") -> None:
-        numbers = {c["count"] for c in found if c.get("count") is not None}
-        table.add_row(
-            safe(name), str(max(numbers)) if numbers else "", *(share(c.get(key)) for c in found), style=style
-        )
+def type_table(title: str, systems: Mapping[str, Mapping[str, Any]], titles: Mapping[str, Text]) -> Table:
+    """One evaluator's aggregates (`statistics.aggregates`), a column a system: every question type, then summaries."""
+    table = _table(title, ["question type"], ["n", *titles.values()])
+    aggregates = list(systems.values())
 
     def under(*path: str) -> list[Mapping[str, Any]]:
-        found = cells
+        found = aggregates
         for key in path:
             found = [c.get(key) or {} for c in found]
         return found
 
-    for kind in kinds:
+    def row(name: str, cells: Sequence[Mapping[str, Any]], key: str = "accuracy", style: str = "") -> None:
+        questions = max((c.get("count") or 0 for c in cells), default=0)
+        shown = (share(c.get(key)) for c in cells)
+        table.add_row(safe(name), count(questions) if questions else "", *shown, style=style)
+
+    for kind in sorted({kind for a in aggregates for kind in a.get("by_type") or {}}):
         row(kind, under("by_type", kind))
     table.add_section()
     overall = under("overall")
     row("overall", overall, style="bold")
     if any(c.get("invalid") for c in overall):
-        row("overall, valid verdicts only", overall, "valid_accuracy")
-        table.add_row(
-            "invalid verdicts (wrong in overall)", "", *(count(c.get("invalid") or 0) for c in overall), style=WARNING
-        )
-    if any(c.get("score") is not None and c.get("score") != c.get("accuracy") for c in overall):
+        row("overall, valid only", overall, "valid_accuracy")
+        table.add_row("invalid (wrong in overall)", "", *(count(c.get("invalid") or 0) for c in overall), style=WARNING)
+    if any(map(_graded, overall)):
         row("mean score", overall, "score")
-    row("mean of types", under("task_averaged"))
+    row("task-averaged", under("task_averaged"))
     for name, path in (
         ("abstention", ("abstention",)),
         ("evidence retrieved", ("by_evidence", "retrieved")),
@@ -140,26 +151,23 @@ def comparison_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Two systems at a time, question by question."""
     table = _table("question by question", ["first", "second"], ["both right", "first only", "second only", "neither"])
     for r in rows:
-        table.add_row(
-            safe(r.get("a")), safe(r.get("b")), *(count(r.get(k) or 0) for k in ("both", "only_a", "only_b", "neither"))
-        )
+        numbers = (count(r.get(key) or 0) for key in ("both", "only_a", "only_b", "neither"))
+        table.add_row(safe(r.get("a", "")), safe(r.get("b", "")), *numbers)
     return table
 
 
-def guideline_table(guidelines: Sequence[Mapping[str, Any]]) -> Table:
+def guideline_table(guidelines: Sequence[Mapping[str, Any]], learned: str = "") -> Table:
     """The guidelines in full, the steps they were born and last changed, and how many questions support them."""
-    table = _table(several(len(guidelines), "guideline"), ["id", "text"], ["born", "changed", "questions"])
-    table.columns[1].ratio = 1
-    table.expand = True
+    table = _table(several(len(guidelines), "guideline") + learned, ["id", "text"], ["born", "changed", "questions"])
     for g in guidelines:
-        numbers = (str(g.get("born", "")), str(g.get("changed", "")), str(len(g.get("support") or ())))
+        numbers = (str(g.get("born", "")), str(g.get("changed", "")), count(len(g.get("support") or ())))
         table.add_row(safe(g.get("id", ""), "cyan"), safe(g.get("text", "")), *numbers)
     return table
 
 
 def call_table(calls: Mapping[str, Mapping[str, Any]]) -> Table:
     """Per role: calls made, replies delivered, reused and failed, tokens."""
-    table = _table("calls of this session", ["role"], [name.replace("_", " ") for name in _CALLS])
+    table = _table("calls", ["role"], [name.replace("_", " ") for name in _CALLS])
     for role, counts in calls.items():
         table.add_row(safe(role), *(count(counts.get(name) or 0) for name in _CALLS))
     return table
@@ -169,7 +177,6 @@ def print_sweep(rows: Sequence[Mapping[str, Any]], console: Console | None = Non
     """Print a sweep's jobs: number, overrides, status and score in a table, then each one's error and directory."""
     console = console or open_console()
     table = _table(several(len(rows), "job"), ["job", "overrides", "status"], ["score", "result"])
-    table.columns[0].justify = "right"
     for r in rows:
         status = str(r.get("status", ""))
         table.add_row(
@@ -181,6 +188,7 @@ def print_sweep(rows: Sequence[Mapping[str, Any]], console: Console | None = Non
         )
     console.print()
     console.print(table)
+    console.print()
     for r in rows:
         if r.get("error"):
             say(console, f"job {r.get('number')}: {one_line(r['error'])}", _STATUS.get(str(r.get("status")), "red"))
@@ -188,57 +196,49 @@ def print_sweep(rows: Sequence[Mapping[str, Any]], console: Console | None = Non
             say(console, f"job {r.get('number')}: {one_line(r['directory'])}")
 
 
-def _table(title: str, texts: Sequence[str], numbers: Sequence[str]) -> Table:
-    table = Table(
-        title=safe(title),
-        title_justify="left",
-        title_style="bold",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        header_style="dim",
-    )
+def _table(title: str, texts: Sequence[str], numbers: Sequence[str | Text]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="dim")
+    table.title, table.title_justify, table.title_style = safe(title), "left", "bold"
     for name in texts:
         table.add_column(safe(name), overflow="fold")
-    for name in numbers:
-        table.add_column(safe(name), justify="right", overflow="fold")
+    for heading in numbers:
+        table.add_column(heading if isinstance(heading, Text) else safe(heading), justify="right", overflow="fold")
     return table
 
 
-def _headers(systems: Sequence[str], width: int) -> tuple[dict[str, str], list[RenderableType]]:
+def _titles(systems: Sequence[str], width: int) -> tuple[dict[str, Text], list[RenderableType]]:
     """Column titles of the systems: their labels, or letters with a legend where the labels leave no room."""
-    if sum(len(s) + 2 for s in systems) <= width - 42:
-        return {s: s for s in systems}, []
+    titles = {s: Text("\n").join(safe(line) for line in s.replace(" (", "\n(").split("\n")) for s in systems}
+    if sum(max(map(cell_len, t.plain.split("\n"))) + 3 for t in titles.values()) <= width - _BESIDE:
+        return titles, []
     letters = {s: chr(ord("A") + i) if i < 26 else str(i + 1) for i, s in enumerate(systems)}
-    return letters, [Text.assemble((f"{letter}  ", "bold"), one_line(s)) for s, letter in letters.items()]
+    legend = Group(*(Text.assemble((f"{letter}  ", "bold"), one_line(s)) for s, letter in letters.items()))
+    return {s: Text(letter) for s, letter in letters.items()}, [legend]
 
 
-def _overall_table(figures: Mapping[str, Mapping[str, Any]], labels: Mapping[str, str]) -> Table:
-    table = _table("other evaluators, overall (mean score where graded)", ["evaluator"], list(labels.values()))
+def _overall_table(figures: Mapping[str, Mapping[str, Any]], titles: Mapping[str, Text]) -> Table:
+    table = _table("other evaluators, overall (mean score where graded)", ["evaluator"], list(titles.values()))
     for name, systems in figures.items():
-        cells = [(systems.get(label) or {}).get("overall") or {} for label in labels]
-        shown = []
-        for c in cells:
-            graded = c.get("score") is not None and c.get("score") != c.get("accuracy")
-            shown.append(share(c.get("accuracy")) + (f" ({share(c['score'])})" if graded else ""))
+        cells = [(systems.get(label) or {}).get("overall") or {} for label in titles]
+        shown = (share(c.get("accuracy")) + (f" ({share(c['score'])})" if _graded(c) else "") for c in cells)
         table.add_row(safe(name), *shown)
     return table
 
 
-def _print_validation(result: Mapping[str, Any], console: Console) -> None:
-    scores = result.get("validation") or []
+def _graded(cell: Mapping[str, Any]) -> bool:
+    return cell.get("score") is not None and cell["score"] != cell.get("accuracy")
+
+
+def _validation_line(scores: Sequence[Mapping[str, Any]]) -> Text | None:
     if not scores:
-        return
+        return None
     best = max(scores, key=lambda s: (s["score"], -s["step"]))
-    parts = [f"{share(scores[0]['score'])} at step {scores[0]['step']}"]
-    if len(scores) > 1:
-        parts += [
-            f"best {share(best['score'])} at step {best['step']}",
-            f"last {share(scores[-1]['score'])} at step {scores[-1]['step']}",
-        ]
-    console.print(Text("validation  ", "dim").append(", ".join(parts)))
+    chosen = {"": scores[0], "best ": best, "last ": scores[-1]} if len(scores) > 1 else {"": scores[0]}
+    shown = (f"{name}{share(s['score'])} at step {s['step']}" for name, s in chosen.items())
+    return Text.assemble(("validation       ", "dim"), ", ".join(shown))
 
 
-def _retrieval_line(metrics: Mapping[str, float]) -> Text:
+def _retrieval_line(metrics: Mapping[str, float]) -> Text | None:
     """The metrics at cut-off 10, by level; result.json has those at the others."""
     by_level: dict[str, list[str]] = {}
     for key, value in metrics.items():
@@ -246,9 +246,11 @@ def _retrieval_line(metrics: Mapping[str, float]) -> Text:
         level, _, metric = name.rpartition("/")
         if cutoff == "10":
             by_level.setdefault(level, []).append(f"{metric} {share(value)}")
-    shown = [f"{level}: {', '.join(values)}" if level else ", ".join(values) for level, values in by_level.items()]
+    if not by_level:
+        return None
+    shown = "; ".join(f"{level}: {', '.join(values)}" for level, values in by_level.items())
     over = f" (over {several(int(metrics['questions']), 'question')})" if "questions" in metrics else ""
-    return Text("retrieval at 10  ", "dim").append(one_line("; ".join(shown) + over))
+    return Text.assemble(("retrieval at 10  ", "dim"), one_line(shown + over))
 
 
 def _split_line(result: Mapping[str, Any]) -> str:

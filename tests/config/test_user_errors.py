@@ -1,4 +1,6 @@
-"""A user's mistake: exit code 2, one message that names the key and what was expected, no traceback, nothing written or called."""
+"""A user's mistake: exit code 2, one message that names the key and what was expected, no traceback, nothing written
+or called.
+"""
 
 from __future__ import annotations
 
@@ -118,7 +120,7 @@ def test_a_template_with_an_unknown_variable_is_named(program: Any, tmp_path: Pa
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        ("", ["questions.json", "line 1"]),
+        ("", ["questions.json", "found nothing"]),
         ('[{"question_id": "a", "question": "b"', ["questions.json", "line 1"]),
         (
             '[{"question": "q", "answer": "a", "memories": [], "question_type": "multi-session"}]',

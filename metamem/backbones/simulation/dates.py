@@ -1,4 +1,4 @@
-"""Dates in sentences: what day 'yesterday', 'last Friday', 'on the 9th of June' or 'two weeks ago' was, and which span a question means.
+"""Dates in sentences: what day 'yesterday', 'last Friday', '9th of June' or 'two weeks ago' was, what span is meant.
 
 In: a sentence and the day on which it was said. Out: days and spans of days.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import date, timedelta
+from datetime import date
 from functools import lru_cache
 
 from metamem.backbones.simulation.vocabulary import MONTHS, NUMBER_WORDS, WEEKDAYS
@@ -15,14 +15,14 @@ from metamem.backbones.simulation.vocabulary import MONTHS, NUMBER_WORDS, WEEKDA
 _ORDINALS = {
     word: place
     for place, word in enumerate(
-        """first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth fourteenth fifteenth sixteenth
-        seventeenth eighteenth nineteenth twentieth""".split(),
+        """first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth fourteenth
+        fifteenth sixteenth seventeenth eighteenth nineteenth twentieth""".split(),
         start=1,
     )
 }
 _MONTH = rf"(?P<month>{'|'.join(MONTHS)}|jan|feb|mar|apr|jun|jul|aug|sept?|oct|nov|dec)\.?"
 _DAY = rf"(?P<day>\d{{1,2}}|{'|'.join(_ORDINALS)})(?:st|nd|rd|th)?"
-_COUNT = rf"(?P<count>\d+|an?|{'|'.join(NUMBER_WORDS)}|a couple of|couple of|a few|few|several)"
+_COUNT = rf"(?P<count>\d{{1,4}}|an?|{'|'.join(NUMBER_WORDS)}|a couple of|couple of|a few|few|several)"
 _UNIT = r"(?P<unit>day|week|month|year)s?"
 _DAYS_OF_UNIT = {"day": 1, "week": 7}
 
@@ -54,7 +54,11 @@ def _calendar(match: re.Match[str], said: date) -> date | None:
         if groups.get("year"):
             return date(int(groups["year"]), month, _ORDINALS.get(number) or int(number))
         # Without a year it is the one nearest to when it was said; people speak more of the past.
-        years = [date(said.year + step, month, _ORDINALS.get(number) or int(number)) for step in (-1, 0, 1) if said.year + step > 0]
+        years = [
+            date(said.year + step, month, _ORDINALS.get(number) or int(number))
+            for step in (-1, 0, 1)
+            if said.year + step > 0
+        ]
     except ValueError:
         return None
     return min(years, key=lambda day: abs((day - said).days + 60))
@@ -85,19 +89,23 @@ _RULES: tuple[tuple[re.Pattern[str], Callable[[re.Match[str], date], date | None
         (r"tomorrow", _fixed(1)),
         (rf"in {_COUNT} {_UNIT}(?! of)", lambda m, said: shift(said, _counted(m.group("count")), m.group("unit"))),
         (rf"(?P<which>last |next |this coming |coming |this |on |since )?(?P<weekday>{'|'.join(WEEKDAYS)})", _weekday),
-        (r"last weekend|(?:this|the) past weekend|over the weekend", lambda m, said: shift(said, -1 - (said.weekday() + 1) % 7, "day")),
+        (
+            r"last weekend|(?:this|the) past weekend|over the weekend",
+            lambda m, said: shift(said, -1 - (said.weekday() + 1) % 7, "day"),
+        ),
         (r"last (?P<unit>week|month|year)", lambda m, said: shift(said, -1, m.group("unit"))),
         (rf"(?:(?P<part>early|mid|late)[- ]|in |since |of ){_MONTH}(?: (?P<year>\d{{4}}))?", _calendar),
     )
 )
 _HINT = re.compile(
-    rf"\d[/-]\d|today|tonight|this (?:morning|afternoon|evening)|yesterday|tomorrow|last |past |ago\b|\bin |day\b|{'|'.join(m[:3] for m in MONTHS)}"
+    r"\d[/-]\d|today|tonight|this (?:morning|afternoon|evening)|yesterday|tomorrow|last |past |ago\b|\bin |day\b|the weekend|"
+    + "|".join(month[:3] for month in MONTHS)
 )
 
 
 @lru_cache(maxsize=16384)
 def mentioned(text: str, said: date) -> date | None:
-    """The first day that a text mentions, relative ones counted from `said`; None when it mentions none."""
+    """The day that a text mentions, the most explicit of several, relative ones counted from `said`; None for none."""
     lowered = text.lower()
     if not _HINT.search(lowered):
         return None
@@ -110,7 +118,7 @@ def mentioned(text: str, said: date) -> date | None:
 
 
 def span(question: str, asked: date) -> tuple[date, date] | None:
-    """The days that a question such as 'this year', 'since March' or 'in the past two weeks' is about; None when it names none."""
+    """The days that 'this year', 'since March' or 'in the past two weeks' means; None when a question names no span."""
     lowered = question.lower()
     if re.search(r"\b(?:this year|(?:start|beginning) of the year)\b", lowered):
         return date(asked.year, 1, 1), asked
@@ -123,7 +131,7 @@ def span(question: str, asked: date) -> tuple[date, date] | None:
     month = re.search(rf"\b(?P<how>in|during|since|of) (?:the month of )?{_MONTH}(?![a-z])", lowered)
     if month:
         number = _month(month.group("month"))
-        start = date(asked.year - (number > asked.month), number, 1)
+        start = date(max(asked.year - (number > asked.month), 1), number, 1)
         since = month.group("how") == "since" or "since the" in lowered
         return start, asked if since else shift(shift(start, 1, "month"), -1, "day")
     return None

@@ -14,19 +14,30 @@ from metamem.records import Message
 
 _DATES = (
     (re.compile(r"\b(\d{4})-(\d{2})-(\d{2})\b"), lambda m: f"{int(m[2])}~{int(m[3])} {m[1]}"),
-    (re.compile(rf"\b(\d{{1,2}})(?:st|nd|rd|th)? (?:of )?({'|'.join(MONTHS)})\b"), lambda m: f"{MONTHS.index(m[2]) + 1}~{int(m[1])}"),
-    (re.compile(rf"\b({'|'.join(MONTHS)}) (?:the )?(\d{{1,2}})(?:st|nd|rd|th)?\b"), lambda m: f"{MONTHS.index(m[1]) + 1}~{int(m[2])}"),
+    (
+        re.compile(rf"\b(\d{{1,2}})(?:st|nd|rd|th)? (?:of )?({'|'.join(MONTHS)})\b"),
+        lambda m: f"{MONTHS.index(m[2]) + 1}~{int(m[1])}",
+    ),
+    (
+        re.compile(rf"\b({'|'.join(MONTHS)}) (?:the )?(\d{{1,2}})(?:st|nd|rd|th)?\b"),
+        lambda m: f"{MONTHS.index(m[1]) + 1}~{int(m[2])}",
+    ),
 )
 UNKNOWN = re.compile(
-    r"cannot be known|can't be known|can not be known|not (?:be )?(?:mention|enough|known|stated|said|provided|contain|specif|in memory)\w*|no (?:information|mention|record|evidence)"
+    r"(?:cannot|can't|can not) be known|no (?:information|mention|record|evidence)"
+    r"|not (?:be )?(?:mention|enough|known|stated|said|provided|contain|specif|in memory)\w*"
     r"|(?:do|does|did)(?: not|n't) (?:mention|say|know|contain|provide|tell|state|have)|unknown|insufficient"
 )
 _FILLERS = frozenset("a an the is are was were be my your his her their our of to in on at by for it i you and".split())
-_WISHES = frozenset(content("user prefer responses response suggestions suggest recommendations recommend would might may prefers preferred"))
+_WISHES = frozenset(
+    content(
+        "user prefer responses response suggestions suggest recommendations recommend would might may prefers preferred"
+    )
+)
 _REFUSED = re.compile(r"\b(?:not|n't|nor) (?:be )?(?:prefer|want|be interested|like|interested|appreciate)")
 _WISH = re.compile(r"\bwould (?:prefer|like|want|appreciate)\b")
-# How much of a truth a response must hold: of a long one that is not there word for word, and of a description of wishes, of which a response
-# need not meet every point.
+# How much of a truth a response must hold: of a long one that is not there word for word, and of a description of wishes,
+# of which a response need not meet every point.
 _RECALL = 0.6
 _WISH_RECALL = 0.3
 _LONG = 4
@@ -69,7 +80,9 @@ def _agrees(truth: str, final: str, response: str, rules: str) -> bool:
         return True
     if "suited to the user" in rules or _WISH.search(truth.lower()):
         liked = " ".join(part for part in re.split(r"[;.]", truth) if not _REFUSED.search(part.lower()))
-        return any(_recall([s for s in content(text) if s not in _WISHES], final) >= _WISH_RECALL for text in (truth, liked))
+        return any(
+            _recall([s for s in content(text) if s not in _WISHES], final) >= _WISH_RECALL for text in (truth, liked)
+        )
     parts = [part for part in re.split(r"[()]|[.;] |\bor\b", truth) if part.strip()]
     if len(parts) > 1 and any(_contains(answer, normalise(part)) for part in parts):
         return True
@@ -78,7 +91,7 @@ def _agrees(truth: str, final: str, response: str, rules: str) -> bool:
 
 
 def normalise(text: str) -> list[str]:
-    """A text as comparable words: lower case, numbers as digits, dates in one form, without articles and other fillers."""
+    """A text as comparable stems: numbers as digits, dates in one form, without articles and other fillers."""
     lowered = text.lower().replace("’", "'")
     for pattern, write in _DATES:
         lowered = pattern.sub(write, lowered)
@@ -88,7 +101,7 @@ def normalise(text: str) -> list[str]:
 
 def _number(word: str) -> float | None:
     try:
-        return float(word)
+        return float(word) if word[:1].isdigit() else None
     except ValueError:
         return None
 

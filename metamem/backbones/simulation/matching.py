@@ -47,9 +47,10 @@ def change(text: str) -> int:
 
 
 def took_place(sentence: Sentence, stems: Iterable[str], own: bool) -> bool:
-    """Whether the clause of a sentence that shares most with `stems` tells of something that happened: not planned, not called off.
+    """Whether a sentence tells, in the clause that shares most with `stems`, of what happened: not planned, not called off.
 
-    What `stems` themselves name may be told (a question about cancellations). With `own` it must be in the first person.
+    What `stems` themselves name may be told (a question about cancellations). With `own` it must be in the first
+    person.
     """
     wanted = frozenset(stems)
     clauses = _CLAUSE.split(sentence.text)
@@ -68,8 +69,8 @@ def preference(text: str) -> int:
 def match(memory: Memory, stems: Iterable[str], wants: str = "", speaker: str = "user") -> Hits:
     """The sentences that share a stem with `stems`, best first; ties by position.
 
-    Each shared stem counts by its rarity, in the sentence and, less, in the rest of its fragment. `wants` is a kind of thing
-    that a good sentence holds; `speaker` is whose words count in full (user, assistant or any).
+    Each shared stem counts by its rarity, in the sentence and, less, in the rest of its fragment. `wants` is a kind of
+    thing that a good sentence holds; `speaker` is whose words count in full (user, assistant or any).
     """
     weights = {found: memory.weight(found) for found in stems}
     scores: dict[int, float] = {}

@@ -43,8 +43,8 @@ _ADVICE = any_of(
     r"(?:what|where) (?:could|should|might|can) (?:i|we)|which \w+ should (?:i|we)|help me (?:choose|decide|pick|plan)",
 )
 _TOLD = any_of(
-    r"did you|you (?:once |had |have |just )?(?:told|gave|said|made|suggested|recommended|mentioned|described|provided)",
-    r"you (?:once |had |have |just )?(?:called|worked out|listed|created|explained)|remind me",
+    r"did you|you (?:once |had |have |just )?(?:told|gave|said|made|suggested|recommended|mentioned|described)",
+    r"you (?:once |had |have |just )?(?:provided|called|worked out|listed|created|explained)|remind me",
     r"(?:previous|last|earlier|our) (?:chat|conversation|discussion)",
 )
 _PAST = any_of(
@@ -63,9 +63,7 @@ _TOTAL = (
     any_of("total|altogether|combined|in all|all told|sum"),
     re.compile(r"\bhow much (?:money|have i|did i|do i)\b.*\b(?:spen[dt]|paid|earned|raised|saved|cost)"),
 )
-_WHEN = any_of(
-    r"when (?:did|was|were|do|is|will)", r"(?:what|which) (?:date|day|month)(?! of the week)"
-)
+_WHEN = any_of(r"when (?:did|was|were|do|is|will)", r"(?:what|which) (?:date|day|month)(?! of the week)")
 _OF_MONEY = re.compile(r"\$|how much (?:money|.*\b(?:spen[dt]|pa(?:y|id)|cost|raised|earned|saved)\b)")
 _WANTS = (
     ("weekday", any_of("day of the week|which day|what day")),
@@ -101,7 +99,8 @@ _FRAME = any_of(
     r"how (?:many|much|often|long)|of the week|so far|(?:in )?total|altogether|combined|all told",
     r"(?:(?:in|over|during|for|within) )?(?:the |this |last |past |next |these |a |\d+ |two |three |four |five |six "
     r"|few |couple of )+(?:few |couple of |\d+ |\w+ )?(?:days?|weeks?|weekends?|months?|years?)(?: ago)?",
-    r"days|weeks|months|years|(?:from )?earliest to latest|(?:this|last|past) (?:spring|summer|autumn|fall|winter|season)",
+    r"days|weeks|months|years|(?:from )?earliest to latest",
+    r"(?:this|last|past) (?:spring|summer|autumn|fall|winter|season)",
     r"order|number|amount|date|name|types?|kinds?|different|distinct|average|approximate(?:ly)?|current(?:ly)?",
     rf"(?:in|since|during|of) (?:the )?(?:(?:start|beginning|end|month) of |mid-|early |late )?(?:{'|'.join(MONTHS)})",
     r"(?:happen(?:ed|s)?|pass(?:ed)?|elapsed) (?:first|last|since|between)",
@@ -113,10 +112,10 @@ _LEAD = re.compile(r"^the (?:day|time|date|moment) (?:when |that |on which )?")
 class Asked:
     """A question that was read.
 
-    `stems` are its content words, in order; `parts` the phrases it sets against each other; `noun` what it counts; `unit`
-    the unit of a duration; `wants` the kind of thing in the answer (number, time, weekday, money, name or empty). `told`
-    says that it asks for what the assistant said, `past` that it asks for how things were, `reverse` that the last is
-    asked for instead of the first, `own` that it is about the person who asks.
+    `stems` are its content words, in order; `parts` the phrases it sets against each other; `noun` what it counts;
+    `unit` the unit of a duration; `wants` the kind of thing in the answer (number, time, weekday, money, name or empty).
+    `told` says that it asks for what the assistant said, `past` that it asks for how things were, `reverse` that the
+    last is asked for instead of the first, `own` that it is about the person who asks.
     """
 
     text: str
@@ -202,7 +201,9 @@ def _choices(lowered: str) -> tuple[str, ...]:
     match = next((m for pattern in _LISTED if (m := pattern.search(lowered))), None)
     if not match:
         return ()
-    items = (re.sub(r"\b(?:first|last|earlier|later)$", "", i.strip()) for i in _BETWEEN_ITEMS.split(match.group("list")))
+    items = (
+        re.sub(r"\b(?:first|last|earlier|later)$", "", i.strip()) for i in _BETWEEN_ITEMS.split(match.group("list"))
+    )
     return tuple(_clean(item) for item in items if content(item))
 
 

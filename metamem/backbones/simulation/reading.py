@@ -1,7 +1,7 @@
 """Reads prompt text: its sections, the fragments of memory in it, and their sentences as sets of stems.
 
-In: the text of a prompt. Out: `Memory`, an index over the sentences of the fragments, weighted by how rare each stem is in them. A block of
-fragments is parsed once for all the prompts that hold it.
+In: the text of a prompt. Out: `Memory`, an index over the sentences of the fragments, weighted by how rare each stem is
+in them. A block of fragments is parsed once for the prompts that hold it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from functools import lru_cache
 from metamem.backbones.simulation.vocabulary import IRREGULAR, NUMBER_WORDS, STOPWORDS
 from metamem.records import Message
 
-# Blocks are kept parsed because several attempts, and later their reviews, read the same one; few, because a block can be a whole conversation.
+# Blocks are kept parsed because several attempts read the same one; few, because a block can be a whole conversation.
 _BLOCKS = 64
 
 _NUMERAL = r"\$?\d+(?:[.,:]\d+)*%?"
@@ -25,9 +25,10 @@ _SENTENCE = re.compile(r"(?<!\bDr\.)(?<!\bMr\.)(?<!\bMs\.)(?<!\bSt\.)(?<!\bMrs\.
 _FRAGMENT = re.compile(r"^\[(\d+)\][ \t]*", re.MULTILINE)
 _WEEKDAY = r"\(?(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]*\)?"
 _STAMP = re.compile(
-    rf"\s*\[?(\d{{4}})[-/](\d{{1,2}})[-/](\d{{1,2}})(?:[T ,]*(?:{_WEEKDAY}|\d{{1,2}}:\d{{2}}(?::\d{{2}}(?:\.\d+)?)?))*[\s\]:,-]*"
+    r"\s*\[?(\d{4})[-/](\d{1,2})[-/](\d{1,2})"
+    rf"(?:[T ,]*(?:{_WEEKDAY}|\d{{1,2}}:\d{{2}}(?::\d{{2}}(?:\.\d+)?)?))*[\s\]:,-]*"
 )
-_SPEAKER = re.compile(r"\s*([A-Za-z][\w.'’-]{0,24}(?: [A-Z][\w.'’-]{0,24})?):\s+")
+_SPEAKER = re.compile(r"\s*(user|assistant):\s+", re.IGNORECASE)
 
 # Plurals first, so that 'sailings' and 'sailing' meet.
 _ENDINGS = ((("ies", "i"), ("sses", "ss"), ("s", "")), (("ied", "i"), ("ing", ""), ("ed", ""), ("ly", "")))
@@ -35,7 +36,7 @@ _ENDINGS = ((("ies", "i"), ("sses", "ss"), ("s", "")), (("ied", "i"), ("ing", ""
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """A sentence of a fragment. `by_assistant` says who speaks where the text shows it; `asks` that it is a question."""
+    """A sentence of a fragment. `by_assistant` tells who speaks where the text shows it, `asks` that it is a question."""
 
     text: str
     stems: frozenset[str]
@@ -55,7 +56,7 @@ class Fragment:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """The fragments of a prompt. `index` leads from a stem to the positions of its sentences, `rarity` is its weight."""
+    """The fragments of a prompt. `index` leads from a stem to the positions of its sentences, `rarity` to its weight."""
 
     fragments: tuple[Fragment, ...]
     sentences: tuple[Sentence, ...]
@@ -113,7 +114,7 @@ def words(text: str) -> list[str]:
 @lru_cache(maxsize=16384)
 def _stopped(word: str) -> bool:
     lowered = word.lower().replace("’", "'")
-    return lowered.split("'")[0] in STOPWORDS or len(lowered) < 2 and not lowered.isdigit()
+    return lowered.split("'")[0] in STOPWORDS or (len(lowered) < 2 and not lowered.isdigit())
 
 
 def content(text: str) -> list[str]:
@@ -165,7 +166,7 @@ def _sentences(text: str, fragment: int) -> list[Sentence]:
     by_assistant = False
     for line in text.split("\n"):
         speaker = _SPEAKER.match(line)
-        if speaker and (speaker.group(1).lower() in ("user", "assistant") or not found):
+        if speaker:
             by_assistant = speaker.group(1).lower() == "assistant"
             line = line[speaker.end() :]
         for part in _SENTENCE.split(line):

@@ -1,7 +1,8 @@
 """Reviews attempts, proposes changes to the guidelines from the reviews, and merges the proposals of a batch.
 
-In: the sections of a reflect, propose or consolidate prompt. Out: a review in four parts, or prose with a fenced JSON list of operations. What
-an attempt did is told from its own words; what a question would have needed, from its form and the accepted answer.
+In: the sections of a reflect, propose or consolidate prompt. Out: a review in four parts, or prose with a fenced JSON
+list of operations. What an attempt did is told from its own words; what a question would have needed, from its form and
+the accepted answer.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ _CAP = re.compile(r"at most (\d+) guidelines")
 _ALIKE = 0.5
 # How often a guideline that exists already is put in other words, and one that misled is given up.
 _REWORDED = 0.25
-_GIVEN_UP = 0.3
+_GIVEN_UP = 0.1
 
 
 def used(attempt: str) -> frozenset[Strategy]:
@@ -61,19 +62,24 @@ def reflect(messages: Sequence[Message], rng: random.Random) -> str:
     right = "judged RIGHT" in messages[-1].content
     strategies = sorted(used(attempt), key=list(Strategy).index)
     cited = list(dict.fromkeys(_CITED.findall(attempt)))
-    relied = f"It relied on {', '.join(f'[{n}]' for n in cited)}." if cited else "It relied on no fragment in particular."
+    relied = (
+        f"It relied on {', '.join(f'[{n}]' for n in cited)}." if cited else "It relied on no fragment in particular."
+    )
     steps = " ".join(_STEPS[s] for s in strategies) or _PLAIN_STEPS
     if right:
         lesson = rng.choice(GUIDELINES[strategies[-1]] if strategies else CLOSEST)
-        turning = "That step was what the question called for." if strategies else "The closest fragment held the answer."
+        turning = (
+            "That step was what the question called for." if strategies else "The closest fragment held the answer."
+        )
     else:
         needed = _needed(messages)
-        lesson = rng.choice(CLOSEST if needed in strategies else GUIDELINES[needed])
-        turning = "It took the wrong fragments for that step." if needed in strategies else "It stopped before the step that mattered."
-    passed = "" if right else " It passed over others that mattered."
-    return (
-        f"1. Fragments: {relied}{passed}\n2. Steps: {steps}\n3. Turning point: {turning}\n4. Lesson: {lesson}"
-    )
+        tried = needed in strategies
+        lesson = rng.choice(CLOSEST if tried else GUIDELINES[needed])
+        turning = (
+            f"It {'took the wrong fragments for that step' if tried else 'stopped before the step that mattered'}."
+        )
+        relied += " It passed over others that mattered."
+    return f"1. Fragments: {relied}\n2. Steps: {steps}\n3. Turning point: {turning}\n4. Lesson: {lesson}"
 
 
 def _needed(messages: Sequence[Message]) -> Strategy:
@@ -83,7 +89,7 @@ def _needed(messages: Sequence[Message]) -> Strategy:
     return _FORM_NEEDS[asked_in(messages).form]
 
 
-# --- proposing ------------------------------------------------------------------------------------------------------------
+# --- proposing --------------------------------------------------------------------------------------------------------
 
 
 def propose(messages: Sequence[Message], rng: random.Random) -> str:
@@ -115,7 +121,7 @@ def propose(messages: Sequence[Message], rng: random.Random) -> str:
             note = "The right attempts took a step that the wrong ones left out, and no guideline asks for it yet."
         elif reword and all(text != old for _, old, _ in existing):
             operations.append({"action": "update", "id": similar, "text": text})
-            note = f"{similar} asks for what the right attempts did, but not every attempt followed it; it can be said more plainly."
+            note = f"{similar} asks for what the right attempts did; said more plainly, more attempts would follow it."
         else:
             note = f"{similar} already asks for what the right attempts did."
     if lead(misled) < 0 and give_up:
@@ -137,7 +143,7 @@ def _part(review: str, number: int) -> str:
     return match.group(1) if match else review
 
 
-# --- consolidating --------------------------------------------------------------------------------------------------------
+# --- consolidating ----------------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -151,7 +157,7 @@ class _Change:
 
 
 def consolidate(messages: Sequence[Message]) -> str:
-    """One change for proposals that say the same; what a guideline says already is dropped, contradictions go by number."""
+    """One change for proposals that say the same; what a guideline says is dropped, contradictions go by number."""
     existing = guidelines(messages)
     changes: list[_Change] = []
     for id, action, target, text in _PROPOSAL.findall(section(messages, "proposals") or ""):

@@ -1,7 +1,7 @@
 """The reading strategies that guidelines ask for: how they are recognised in a sentence, and how they are worded.
 
-In: a sentence in natural language (a guideline, a review's lesson, the steps of an attempt). Out: the strategies that it
-asks for or speaks of.
+In: a sentence in natural language (a guideline, a review's lesson, the steps of an attempt). Out: the strategies that
+it asks for or speaks of.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ _SIGNS = {
         rf"(?:not|never|\w+n't|no fragment|none of the {_FRAGMENTS}|nothing) (?:is |are |was |been )?"
         rf"(?:mention(?:s|ed)?|stated?|covered|supported|in memory|in the {_FRAGMENTS}|found in)",
         r"(?:declin(?:e|es|ed|ing)|refus(?:e|es|ing)) to answer",
-        r"(?:say|state|reply|answer|report)(?:s|ing)? (?:so|that (?:it|this|the answer) (?:is|was) (?:missing|absent|not))",
+        r"(?:say|state|reply|answer|report)(?:s|ing)? (?:so|that (?:it|this|the answer) is (?:missing|absent|not))",
         r"no (?:such )?(?:information|evidence|mention)|lack(?:s|ing)? (?:the |any )?(?:information|evidence|support)",
         r"(?:missing|absent) from",
     ),
@@ -117,7 +117,7 @@ GUIDELINES = {
     ),
     Strategy.abstain: (
         "If no fragment mentions exactly what the question asks about, say that it cannot be known from memory.",
-        "Do not guess from a similar thing: when the very thing is missing from the fragments, state that it is unknown.",
+        "Do not guess from a similar thing: if the very thing is missing from the fragments, say it is unknown.",
         "Check that the fragments speak of the very thing asked about; otherwise say there is not enough information.",
         "Rather than guess, abstain when a detail of the question appears nowhere in the fragments.",
         "Say that memory lacks the information when the fragments are about something similar; never invent a fact.",

@@ -1,4 +1,4 @@
-"""The English that the simulated backbone knows: words without content, irregular forms, and signs of what sentences tell.
+"""The English that the simulated backbone knows: empty words, irregular forms, and signs of what sentences tell.
 
 Plain word lists and patterns, used by the modules that read; nothing in them comes from a data set.
 """
@@ -17,9 +17,7 @@ NUMBER_WORDS = {
     word: f"{value}0"
     for value, word in enumerate("thirty forty fifty sixty seventy eighty ninety hundred".split(), start=3)
 }
-MONTHS = tuple(
-    "january february march april may june july august september october november december".split()
-)
+MONTHS = tuple("january february march april may june july august september october november december".split())
 WEEKDAYS = tuple("monday tuesday wednesday thursday friday saturday sunday".split())
 
 STOPWORDS = frozenset(
@@ -47,7 +45,8 @@ IRREGULAR = dict(
     wore/wear worn/wear written/write wrote/write""".split()
 )
 # Words that a question and a memory of the same thing often choose differently; that one is missing tells little.
-GENERIC = """accept acquire activity add age amount appointment arrive arrival ask assemble attend attendance bad become
+GENERIC = (
+    """accept acquire activity add age amount appointment arrive arrival ask assemble attend attendance bad become
     begin big bring build buy call cancel clean collect combine company compare complete completion cook cost count
     current date day deal decide decline deliver die differ difference do doctor donate download early eat end enjoy
     event exceed exclude expense expensive experience fall family fast favorite feel female find finish fix fly follow
@@ -60,7 +59,9 @@ GENERIC = """accept acquire activity add age amount appointment arrive arrival a
     remove repair replace replacement require return ride role run save see sell serve service set ship show sing size
     small spend stand start state stay stop store submit submission suggest surprise switch take talk teach tell thing
     think title tool total town trip try turn type typical unit update upgrade use useful usual value view visit wait
-    wake walk want watch wear week weather weekend win work worn write year young""".split() + list(MONTHS)
+    wake walk want watch wear week weather weekend win work worn write year young""".split()
+    + list(MONTHS)
+)
 
 
 def any_of(*patterns: str, flags: re.RegexFlag = re.IGNORECASE) -> re.Pattern[str]:
@@ -68,9 +69,9 @@ def any_of(*patterns: str, flags: re.RegexFlag = re.IGNORECASE) -> re.Pattern[st
     return re.compile(rf"\b(?:{'|'.join(patterns)})(?!\w)", flags)
 
 
-# Signs that a sentence tells how things stand since they changed: signs of change itself, and weaker ones of the present.
+# Signs that a sentence tells how things stand since they changed: of change itself, and weaker ones of the present.
 CHANGE = any_of(
-    r"these days|from (?:now|this \w+|next \w+)(?: on)?|no longer|any ?more|instead|rather than|used to|ever since|since then",
+    r"these days|from (?:now|this \w+|next \w+)(?: on)?|no longer|any ?more|instead|rather than|used to|(?:ever )?since then",
     r"chang(?:e|ed|es|ing)|switched|moved|replaced|tak(?:es?|en) over|took over|from \w+ to|(?:up|down) (?:to|from)",
     r"brings? (?:me|us|it|the)|makes (?:it|that|them)|stands? at|stood at|(?:went|gone|goes) (?:up|down)",
     r"raised|lowered|increased|reduced|updated|upgraded|added|(?:rest|end) of the (?:year|season|month|summer|winter)",

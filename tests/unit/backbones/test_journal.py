@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,12 @@ def test_many_segments_are_read_with_few_open_files(tmp_path: Path, monkeypatch:
     assert [again.get(k) for k in keys * 2] == [Generation(str(i)) for i in range(6)] * 2
 
 
+def change_sampling(name: str, other: Any, identity: Any, request: Request) -> tuple[Any, Request]:
+    """The request with one sampling field changed."""
+    changed = replace(request.sampling, **{name: other(getattr(request.sampling, name))})
+    return identity, replace(request, sampling=changed)
+
+
 # Every field of a request and of the model's identity, with a way to change it.
 CHANGES: dict[str, Any] = {
     "model": lambda i, r: ({**i, "model": i["model"] + "x"}, r),
@@ -132,11 +139,7 @@ CHANGES: dict[str, Any] = {
     "draw index": lambda i, r: (i, replace(r, draws=(replace(r.draws[0], index=r.draws[0].index + 1),))),
     "draw scope": lambda i, r: (i, replace(r, draws=(replace(r.draws[0], scope=r.draws[0].scope + "/"),))),
     **{
-        f"sampling {name}": (
-            lambda name, other: (
-                lambda i, r: (i, replace(r, sampling=replace(r.sampling, **{name: other(getattr(r.sampling, name))})))
-            )
-        )(name, other)
+        f"sampling {name}": partial(change_sampling, name, other)
         for name, other in {
             "temperature": lambda v: v + 0.1,
             "top_p": lambda v: v / 2,

@@ -72,7 +72,7 @@ def test_the_judge_is_asked_by_the_rubric_with_its_own_sampling() -> None:
     assert [m.content for m in request.messages] == [prompt]
     expected = replace(scripted.sampling(), temperature=0.0, max_tokens=512, thinking=False)
     assert request.sampling == expected
-    assert request.draws == (Draw("judge/test/q1#0", 0),)
+    assert request.draws == (Draw("0/judge/test/q1#0", 0),)
     assert (request.repeat, request.schema) == (0, None)
 
 
@@ -156,7 +156,7 @@ def test_every_greedy_repetition_is_a_call_of_its_own() -> None:
         scripted = Scripted("hm", "hm", "hm")
         verdict = judge(scripted, repeat=repeat)
         assert verdict.repeat == repeat
-        assert {r.draws for r in scripted.requests} == {(Draw("judge/test/q1#0", repeat),)}
+        assert {r.draws for r in scripted.requests} == {(Draw("0/judge/test/q1#0", repeat),)}
         seen |= {r.repeat for r in scripted.requests}
     assert len(seen) == 9
 

@@ -7,7 +7,7 @@ from collections import Counter
 from datetime import datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import metamem.memory.constructors as constructors
@@ -15,6 +15,8 @@ from metamem.records import Conversation, MemoryUnit, Session, Turn
 from metamem.registry import build
 
 NAMES = ["full_context", "sessions", "rounds", "turns"]
+
+quick = settings(max_examples=30, deadline=None)
 
 
 def units(name: str, conversation: Conversation) -> list[MemoryUnit]:
@@ -41,6 +43,7 @@ def conversations(draw: st.DrawFn) -> Conversation:
 
 
 @pytest.mark.parametrize("name", NAMES)
+@quick
 @given(conversation=conversations())
 def test_every_turn_with_text_is_in_exactly_one_unit(name: str, conversation: Conversation) -> None:
     spoken = [t.id for s in conversation.sessions for t in s.turns if t.text.strip()]
@@ -49,6 +52,7 @@ def test_every_turn_with_text_is_in_exactly_one_unit(name: str, conversation: Co
 
 
 @pytest.mark.parametrize("name", NAMES)
+@quick
 @given(conversation=conversations())
 def test_a_units_text_holds_a_line_for_each_of_its_turns(name: str, conversation: Conversation) -> None:
     turns = {t.id: t for s in conversation.sessions for t in s.turns}
@@ -60,6 +64,7 @@ def test_a_units_text_holds_a_line_for_each_of_its_turns(name: str, conversation
 
 
 @pytest.mark.parametrize("name", NAMES)
+@quick
 @given(conversation=conversations())
 def test_unit_ids_are_unique_and_stable(name: str, conversation: Conversation) -> None:
     first, second = units(name, conversation), units(name, conversation)
@@ -68,6 +73,7 @@ def test_unit_ids_are_unique_and_stable(name: str, conversation: Conversation) -
 
 
 @pytest.mark.parametrize("name", ["sessions", "rounds", "turns"])
+@quick
 @given(conversation=conversations())
 def test_a_unit_carries_its_sessions_id_and_time(name: str, conversation: Conversation) -> None:
     times = {s.id: s.time for s in conversation.sessions}
@@ -78,10 +84,9 @@ def test_a_unit_carries_its_sessions_id_and_time(name: str, conversation: Conver
 
 
 def test_a_round_is_a_user_turn_with_its_reply_and_nobody_else_is_lost() -> None:
-    session = talk(
-        ("assistant", "hello"), ("user", "q1"), ("assistant", "a1"), ("user", "q2"), ("user", "q3"), ("assistant", "a3"),
-        ("assistant", "more"),
-    )  # fmt: skip
+    said = "hello q1 a1 q2 q3 a3 more".split()
+    roles = ["assistant", "user", "assistant", "user", "user", "assistant", "assistant"]
+    session = talk(*zip(roles, said, strict=True))
     rounds = units("rounds", Conversation("c", (session,)))
     assert [u.turn_ids for u in rounds] == [("s1:0",), ("s1:1", "s1:2"), ("s1:3",), ("s1:4", "s1:5"), ("s1:6",)]
     assert rounds[1].text == "user: q1\nassistant: a1"
@@ -103,7 +108,7 @@ def test_full_context_is_one_unit_with_dated_sessions_in_time_order() -> None:
         "Session without a date\nassistant: some day"
     )
     assert unit.turn_ids == ("early:0", "late:0", "undated:0")
-    assert unit.session_id is None and unit.time is None
+    assert (unit.session_id, unit.time) == (None, None)
 
 
 @pytest.mark.parametrize("name", NAMES)

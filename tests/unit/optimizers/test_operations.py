@@ -30,7 +30,8 @@ READABLE = {
     "prose around a fence": f"The right attempts [1] used dates.\n\n```json\n{LIST}\n```\nThat is all.",
     "prose around a bare list": f"My changes: {LIST} I hope that helps.",
     "indented fence": f"  ```json\n  {LIST}\n  ```",
-    "several blocks, the last counts": f'```json\n[{{"action": "delete", "id": "G9"}}]\n```\nBetter:\n```json\n{LIST}\n```',
+    "several blocks, the last counts": "```json\n[{'action': 'delete', 'id': 'G9'}]\n```\nBetter:\n"
+    f"```json\n{LIST}\n```",
     "an example block that is no JSON": f"```json\n{LIST}\n```\nThis follows the form\n```text\nnot json\n```",
     "reasoning before": f"<think>maybe [1, 2]</think>\n{LIST}",
     "reasoning without opener": f"so {{}} then </think>\n{LIST}",
