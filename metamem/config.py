@@ -108,6 +108,7 @@ class BaseConfig:
     rubric: Any = None
     prompts: Any = None
     tracker: Any = None
+    optimizer: Any = None
 
 
 @dataclass
@@ -118,7 +119,6 @@ class TrainConfig(BaseConfig):
         "train", "name of the experiment: runs are kept in outputs/<name>/ and share their replies", result=False
     )
     eval_every: int = option(1, "score the meta-memory on validation every so many steps (the last step always)")
-    optimizer: Any = None
 
     def __post_init__(self) -> None:
         if self.eval_every < 1:
@@ -191,8 +191,11 @@ def resolve(composed: Any) -> TrainConfig | EvalConfig:
     except OmegaConfBaseException as error:
         raise ConfigError(f"{getattr(error, 'full_key', None) or 'config'}: {str(error).splitlines()[0]}") from None
     assert isinstance(config, (TrainConfig, EvalConfig))
+    if isinstance(config, EvalConfig):
+        # An experiment may serve both programs; what it says of training does not concern an evaluation.
+        config.optimizer = None
     for key, kind in COMPONENTS.items():
-        if not hasattr(config, key):
+        if key == "optimizer" and isinstance(config, EvalConfig):
             continue
         value = getattr(config, key)
         if value is None:

@@ -104,14 +104,18 @@ def _read_system(entry: Any) -> System:
         result = _json(path / "result.json")
         best = result.get("best_step")
         chosen = path / CHECKPOINTS / f"step_{best:04d}.json" if isinstance(best, int) else checkpoints[-1]
-        return System(f"{path.name} {chosen.stem.replace('step_', 'step ')}", load(chosen), path)
+        return System(f"{path.name} {_step_name(chosen)}", load(chosen), path)
     run = (
         path.parent.parent
         if path.parent.name == CHECKPOINTS and (path.parent.parent / "manifest.json").exists()
         else None
     )
-    label = f"{run.name} {path.stem.replace('step_', 'step ')}" if run else path.stem
+    label = f"{run.name} {_step_name(path)}" if run else path.stem
     return System(label, load(path), run)
+
+
+def _step_name(checkpoint: Path) -> str:
+    return f"step {int(checkpoint.stem.removeprefix('step_'))}"
 
 
 def _with_split_of(systems: Sequence[System], prepared: Prepared, config: EvalConfig) -> Prepared:

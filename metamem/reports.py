@@ -6,6 +6,7 @@ are closed whatever happens.
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -89,6 +90,18 @@ def job_overrides() -> list[str]:
 
 
 def next_command(directory: Path) -> str:
-    """The command that evaluates a finished training run, in the form this program was started."""
+    """The command that evaluates a finished training run on the same data and models."""
     program = "python experiments/eval.py" if sys.argv[0].endswith("train.py") else "metamem-eval"
-    return f"{program} meta_memory={directory}"
+    training_only = (
+        "optimizer",
+        "run.",
+        "eval_every",
+        "tracker",
+        "split",
+        "name=",
+        "hydra",
+        "backbone@reflector",
+        "reflector.",
+    )
+    kept = [o for o in job_overrides() if not o.lstrip("+~").startswith(training_only)]
+    return shlex.join([*program.split(), f"meta_memory={directory}", *kept])

@@ -7,6 +7,7 @@ the run is continued, so that a run killed anywhere ends with the same files as 
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import importlib.metadata
 import json
@@ -48,24 +49,33 @@ def run_identity(kind: str, config: BaseConfig, contents: Mapping[str, Any]) -> 
     return digest([kind, options, contents], 10)
 
 
-def slug(overrides: Iterable[str]) -> str:
-    """A readable name from command-line overrides, in letters, digits, '.', '_' and '-'."""
-    skipped = ("run.", "outputs=", "name=", "journal.", "hydra", "experiment=", "tracker")
+def slug(overrides: Iterable[str], config: BaseConfig) -> str:
+    """A readable name from the overrides that can change a result, in letters, digits, '.', '_' and '-'."""
     parts = []
     for override in overrides:
-        override = override.lstrip("+~")
-        if override.startswith(skipped):
+        key, _, value = override.lstrip("+~").partition("=")
+        if key in ("experiment", "tracker") or key.startswith("hydra") or key.endswith("base_url"):
             continue
-        key, _, value = override.partition("=")
-        short = key.split("@")[-1].split(".")[-1]
+        if not _can_change_results(key, config):
+            continue
         value = Path(value).stem if "/" in value else value
-        shown = (
-            value
-            if "." not in key and "@" not in key and key not in ("seed", "reward", "part", "eval_every")
-            else f"{short}-{value}"
-        )
+        named_alone = "." not in key and "@" not in key and key not in ("seed", "reward", "part", "eval_every")
+        shown = value if named_alone or key.endswith(".path") else f"{key.split('@')[-1].split('.')[-1]}-{value}"
         parts.append(re.sub(r"[^A-Za-z0-9.-]+", "-", shown).strip("-."))
     return "_".join(p for p in parts if p)[:80].strip("_-.") or "default"
+
+
+def _can_change_results(key: str, config: Any) -> bool:
+    for part in key.split("."):
+        field = next((f for f in dataclasses.fields(config) if f.name.rstrip("_") == part.rstrip("_")), None)
+        if field is None:
+            return True
+        if not field.metadata.get("result", True):
+            return False
+        config = getattr(config, field.name)
+        if not dataclasses.is_dataclass(config):
+            return True
+    return True
 
 
 class Run:
@@ -86,7 +96,7 @@ class Run:
             self.directory = Path(config.run.dir)
         else:
             known = sorted(base.glob(f"*-{self.id}"))
-            self.directory = known[0] if known else base / f"{slug(overrides)}-{self.id}"
+            self.directory = known[0] if known else base / f"{slug(overrides, config)}-{self.id}"
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:

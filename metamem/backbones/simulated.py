@@ -196,8 +196,10 @@ def _tokens(text: str) -> int:
 
 def _shortened(text: str, limit: int) -> str:
     """The first `limit` word-ish tokens of a text."""
+    if _tokens(text) <= limit:
+        return text
     ends = [match.start() for match in re.finditer(r"[ \n]", text)]
-    return text[: ends[limit - 1]] if limit <= len(ends) else text
+    return text[: ends[limit - 1]]
 
 
 def _garbled(text: str, rng: random.Random) -> str:

@@ -54,6 +54,7 @@ class Console:
         self._live: Live | None = None
         self._prefix = ""
         self._line_due = _NEVER
+        self._open = False
         self._in_step = False
         self._step_began: float | None = None
         self._step_figures: dict[str, Any] = {}
@@ -94,7 +95,7 @@ class Console:
         now = self._clock()
         stage = Stage(one_line(name), total, one_line(unit), now, dict(self._totals))
         stage.samples.append((now, 0))
-        self._watch.stage = stage
+        self._watch.stage, self._open = stage, True
         if stage.name.startswith("step "):
             self._in_step, self._step_began, self._step_figures = True, now, {}
         if self._live is None:
@@ -150,8 +151,9 @@ class Console:
     def _end_stage(self) -> None:
         """Close the stage that runs: keep a step's figures, or say what came out of another."""
         watch, stage = self._watch, self._watch.stage
-        if stage is None:
+        if stage is None or not self._open:
             return
+        self._open = False
         right, wrong, invalid = (watch.done(what) for what in ("right", "wrong", "invalid"))
         judged = right + wrong + invalid
         if stage.name.startswith("step "):
@@ -165,7 +167,6 @@ class Console:
             if invalid:
                 parts.append(f"invalid {invalid}")
             self._say(join([*parts, duration(self._clock() - stage.began)]))
-        watch.stage = None
         self._line_due = _NEVER
 
     def _flush(self, changes: Sequence[Change] = ()) -> None:

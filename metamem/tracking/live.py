@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from metamem.meta_memory import Action, Change, Guideline
-from metamem.tracking.text import WARNING, count, duration, rate, safe, several, share
+from metamem.tracking.text import WARNING, count, duration, one_line, rate, safe, several, share
 
 # Rates and the ETA look so many seconds back: long enough for steady figures, short enough to see a server slow down.
 _WINDOW = 30.0
@@ -66,6 +66,12 @@ class Watch:
     def per_second(self, what: str) -> float:
         """The recent rate of something over the whole run."""
         return _rate(self.samples.setdefault(what, deque()), self.clock(), self.totals.get(what, 0))
+
+    def held(self) -> int:
+        """How many guidelines there are; of a run that was continued, what its last step counted."""
+        if self.changed_at is not None or not self.rows:
+            return len(self.guidelines)
+        return int(self.rows[-1].get("guidelines") or 0)
 
     def best(self) -> int | None:
         """The step of the highest validation score, the earliest of equals."""
@@ -161,9 +167,9 @@ def _figures(watch: Watch) -> Text:
         ("invalid", shown, WARNING if all_invalid else ""),
     ]
     if watch.stage and _is_step(watch.stage):
-        figures.append(("teach", f"{watch.done('teaches')}/{watch.done(watch.stage.unit)}", ""))
+        figures.append(("teach", f"{count(watch.done('teaches'))}/{count(watch.done(watch.stage.unit))}", ""))
     if watch.steps:
-        figures.append(("guidelines", str(len(watch.guidelines)), "bold"))
+        figures.append(("guidelines", count(watch.held()), "bold"))
     figures += [
         (f"{what}s" if what != "reused" else what, count(watch.done(what)), "")
         for what in ("reflection", "proposal", "reused")
@@ -202,13 +208,12 @@ def _guidelines(watch: Watch, room: int) -> RenderableType:
         lines.sort(key=lambda line: line[2] == " ")
         hidden = len(lines) - (room - 1)
         lines = lines[: room - 1]
-    grid = Table.grid(padding=(0, 1), expand=True)
-    grid.add_column(width=1)
-    grid.add_column(no_wrap=True)
-    grid.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+    # Lines of text instead of a grid: measuring a grid's cells four times a second costs more than all the rest.
+    margin = max(len(line[0]) for line in lines) + 1
+    rows = []
     for identity, text, mark, style in lines:
-        faded = "dim strike" if mark == "-" else ""
-        grid.add_row(Text(mark, style), safe(identity, style or "cyan"), safe(text, faded))
+        sentence = safe(text, "dim strike" if mark == "-" else "")
+        rows.append(_cut(Text.assemble((f"{mark} {one_line(identity):<{margin}}", style or "cyan"), sentence)))
     title = "guidelines" if watch.changed_at is None else f"guidelines after step {watch.changed_at}"
     more: list[RenderableType] = [Text(f"  … and {hidden} more", "dim")] if hidden else []
-    return Group(Text(title, "dim"), grid, *more)
+    return Group(Text(title, "dim"), *rows, *more)

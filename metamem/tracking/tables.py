@@ -198,7 +198,7 @@ def print_sweep(rows: Sequence[Mapping[str, Any]], console: Console | None = Non
 
 def _table(title: str, texts: Sequence[str], numbers: Sequence[str | Text]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="dim")
-    table.title, table.title_justify, table.title_style = safe(title), "left", "bold"
+    table.title, table.title_justify = safe(title, "bold"), "left"
     for name in texts:
         table.add_column(safe(name), overflow="fold")
     for heading in numbers:

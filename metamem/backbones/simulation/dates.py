@@ -98,7 +98,7 @@ _RULES: tuple[tuple[re.Pattern[str], Callable[[re.Match[str], date], date | None
     )
 )
 _HINT = re.compile(
-    r"\d[/-]\d|today|tonight|this (?:morning|afternoon|evening)|yesterday|tomorrow|last |past |ago\b|\bin |day\b|the weekend|"
+    r"\d[/-]\d|tonight|this (?:morning|afternoon|evening)|tomorrow|last |ago\b|\bin |day\b|weekend|"
     + "|".join(month[:3] for month in MONTHS)
 )
 

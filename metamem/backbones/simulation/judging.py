@@ -6,7 +6,7 @@ In: a rubric prompt with `<truth>` (one accepted answer per line) and `<response
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from metamem.backbones.simulation.reading import content, section, stem
 from metamem.backbones.simulation.vocabulary import MONTHS
@@ -36,8 +36,8 @@ _WISHES = frozenset(
 )
 _REFUSED = re.compile(r"\b(?:not|n't|nor) (?:be )?(?:prefer|want|be interested|like|interested|appreciate)")
 _WISH = re.compile(r"\bwould (?:prefer|like|want|appreciate)\b")
-# How much of a truth a response must hold: of a long one that is not there word for word, and of a description of wishes,
-# of which a response need not meet every point.
+# How much of a truth a response must hold: of a long one that is not there word for word, and of a description of
+# wishes, of which a response need not meet every point.
 _RECALL = 0.6
 _WISH_RECALL = 0.3
 _LONG = 4
@@ -86,8 +86,10 @@ def _agrees(truth: str, final: str, response: str, rules: str) -> bool:
     parts = [part for part in re.split(r"[()]|[.;] |\bor\b", truth) if part.strip()]
     if len(parts) > 1 and any(_contains(answer, normalise(part)) for part in parts):
         return True
-    stems = content(truth)
-    return len(set(stems)) >= _LONG and _recall(stems, response) >= _RECALL
+    stems = set(content(truth))
+    if stems and stems <= set(content(final)):
+        return True
+    return len(stems) >= _LONG and _recall(stems, response) >= _RECALL
 
 
 def normalise(text: str) -> list[str]:
@@ -118,7 +120,7 @@ def _contains(answer: list[str], wanted: list[str]) -> bool:
     return bool(wanted) and any(answer[i : i + size] == wanted for i in range(len(answer) - size + 1))
 
 
-def _recall(stems: Sequence[str], text: str) -> float:
+def _recall(stems: Iterable[str], text: str) -> float:
     found = set(content(text))
     unique = set(stems)
     return len(unique & found) / len(unique) if unique else 0.0

@@ -47,7 +47,7 @@ def change(text: str) -> int:
 
 
 def took_place(sentence: Sentence, stems: Iterable[str], own: bool) -> bool:
-    """Whether a sentence tells, in the clause that shares most with `stems`, of what happened: not planned, not called off.
+    """Whether a sentence tells, in the clause that shares most with `stems`, of what happened: no plan, not called off.
 
     What `stems` themselves name may be told (a question about cancellations). With `own` it must be in the first
     person.
@@ -106,8 +106,10 @@ def numbers(text: str) -> tuple[tuple[float, tuple[str, ...]], ...]:
             continue
         plain = vocabulary.NUMBER_WORDS.get(word.lower(), word).lstrip("$").rstrip("%").replace(",", "")
         try:
-            value = float(plain)
+            value = float(plain) if plain[:1].isdigit() else None
         except ValueError:
+            value = None
+        if value is None:
             continue
         found.append((value, tuple(stem(w) for w in listed[place + 1 : place + 4])))
     return tuple(found)

@@ -113,7 +113,7 @@ class Asked:
     """A question that was read.
 
     `stems` are its content words, in order; `parts` the phrases it sets against each other; `noun` what it counts;
-    `unit` the unit of a duration; `wants` the kind of thing in the answer (number, time, weekday, money, name or empty).
+    `unit` the unit of a duration; `wants` the kind of thing in the answer (number, time, weekday, money, name or "").
     `told` says that it asks for what the assistant said, `past` that it asks for how things were, `reverse` that the
     last is asked for instead of the first, `own` that it is about the person who asks.
     """

@@ -17,12 +17,14 @@ from metamem.backbones.simulation.vocabulary import IRREGULAR, NUMBER_WORDS, STO
 from metamem.records import Message
 
 # Blocks are kept parsed because several attempts read the same one; few, because a block can be a whole conversation.
-_BLOCKS = 64
+_KEPT_BLOCKS = 64
+_KEPT_FRAGMENTS = 1024
 
 _NUMERAL = r"\$?\d+(?:[.,:]\d+)*%?"
 _WORD = re.compile(rf"{_NUMERAL}|[^\W\d_]+(?:['’][^\W\d_]+)*")
-_SENTENCE = re.compile(r"(?<!\bDr\.)(?<!\bMr\.)(?<!\bMs\.)(?<!\bSt\.)(?<!\bMrs\.)(?<=[.!?])[\"'”’)]?\s+|\n+")
-_FRAGMENT = re.compile(r"^\[(\d+)\][ \t]*", re.MULTILINE)
+_END = re.compile(r"[.!?]+[\"'”’)]?\s+")
+_ABBREVIATIONS = (" Dr", " Mr", " Mrs", " Ms", " St", " vs", " No")
+_FRAGMENT = re.compile(r"^\[(\d{1,6})\][ \t]*", re.MULTILINE)
 _WEEKDAY = r"\(?(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]*\)?"
 _STAMP = re.compile(
     r"\s*\[?(\d{4})[-/](\d{1,2})[-/](\d{1,2})"
@@ -36,13 +38,17 @@ _ENDINGS = ((("ies", "i"), ("sses", "ss"), ("s", "")), (("ied", "i"), ("ing", ""
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """A sentence of a fragment. `by_assistant` tells who speaks where the text shows it, `asks` that it is a question."""
+    """A sentence of a fragment. `by_assistant` tells who speaks where the text shows it."""
 
     text: str
     stems: frozenset[str]
     fragment: int
     by_assistant: bool
-    asks: bool
+
+    @property
+    def asks(self) -> bool:
+        """Whether it is a question."""
+        return self.text.endswith("?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +62,7 @@ class Fragment:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """The fragments of a prompt. `index` leads from a stem to the positions of its sentences, `rarity` to its weight."""
+    """The fragments of a prompt. `index` leads from a stem to the places of its sentences, `rarity` to its weight."""
 
     fragments: tuple[Fragment, ...]
     sentences: tuple[Sentence, ...]
@@ -111,27 +117,33 @@ def words(text: str) -> list[str]:
     return _WORD.findall(text)
 
 
-@lru_cache(maxsize=16384)
-def _stopped(word: str) -> bool:
-    lowered = word.lower().replace("’", "'")
-    return lowered.split("'")[0] in STOPWORDS or (len(lowered) < 2 and not lowered.isdigit())
+@lru_cache(maxsize=65536)
+def _telling(word: str) -> str:
+    """The stem of a word that carries content, empty for others."""
+    plain = word.lower().replace("’", "'")
+    stopped = plain.split("'")[0] in STOPWORDS or (len(plain) < 2 and not plain.isdigit())
+    return "" if stopped else stem(word)
 
 
 def content(text: str) -> list[str]:
     """The stems of a text's words that carry content, in order."""
-    return [stem(word) for word in _WORD.findall(text) if not _stopped(word)]
+    return [found for found in map(_telling, _WORD.findall(text)) if found]
 
 
-@lru_cache(maxsize=_BLOCKS)
+@lru_cache(maxsize=_KEPT_BLOCKS)
 def parse(block: str) -> Memory:
     """The fragments of a `<memories>` section: `[n]`, a date where there is one, then the text up to the next `[n]`."""
-    marks = list(_FRAGMENT.finditer(block))
+    marks: list[re.Match[str]] = []
+    for mark in _FRAGMENT.finditer(block):
+        # A fragment's own text may have lines that begin with such a number.
+        if not marks or int(mark.group(1)) == int(marks[-1].group(1)) + 1:
+            marks.append(mark)
     fragments: list[Fragment] = []
     sentences: list[Sentence] = []
     for position, mark in enumerate(marks):
         end = marks[position + 1].start() if position + 1 < len(marks) else len(block)
         day, text = _dated(block[mark.end() : end])
-        own = list(_sentences(text, position))
+        own = [Sentence(said, stems, position, spoken) for said, stems, spoken in _sentences(text)]
         sentences += own
         fragments.append(Fragment(int(mark.group(1)), day, frozenset().union(*(s.stems for s in own))))
     index: dict[str, list[int]] = {}
@@ -161,16 +173,26 @@ def _dated(text: str) -> tuple[date | None, str]:
         return None, text
 
 
-def _sentences(text: str, fragment: int) -> list[Sentence]:
-    found: list[Sentence] = []
+# The questions of one conversation share many of their fragments.
+@lru_cache(maxsize=_KEPT_FRAGMENTS)
+def _sentences(text: str) -> tuple[tuple[str, frozenset[str], bool], ...]:
+    """The sentences of a fragment, each with its stems and whether the assistant says it."""
+    found = []
     by_assistant = False
     for line in text.split("\n"):
-        speaker = _SPEAKER.match(line)
-        if speaker:
+        if speaker := _SPEAKER.match(line):
             by_assistant = speaker.group(1).lower() == "assistant"
             line = line[speaker.end() :]
-        for part in _SENTENCE.split(line):
-            part = part.strip()
-            if part:
-                found.append(Sentence(part, frozenset(content(part)), fragment, by_assistant, part.endswith("?")))
-    return found
+        for part in _split(line):
+            found.append((part, frozenset(content(part)), by_assistant))
+    return tuple(found)
+
+
+def _split(line: str) -> list[str]:
+    parts, start = [], 0
+    for end in _END.finditer(line):
+        if not f" {line[start : end.start()]}".endswith(_ABBREVIATIONS):
+            parts.append(line[start : end.end()].strip())
+            start = end.end()
+    parts.append(line[start:].strip())
+    return [part for part in parts if part]

@@ -39,6 +39,7 @@ _STEPS = {
     Strategy.preferences: "It recalled the preferences that the person has stated and built the answer on them.",
 }
 _PLAIN_STEPS = "It read the fragment closest to the question and answered from it alone."
+_JUDGED = re.compile(r"judged (RIGHT|WRONG)[^<]*<attempt>")
 _CITED = re.compile(r"\[(\d+)\]")
 _REVIEW = re.compile(r"^Attempt \d+, judged (RIGHT|WRONG):\n", re.MULTILINE)
 _PROPOSAL = re.compile(r"^\[(\w+)\] (add|update|delete)(?: (\w+))?(?:: (.+))?$", re.MULTILINE)
@@ -59,7 +60,8 @@ def used(attempt: str) -> frozenset[Strategy]:
 def reflect(messages: Sequence[Message], rng: random.Random) -> str:
     """The review of one attempt, in the four parts that the prompt asks for."""
     attempt = section(messages, "attempt") or ""
-    right = "judged RIGHT" in messages[-1].content
+    judged = _JUDGED.search(messages[-1].content)
+    right = bool(judged and judged.group(1) == "RIGHT")
     strategies = sorted(used(attempt), key=list(Strategy).index)
     cited = list(dict.fromkeys(_CITED.findall(attempt)))
     relied = (

@@ -71,7 +71,7 @@ def any_of(*patterns: str, flags: re.RegexFlag = re.IGNORECASE) -> re.Pattern[st
 
 # Signs that a sentence tells how things stand since they changed: of change itself, and weaker ones of the present.
 CHANGE = any_of(
-    r"these days|from (?:now|this \w+|next \w+)(?: on)?|no longer|any ?more|instead|rather than|used to|(?:ever )?since then",
+    r"these days|from (?:now|this \w+|next \w+)(?: on)?|no longer|any ?more|instead|rather than|used to",
     r"chang(?:e|ed|es|ing)|switched|moved|replaced|tak(?:es?|en) over|took over|from \w+ to|(?:up|down) (?:to|from)",
     r"brings? (?:me|us|it|the)|makes (?:it|that|them)|stands? at|stood at|(?:went|gone|goes) (?:up|down)",
     r"raised|lowered|increased|reduced|updated|upgraded|added|(?:rest|end) of the (?:year|season|month|summer|winter)",
