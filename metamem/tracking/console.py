@@ -32,6 +32,7 @@ from metamem.tracking.text import (
     say,
     several,
     share,
+    stamp_sentence,
 )
 
 _REFRESHES_PER_SECOND = 4
@@ -85,8 +86,8 @@ class Console:
         steps = several(watch.steps, "step") if watch.steps else ""
         continued = f"continued after step {watch.step}" if resumed_at is not None else ""
         self._say(join((watch.name, watch.subject, steps, continued)))
-        if watch.stamps:
-            self._say(f"note: {', '.join(watch.stamps)}")
+        for stamp in watch.stamps:
+            self._say(f"note: {stamp_sentence(stamp)}")
 
     def stage(self, name: str, total: int, unit: str) -> None:
         """See `contracts.Tracker`."""

@@ -28,14 +28,19 @@ from metamem.tracking.text import (
     say,
     several,
     share,
+    split_label,
+    stamp_sentence,
 )
 
-_STAMPS = {
-    "simulated": "Figures come from the scripted stand-in 'simulated', not from a language model.",
-    "self-judged": "The judge is the policy itself.",
-    "leaky": "The split has the same group on both sides.",
+# A call's counts (`backbones.caller`) and their titles: a request may ask for several replies.
+_CALLS = {
+    "calls": "requests",
+    "delivered": "replies",
+    "reused": "reused",
+    "failed": "failed",
+    "prompt_tokens": "prompt tokens",
+    "completion_tokens": "completion tokens",
 }
-_CALLS = ("calls", "delivered", "reused", "failed", "prompt_tokens", "completion_tokens")
 _STATUS = {"done": "green", "failed": "red", "interrupted": "yellow"}
 # Columns that a table of types needs beside those of the systems: its first column, and the number of questions.
 _BESIDE = 36
@@ -43,11 +48,16 @@ _BESIDE = 36
 
 def print_result(result: Mapping[str, Any], console: Console | None = None) -> None:
     """Print a finished run: stamps, figures, guidelines, calls, notices, its path and the command to type next."""
-    console = console or open_console()
+    # Written at once: the jobs of a sweep in several processes share one output.
+    with console or open_console() as out:
+        _print_result(result, out)
+
+
+def _print_result(result: Mapping[str, Any], console: Console) -> None:
     kind, name = str(result.get("kind", "run")), one_line(result.get("name", ""))
     console.print()
     say(console, join((kind, name if name != kind else "", one_line(result.get("id", ""))), " · "), "bold")
-    say(console, join((dataset_label(result), model_label(result), _split_line(result)), " · "), "dim")
+    say(console, join((dataset_label(result), model_label(result), split_label(result)), " · "), "dim")
     for stamp in result.get("stamps") or ():
         say(console, stamp_sentence(str(stamp)), WARNING)
     for section in sections(result, console.width):
@@ -62,11 +72,6 @@ def print_result(result: Mapping[str, Any], console: Console | None = None) -> N
     for title, key in (("run", "directory"), ("next", "next")):
         if result.get(key):
             console.print(Text.assemble((f"{title:<6}", "dim"), one_line(result[key])), soft_wrap=True)
-
-
-def stamp_sentence(stamp: str) -> str:
-    """What a stamp means, in plain words."""
-    return next((text for name, text in _STAMPS.items() if stamp.startswith(name)), one_line(stamp))
 
 
 def sections(result: Mapping[str, Any], width: int) -> list[RenderableType]:
@@ -166,8 +171,8 @@ def guideline_table(guidelines: Sequence[Mapping[str, Any]], learned: str = "") 
 
 
 def call_table(calls: Mapping[str, Mapping[str, Any]]) -> Table:
-    """Per role: calls made, replies delivered, reused and failed, tokens."""
-    table = _table("calls", ["role"], [name.replace("_", " ") for name in _CALLS])
+    """Per role: requests made, replies delivered, reused and failed, tokens."""
+    table = _table("calls", ["role"], list(_CALLS.values()))
     for role, counts in calls.items():
         table.add_row(safe(role), *(count(counts.get(name) or 0) for name in _CALLS))
     return table
@@ -176,12 +181,14 @@ def call_table(calls: Mapping[str, Mapping[str, Any]]) -> Table:
 def print_sweep(rows: Sequence[Mapping[str, Any]], console: Console | None = None) -> None:
     """Print a sweep's jobs: number, overrides, status and score in a table, then each one's error and directory."""
     console = console or open_console()
+    given = [[str(o) for o in r.get("overrides") or ()] for r in rows]
+    shared = [o for o in given[0] if all(o in other for other in given)] if len(given) > 1 else []
     table = _table(several(len(rows), "job"), ["job", "overrides", "status"], ["score", "result"])
-    for r in rows:
+    for r, overrides in zip(rows, given, strict=True):
         status = str(r.get("status", ""))
         table.add_row(
             str(r.get("number", "")),
-            safe(" ".join(r.get("overrides") or ()) or "defaults"),
+            safe(" ".join(o for o in overrides if o not in shared) or "defaults"),
             safe(status, _STATUS.get(status, "")),
             share(r.get("score")),
             safe(r.get("headline") or ""),
@@ -189,6 +196,8 @@ def print_sweep(rows: Sequence[Mapping[str, Any]], console: Console | None = Non
     console.print()
     console.print(table)
     console.print()
+    if shared:
+        say(console, f"all with {' '.join(map(one_line, shared))}", "dim")
     for r in rows:
         if r.get("error"):
             say(console, f"job {r.get('number')}: {one_line(r['error'])}", _STATUS.get(str(r.get("status")), "red"))
@@ -251,9 +260,3 @@ def _retrieval_line(metrics: Mapping[str, float]) -> Text | None:
     shown = "; ".join(f"{level}: {', '.join(values)}" for level, values in by_level.items())
     over = f" (over {several(int(metrics['questions']), 'question')})" if "questions" in metrics else ""
     return Text.assemble(("retrieval at 10  ", "dim"), one_line(shown + over))
-
-
-def _split_line(result: Mapping[str, Any]) -> str:
-    split = result.get("split") or {}
-    sizes = " / ".join(count(split[k]) for k in ("train", "validation", "test") if split.get(k) is not None)
-    return join((f"split {one_line(split['name'])}", sizes), " ") if split.get("name") else ""

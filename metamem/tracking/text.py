@@ -20,6 +20,12 @@ _REORDERING = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\
 
 WARNING = "bold yellow"
 
+_STAMPS = {
+    "simulated": "Figures come from the scripted stand-in 'simulated', not from a language model.",
+    "self-judged": "The judge is the policy itself.",
+    "leaky": "The split has the same group on both sides.",
+}
+
 
 def open_console() -> Console:
     """The console on standard output.
@@ -104,6 +110,18 @@ def dataset_label(about: Mapping[str, Any]) -> str:
     """The data set's name of a run's description or result."""
     named = about.get("dataset") or (about.get("config") or {}).get("dataset") or {}
     return one_line(named.get("name", "") if isinstance(named, Mapping) else named)
+
+
+def stamp_sentence(stamp: str) -> str:
+    """What a stamp means, in plain words."""
+    return next((text for name, text in _STAMPS.items() if stamp.startswith(name)), one_line(stamp))
+
+
+def split_label(result: Mapping[str, Any]) -> str:
+    """The split's name of a result and the sizes of its parts."""
+    split = result.get("split") or {}
+    sizes = " / ".join(count(split[k]) for k in ("train", "validation", "test") if split.get(k) is not None)
+    return join((f"split {one_line(split['name'])}", sizes), " ") if split.get("name") else ""
 
 
 def join(parts: Iterable[str], between: str = "  ") -> str:

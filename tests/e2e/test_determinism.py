@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -31,7 +33,9 @@ def test_concurrency_and_packing_of_samples_change_nothing(tmp_path: Path, prepa
                 f"outputs={tmp_path / name}",
             )
             directory = programs.only_run(tmp_path / name)
-            states[name] = (directory.name, programs.state(directory))
+            # A server tells the tokens of a call, not of each of its samples: only their sum is known.
+            texts = {k: re.sub(r'"usage": \{[^}]*\}', "", v) for k, v in programs.state(directory).items()}
+            states[name] = (directory.name, texts)
     assert states["1"] == states["7"] == states["64"]
 
 
@@ -68,8 +72,6 @@ def test_failing_calls_and_unreadable_verdicts_are_counted_and_never_wrong_answe
         f"outputs={tmp_path}",
     )
     directory = programs.only_run(tmp_path)
-    import json
-
     verdicts = [json.loads(line) for line in (directory / "verdicts.jsonl").read_text().splitlines()]
     attempts = {a["id"]: a for a in map(json.loads, (directory / "attempts.jsonl").read_text().splitlines())}
     invalid = [v for v in verdicts if v["status"] == "invalid"]

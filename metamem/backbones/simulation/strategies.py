@@ -66,7 +66,7 @@ _SIGNS = {
         r"(?:missing|absent) from",
     ),
     Strategy.preferences: any_of(
-        r"preferen\w+|prefer(?:s|red)?|tastes?|likes|dislikes|likings?|liked|disliked|enjoys?|favou?rites?|aversions?",
+        r"preferen\w+|prefers|tastes?|likes|dislikes|likings?|liked|disliked|enjoys?|favou?rites?|aversions?",
         r"hobb(?:y|ies)|wishes|tailor\w*|personali[sz]\w*|personal (?:habits?|interests?|circumstances?|situation)",
         r"(?:their|person's|user's|own) (?:interests?|habits?|situation|circumstances|needs)",
     ),

@@ -106,7 +106,7 @@ CASES: dict[Strategy, tuple[tuple[str, ...], str, str, str]] = {
     Strategy.abstain: (
         ("2024-03-02 (Sat) 10:00 user: I painted the kitchen door green with my brother.",),
         "What color did I paint the garage door?",
-        "You only mentioned the kitchen door, not a garage door.",
+        "The information is not enough: you mentioned the kitchen door, not a garage door.",
         "abstention",
     ),
     Strategy.preferences: (
@@ -163,6 +163,7 @@ def test_guidelines_that_ask_for_other_things_leave_a_case_wrong(strategy: Strat
         (Strategy.abstain, "Never fabricate details; report that the answer is not in the fragments."),
         (Strategy.abstain, "State that the information was never mentioned if you cannot find it."),
         (Strategy.preferences, "Personalize advice using the user's stated interests."),
+        (Strategy.preferences, "Recommend what fits the things that the person likes or prefers."),
         (Strategy.preferences, "Mention the favourites of the user when you recommend."),
     ],
 )
@@ -632,7 +633,7 @@ SAID = date(2024, 5, 15)  # a Wednesday
         ("Two weeks ago today I left.", date(2024, 5, 1)),
         ("It was a couple of days ago.", date(2024, 5, 13)),
         ("Since April 9 I rest.", date(2024, 4, 9)),
-        ("It was on the ninth of June.", date(2023, 6, 9)),
+        ("It was on the ninth of November.", date(2023, 11, 9)),
         ("It was on 3/22, I think.", date(2024, 3, 22)),
         ("In mid-February it broke.", date(2024, 2, 15)),
         ("Nothing of that kind.", None),

@@ -285,3 +285,9 @@ def test_a_stream_that_cannot_encode_a_character_gets_another_in_its_place() -> 
         check=True,
     )
     assert done.stdout.decode("latin-1").strip() == "note: café ? ?"
+
+
+def test_elsewhere_stamps_are_said_in_plain_words_at_the_start() -> None:
+    console, _, file = make()
+    console.started(ABOUT)
+    assert "note: Figures come from the scripted stand-in 'simulated', not from a language model." in lines(file)

@@ -9,7 +9,8 @@ import pytest
 import rich.console
 
 from metamem.statistics.aggregates import Outcome, aggregate
-from metamem.tracking.tables import print_result, print_sweep, stamp_sentence
+from metamem.tracking.tables import print_result, print_sweep
+from metamem.tracking.text import stamp_sentence
 
 TYPES = ("knowledge-update", "multi-session", "single-session-preference", "temporal-reasoning")
 PLACE = "outputs/train/batch-size-50_attempts-5_temperature-0.7_policy-Some-Model-With-A-Name-3f2a9c01bb"
@@ -214,3 +215,25 @@ def test_a_sweep_shows_every_job_its_error_and_its_whole_path() -> None:
     ]
     assert f"job 0: {PLACE}" in lines
     assert "job 1: ConfigError: a must be [at least] 1" in lines
+
+
+def test_what_all_jobs_of_a_sweep_share_is_said_once() -> None:
+    file = io.StringIO()
+    rows = [{"number": i, "overrides": ["backbone=simulated", f"seed={i}"], "status": "done"} for i in range(3)]
+    print_sweep(rows, rich.console.Console(file=file, width=80))
+    text = file.getvalue()
+    assert text.count("backbone=simulated") == 1
+    assert "all with backbone=simulated" in text
+    assert all(f"seed={i} " in text for i in range(3))
+
+
+def test_a_result_is_written_at_once() -> None:
+    writes: list[str] = []
+
+    class Stream(io.StringIO):
+        def write(self, text: str) -> int:
+            writes.append(text)
+            return len(text)
+
+    print_result(RESULT, rich.console.Console(file=Stream(), width=80))
+    assert len(writes) == 1
