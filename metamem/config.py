@@ -107,7 +107,7 @@ class BaseConfig:
     evaluator: dict[str, Any] = field(default_factory=dict)
     rubric: Any = None
     prompts: Any = None
-    tracker: Any = None
+    tracker: Any = field(default=None, metadata={"result": False})
     optimizer: Any = None
 
 

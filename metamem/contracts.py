@@ -7,11 +7,11 @@ and only gets the dependencies its constructor names. The dependencies handed ou
     split       none
     embedder    none
     memory      `backbone` (the builder role), `prompts`
-    retriever   `embedder`
+    retriever   `embedder`, `store` (a `MemoryStore`)
     backbone    none
     rubric      none
     evaluator   `judge` (a `Caller` for the judge role), `rubric`, `seed`
-    optimizer   `prompts`, `reflector` (a `Caller`), `sampling` (the reflector's resolved sampling)
+    optimizer   `prompts`, `reflector` (a `Caller`), `tracker`
     prompts     none
     tracker     `run_directory`
 """

@@ -74,7 +74,8 @@ def record_job() -> Iterator[JobOutcome]:
         yield outcome
         row |= {"status": "done", **outcome.result}
     except BaseException as error:
-        row["error"] = f"{type(error).__name__}: {error}".splitlines()[0]
+        row["status"] = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        row["error"] = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise
     finally:
         write_json(Path(place) / f"{number:06d}.json", row)

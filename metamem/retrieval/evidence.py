@@ -88,7 +88,8 @@ def assemble(
     ranked = prepared_evidence(question) if question.prepared is not None else sorted(retrieved, key=lambda e: e.rank)
     kept = ranked if budget is None else _within(ranked, budget, tokenizer)
     if order is EvidenceOrder.time:
-        kept = sorted(kept, key=lambda e: (e.unit.time is None, e.unit.time or datetime.min, e.rank))
+        # Sorting is stable: ties keep the order of their ranks.
+        kept = sorted(kept, key=lambda e: (e.unit.time is None, e.unit.time or datetime.min))
     return tuple(kept)
 
 

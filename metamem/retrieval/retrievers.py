@@ -180,14 +180,14 @@ def _holds_evidence(unit: MemoryUnit, question: Question) -> bool:
     return unit.session_id is not None and unit.session_id in question.evidence_sessions
 
 
-def _order(scores: NDArray[np.float32]) -> list[int]:
+def _order(scores: NDArray[np.float64]) -> list[int]:
     """Unit positions, best first."""
     import numpy as np
 
-    return [int(i) for i in np.argsort(-np.round(scores.astype(np.float64), _DECIMALS), kind="stable")]
+    return [int(i) for i in np.argsort(-np.round(scores, _DECIMALS), kind="stable")]
 
 
-def _best(bank: MemoryBank, scores: NDArray[np.float32], k: int) -> list[Evidence]:
+def _best(bank: MemoryBank, scores: NDArray[np.float64], k: int) -> list[Evidence]:
     positions = _order(scores)[:k]
     return [Evidence(bank.units[i], round(float(scores[i]), _DECIMALS), rank) for rank, i in enumerate(positions)]
 

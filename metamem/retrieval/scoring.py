@@ -42,20 +42,21 @@ class DenseScores:
         self.embedder = embedder
         self._store = store
 
-    def __call__(self, bank: MemoryBank, texts: Sequence[str]) -> NDArray[np.float32]:
+    def __call__(self, bank: MemoryBank, texts: Sequence[str]) -> NDArray[np.float64]:
         """Scores (questions, units). Vectors that were ever computed come from the store, without loading the model."""
         import numpy as np
 
-        scores = np.full((len(bank.units), len(texts)), -1.0, np.float32)
+        scores = np.full((len(texts), len(bank.units)), -1.0)
         if bank.units and texts:
             identity = self.embedder.identity()
             held = self._store.index(identity, [unit.text for unit in bank.units], self._embed)
             asked = self._store.index(identity, texts, self._embed)
-            # A question of several windows, too, counts with its best.
-            per_question = np.full((len(held["vectors"]), len(texts)), -1.0, np.float32)
-            np.maximum.at(per_question.T, asked["owners"], asked["vectors"] @ held["vectors"].T)
-            np.maximum.at(scores, held["owners"], per_question)
-        return np.ascontiguousarray(scores.T)
+            windows = held["vectors"].astype(np.float64)
+            # A product for each question alone: one for all would round differently with the number of questions.
+            for row, vector in zip(asked["owners"], asked["vectors"].astype(np.float64), strict=True):
+                # The best window counts, of a unit and of a question that is longer than a window.
+                np.maximum.at(scores[row], held["owners"], windows @ vector)
+        return scores
 
     def _embed(self, texts: list[str]) -> dict[str, NDArray[Any]]:
         vectors, owners = self.embedder.embed(texts)
@@ -71,11 +72,11 @@ class Bm25Scores:
         self._guard = threading.Lock()
         self._indexes: OrderedDict[str, tuple[MemoryBank, Any]] = OrderedDict()
 
-    def __call__(self, bank: MemoryBank, texts: Sequence[str]) -> NDArray[np.float32]:
+    def __call__(self, bank: MemoryBank, texts: Sequence[str]) -> NDArray[np.float64]:
         """Scores (questions, units)."""
         import numpy as np
 
-        scores = np.zeros((len(texts), len(bank.units)), np.float32)
+        scores = np.zeros((len(texts), len(bank.units)))
         index = self._index(bank) if texts else None
         if index is not None:
             for row, text in enumerate(texts):

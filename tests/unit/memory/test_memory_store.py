@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import json
 import re
 import subprocess
 import sys
@@ -153,6 +154,18 @@ def test_a_manifest_that_makes_no_sense_is_a_damaged_bank(tmp_path: Path, manife
     file.write_bytes(manifest)
     constructor = Scripted()
     assert get(MemoryStore(tmp_path), constructor) == bank
+    assert constructor.calls == 1
+
+
+def test_a_manifest_never_leads_out_of_its_folder(tmp_path: Path) -> None:
+    get(MemoryStore(tmp_path), Scripted())
+    (file,) = tmp_path.rglob("bank.json")
+    about = json.loads(file.read_text())
+    (file.parent.parent / "units.jsonl").write_bytes((file.parent / "units.jsonl").read_bytes())
+    about["files"] = {"../units.jsonl": about["files"]["units.jsonl"]} | about["files"]
+    file.write_text(json.dumps(about))
+    constructor = Scripted()
+    get(MemoryStore(tmp_path), constructor)
     assert constructor.calls == 1
 
 
