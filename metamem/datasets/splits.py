@@ -88,7 +88,7 @@ class KFold:
         if len(groups) < config.folds:
             raise ConfigError(
                 f"split.folds={config.folds} needs at least as many groups of questions (base questions or "
-                f"conversations); this data set has {len(groups)}. Lower split.folds, or train on everything with split=all"
+                f"conversations); this data set has {len(groups)}. Lower split.folds, or train on all with split=all"
             )
         parts = deal(groups, config.folds, random.Random(f"{seed}/split/folds"))
         outside = [group for number, part in enumerate(parts) if number != fold for group in part]
