@@ -11,6 +11,7 @@ import pytest
 
 from tests import programs
 
+pytestmark = pytest.mark.slow
 SMALL = ["optimizer.batch_size=8", "optimizer.attempts=3", "dataset.limit=36"]
 
 
