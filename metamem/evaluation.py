@@ -160,7 +160,7 @@ async def _evaluate(
     workshop = Workshop(prepared, run, tracker, ["policy", "judge"])
     roles = {role: caller.label for role, caller in workshop.callers.items()}
     tracker.started({**about_run, "config": plain(config), "roles": roles})
-    for what, count in sorted(prepared.dataset.notices.items()):
+    for what, count in about_run["dataset"]["notices"].items():
         tracker.note(f"{config.dataset.name}: {what}: {count}")
     questions = prepared.questions(config.part.value)
     by_label: dict[str, list[Judged]] = {}

@@ -6,6 +6,7 @@ are closed whatever happens.
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -91,7 +92,8 @@ def job_overrides() -> list[str]:
 
 def next_command(directory: Path) -> str:
     """The command that evaluates a finished training run on the same data and models."""
-    program = "python experiments/eval.py" if sys.argv[0].endswith("train.py") else "metamem-eval"
+    script = Path(sys.argv[0])
+    program = f"{_shown_python()} {script.with_name('eval.py')}" if script.name == "train.py" else "metamem-eval"
     training_only = (
         "optimizer",
         "run.",
@@ -105,3 +107,10 @@ def next_command(directory: Path) -> str:
     )
     kept = [o for o in job_overrides() if not o.lstrip("+~").startswith(training_only)]
     return shlex.join([*program.split(), f"meta_memory={directory}", *kept])
+
+
+def _shown_python() -> str:
+    """This interpreter as a user in this folder would call it."""
+    with contextlib.suppress(ValueError):
+        return str(Path(sys.executable).relative_to(Path.cwd()))
+    return "python"

@@ -120,7 +120,7 @@ async def _train(
             f"optimizer.batch_size={options.batch_size} is clipped to the "
             f"{len(prepared.split.train)} questions of the training part"
         )
-    for what, count in sorted(prepared.dataset.notices.items()):
+    for what, count in about_run["dataset"]["notices"].items():
         tracker.note(f"{config.dataset.name}: {what}: {count}")
     async with workshop:
         await workshop.gather([q for part in ("train", "validation", "test") for q in prepared.questions(part)])
