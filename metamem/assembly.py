@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -18,12 +19,14 @@ from typing import Any, TypeVar
 
 from metamem.backbones.caller import JournaledCaller
 from metamem.backbones.journal import Journal
-from metamem.config import BaseConfig, plain
+from metamem.config import BaseConfig, EvalConfig, identity, plain
 from metamem.contracts import (
     Backbone,
     Dataset,
+    Embedder,
     Evaluator,
     MemoryConstructor,
+    MemoryContext,
     Retriever,
     Rubric,
     Split,
@@ -31,11 +34,13 @@ from metamem.contracts import (
     Tracker,
 )
 from metamem.datasets.splits import split_hash
-from metamem.errors import DataError
+from metamem.errors import DataError, UserError
+from metamem.evaluators.sources import judged_questions
 from metamem.memory.store import MemoryStore, constructor_identity
 from metamem.prompts.templates import Prompts
-from metamem.records import Question, digest
+from metamem.records import Question, digest, to_json
 from metamem.registry import build
+from metamem.retrieval.evidence import tokenizer_identity
 from metamem.runs import Run, file_digest
 from metamem.stages import Bench, Gathered, gather_evidence
 
@@ -56,6 +61,7 @@ class Prepared:
     store: MemoryStore
     memory: MemoryConstructor
     memory_identity: dict[str, Any]
+    embedder: Embedder
     retriever: Retriever
     contents: dict[str, Any]
 
@@ -66,13 +72,22 @@ class Prepared:
         wanted = set(getattr(self.split, part))
         return [q for q in self.dataset.questions if q.id in wanted]
 
+    @property
+    def built(self) -> bool:
+        """Whether memories are made by the builder role."""
+        return "builder" in self.memory.needs and self.contents["memory"] is not None
+
     def stamps(self) -> list[str]:
         """What every reader of a figure must know: simulated, self-judged, leaky split."""
         found = []
         kinds = {role: str(b.identity().get("kind")) for role, b in self.backbones.items()}
-        if "simulated" in (kinds["policy"], kinds["judge"] if self.rubric else ""):
+        if "simulated" in {kinds[role] for role in self.contents["roles"]}:
             found.append("simulated")
-        elif self.rubric and self.backbones["judge"].identity() == self.backbones["policy"].identity():
+        elif (
+            self.rubric
+            and "policy" in self.contents["roles"]
+            and self.backbones["judge"].identity() == self.backbones["policy"].identity()
+        ):
             found.append("self-judged")
         if self.split.leaky:
             found.append("leaky split")
@@ -91,9 +106,9 @@ def prepare(config: BaseConfig, split: Split | None = None) -> Prepared:
     prompts: Prompts = build("prompts", config.prompts)
     prompts.check()
     rubric: Rubric | None = None
-    if "llm_judge" in config.evaluator:
+    if judged := judged_questions(config.evaluator, dataset.questions):
         rubric = build("rubric", config.rubric)
-        rubric.check(dataset.questions)
+        rubric.check(judged)
     if split is None:
         splitter: Splitter = build("split", config.split)
         split = splitter.split(dataset.questions, config.seed)
@@ -103,25 +118,81 @@ def prepare(config: BaseConfig, split: Split | None = None) -> Prepared:
         options = getattr(config, key)
         name = digest(plain(options))
         if name not in made:
-            made[name] = build("backbone", options)
+            with speaking_of(key):
+                made[name] = build("backbone", options)
         backbones[role] = made[name]
     store = MemoryStore(Path(config.outputs) / "memory")
     memory: MemoryConstructor = build("memory", config.memory, prompts=prompts)
-    memory_identity = constructor_identity(config.memory)
-    embedder = build("embedder", config.embedder)
+    embedder: Embedder = build("embedder", config.embedder)
     retriever: Retriever = build("retriever", config.retriever, embedder=embedder, store=store)
     prepared_only = all(q.prepared is not None for q in dataset.questions)
+    parts = {} if prepared_only else memory_parts(memory, backbones["builder"], embedder, prompts)
+    memory_identity = constructor_identity(config.memory, **parts)
     contents: dict[str, Any] = {
         "dataset": [file_digest(p) for p in loader.files()],
         "split": split_hash(split),
         "prompts": dict(prompts.texts()),
         "rubric": dict(rubric.identity()) if rubric else None,
-        "memory": None if prepared_only else memory.version,
+        # What the config does not say of it: the weights of what it works with.
+        "memory": None if prepared_only else [memory.version, parts.get("constructor"), parts.get("embedder")],
         "retriever": None if prepared_only else dict(retriever.identity()),
+        "tokenizer": tokenizer_identity(config.evidence.tokenizer) if config.evidence.budget else None,
+        "roles": {role: _role_identity(config, role, backbones[role]) for role in _roles(config, rubric, parts)},
     }
     return Prepared(
-        config, dataset, split, prompts, rubric, backbones, store, memory, memory_identity, retriever, contents
+        config,
+        dataset,
+        split,
+        prompts,
+        rubric,
+        backbones,
+        store,
+        memory,
+        memory_identity,
+        embedder,
+        retriever,
+        contents,
     )
+
+
+def _roles(config: BaseConfig, rubric: Rubric | None, parts: Mapping[str, Any]) -> list[str]:
+    """The roles that a program uses under this config."""
+    judging_only = isinstance(config, EvalConfig) and config.from_ is not None
+    learning = config.optimizer is not None and config.optimizer.name != "none"
+    used = {
+        "policy": not judging_only,
+        "judge": rubric is not None,
+        "reflector": learning,
+        "builder": "builder" in parts,
+    }
+    return [role for role, wanted in used.items() if wanted]
+
+
+def _role_identity(config: BaseConfig, role: str, backbone: Backbone) -> dict[str, Any]:
+    """What decides a role's replies: the model by what it is, not by where it is, and how it samples."""
+    place = ("base_url", "model", "identity", "path", "name")
+    options = {k: v for k, v in identity(getattr(config, ROLES[role])).items() if k not in place}
+    return {"model": dict(backbone.identity()), "options": options}
+
+
+def memory_parts(
+    memory: MemoryConstructor, builder: Backbone, embedder: Embedder, prompts: Prompts
+) -> dict[str, Mapping[str, Any]]:
+    """The identities of what a memory constructor works with; nothing for one that only cuts.
+
+    Raises `UserError` when a part, such as a compressor, cannot be had.
+    """
+    parts: dict[str, Mapping[str, Any]] = {}
+    if own := memory.identity():
+        parts["constructor"] = dict(own)
+    if "builder" in memory.needs:
+        parts["builder"] = {"model": dict(builder.identity()), "sampling": to_json(builder.sampling())}
+    if "embedder" in memory.needs:
+        parts["embedder"] = dict(embedder.identity())
+    if memory.prompts:
+        texts = prompts.texts()
+        parts["prompts"] = {name: texts[name] for name in memory.prompts}
+    return parts
 
 
 class Workshop:
@@ -134,6 +205,8 @@ class Workshop:
         self.tracker = tracker
         self.journal = Journal(Path(config.outputs), config.name, run.id, config.journal.reuse)
         wanted = [r for r in roles if r != "judge" or prepared.rubric is not None]
+        if "policy" in roles and prepared.built:
+            wanted.append("builder")
         self.callers = {role: JournaledCaller(prepared.backbones[role], self.journal, role) for role in wanted}
         self.evaluators: dict[str, Evaluator] = {
             name: build("evaluator", options, judge=self.callers.get("judge"), rubric=prepared.rubric, seed=config.seed)
@@ -142,17 +215,24 @@ class Workshop:
         self.gathered = Gathered({}, {}, {})
 
     async def __aenter__(self) -> Workshop:
-        # One after another: an engine's start must not race another's.
-        for backbone in self._distinct():
-            await backbone.start()
+        try:
+            # One after another: an engine's start must not race another's.
+            for backbone in self._distinct():
+                with speaking_of(self._role_of(backbone)):
+                    await backbone.start()
+        except BaseException:
+            await self.__aexit__(None, None, None)
+            raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for backbone in self._distinct():
-            await backbone.close()
-        self.journal.close()
+        async with AsyncExitStack() as stack:
+            # One that cannot be closed does not keep the others, nor the journal, open.
+            stack.callback(self.journal.close)
+            for backbone in self._distinct():
+                stack.push_async_callback(backbone.close)
 
     async def gather(self, questions: Sequence[Question]) -> None:
         """Build memories and retrieve the evidence of these questions."""
@@ -166,6 +246,7 @@ class Workshop:
             p.retriever,
             p.config.evidence,
             self.tracker,
+            MemoryContext(self.callers.get("builder"), p.embedder),
         )
 
     def bench(self) -> Bench:
@@ -194,8 +275,23 @@ class Workshop:
         """Per role what this process asked for, was given, and took from the journal."""
         return {role: dict(sorted(caller.counts.items())) for role, caller in self.callers.items()}
 
+    def _role_of(self, backbone: Backbone) -> str:
+        """The config key of the first role that a backbone plays."""
+        return next(ROLES[role] for role, known in self.prepared.backbones.items() if known is backbone)
+
     def _distinct(self) -> list[Backbone]:
         return list({id(c.backbone): c.backbone for c in self.callers.values()}.values())
+
+
+@contextmanager
+def speaking_of(key: str) -> Iterator[None]:
+    """Backbones speak of `backbone.`; a user who mistook an option of a role's is told of that role's."""
+    try:
+        yield
+    except UserError as error:
+        if key == "backbone":
+            raise
+        raise type(error)(str(error).replace("backbone.", f"{key}.").replace("backbone=", f"backbone@{key}=")) from None
 
 
 def about(prepared: Prepared, run: Run, kind: str, **more: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Sequence
 from typing import Any
 
-from metamem.errors import ConfigError, UserError
+from metamem.errors import ConfigError, UserError, unknown
 
 
 class Interrupted(KeyboardInterrupt):
@@ -41,8 +41,14 @@ def run_program(program: str, arguments: Sequence[str]) -> int:
 
             print(help_page(program))
             return 0
+        arguments = _ordered([_spelled(a) for a in arguments])
+        _refuse_secrets(arguments)
         multirun = any(a in ("-m", "--multirun") for a in arguments)
-        arguments = [_spelled(a) for a in arguments]
+        swept = study_params(arguments)
+        if swept is not None and not multirun and not _shows_only(arguments):
+            # A study sweeps over training; an evaluation takes the rest of its settings.
+            multirun = program == "train"
+            arguments = ["-m", *arguments] if multirun else [*arguments, "hydra.mode=RUN"]
         if multirun and any(re.match(r"\+*run\.dir=", a) for a in arguments):
             raise ConfigError(
                 "run.dir cannot be given with -m: the jobs of a sweep would share one directory. "
@@ -67,9 +73,10 @@ def _hydra(program: str, arguments: Sequence[str], folder: str, multirun: bool) 
 
     from metamem.sweeps import Sweep
 
+    code = 0
     # Hydra prints errors and exits with 1 by itself; it is told to raise instead, so that the exit code is ours.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    sweep = Sweep.begin() if multirun else None
+    sweep = Sweep.begin(_job_count(arguments)) if multirun else None
     sys.argv = [sys.argv[0], *arguments]
     failures: list[Exception] = []
 
@@ -86,22 +93,60 @@ def _hydra(program: str, arguments: Sequence[str], folder: str, multirun: bool) 
         hydra.main(version_base="1.3", config_path=folder, config_name=program)(job)()
         if failures:
             raise failures[0]
-    except (HydraException, OmegaConfBaseException) as error:
-        from metamem.help import explain
+    except Exception as error:
+        if failures:
+            raise
+        if sweep is not None and sweep.has_failures():
+            # A job's own error: shown when it happened, and named in the summary.
+            code = 2 if isinstance(error, (UserError, HydraException, OmegaConfBaseException)) else 1
+        elif isinstance(error, UserError):
+            raise
+        elif isinstance(error, OSError) and not isinstance(error, HydraException):
+            raise ConfigError(f"outputs: {error.filename or folder} cannot be written: {error.strerror}") from None
+        elif isinstance(error, (HydraException, OmegaConfBaseException, ValueError)):
+            from metamem.explain import explain
 
-        raise explain(program, arguments, error) from None
-    except UserError:
-        if sweep is None:
+            raise explain(program, arguments, error) from None
+        else:
             raise
-        return 2
-    except Exception:
-        if sweep is None:
-            raise
-        return 1
     finally:
         if sweep is not None:
             sweep.end()
-    return 0
+    if sweep is not None and sweep.conclude():
+        code = code or 2
+    return code
+
+
+def _job_count(arguments: Sequence[str]) -> int | None:
+    from metamem.sweeps import count_jobs
+
+    params = [f"{key}={value}" for key, value in (study_params(arguments) or {}).items()]
+    return count_jobs([*params, *(a for a in arguments if "=" in a and not a.startswith("-"))])
+
+
+def _shows_only(arguments: Sequence[str]) -> bool:
+    """Whether the arguments ask Hydra to show something instead of running."""
+    return any(a in ("--cfg", "-c", "--info", "-i", "--hydra-help") or a.startswith("--info=") for a in arguments)
+
+
+def study_params(arguments: Sequence[str]) -> dict[str, Any] | None:
+    """What the chosen experiment sweeps over, key → values as typed; None when it is not a sweep.
+
+    Hydra finds out by itself only after it has begun a single job.
+    """
+    from omegaconf import OmegaConf
+
+    from metamem.hydra_bridge import config_folder
+
+    name = next((a.partition("=")[2] for a in reversed(arguments) if a.startswith("experiment=")), "")
+    path = config_folder() / "experiment" / f"{name}.yaml"
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", name) or not path.exists():
+        return None
+    hydra: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    hydra = hydra.get("hydra") if isinstance(hydra, dict) else None
+    if not isinstance(hydra, dict) or hydra.get("mode") != "MULTIRUN":
+        return None
+    return dict((hydra.get("sweeper") or {}).get("params") or {})
 
 
 def _job(composed: Any) -> float | None:
@@ -113,6 +158,7 @@ def _job(composed: Any) -> float | None:
     export()
     with record_job() as outcome:
         try:
+            outcome.study = str(composed.get("study") or "")
             config = resolve(composed)
             if isinstance(config, TrainConfig):
                 from metamem.training import train_folds
@@ -133,6 +179,52 @@ def _job(composed: Any) -> float | None:
         outcome.finished(result)
     score = result.get("score")
     return None if score is None else float(score)
+
+
+# Hydra's flags that make sense here, and how many words follow each.
+_FLAGS = {
+    **dict.fromkeys(("-m", "--multirun", "--resolve", "--hydra-help", "--version"), 0),
+    **dict.fromkeys(("--cfg", "-c", "--package", "-p", "--config-dir", "-cd", "--info", "-i"), 1),
+}
+
+
+def _ordered(arguments: Sequence[str]) -> list[str]:
+    """Flags first, overrides after them: Hydra reads nothing but overrides behind the first one.
+
+    Raises `ConfigError` for a flag that does not exist.
+    """
+    flags: list[str] = []
+    overrides: list[str] = []
+    rest = iter(arguments)
+    for argument in rest:
+        name, _, value = argument.partition("=")
+        if not argument.startswith("-"):
+            overrides.append(argument)
+        elif name not in _FLAGS or (value and not _FLAGS[name]):
+            raise ConfigError(unknown("flag", argument, [*_FLAGS, "--help"]))
+        else:
+            flags.append(argument)
+            following = [] if value else [w for _, w in zip(range(_FLAGS[name]), rest, strict=False)]
+            flags += following
+    if any(f in ("-m", "--multirun") for f in flags) and any(f in ("--cfg", "-c") for f in flags):
+        raise ConfigError("--cfg shows one composed config: leave -m out")
+    return [*flags, *overrides]
+
+
+def _refuse_secrets(arguments: Sequence[str]) -> None:
+    """Refuse keys and passwords before Hydra writes the overrides of a sweep to a file; none is repeated."""
+    for argument in arguments:
+        key, _, value = argument.lstrip("+~").partition("=")
+        if key.endswith("base_url") and re.search(r"//[^/@\s]*@", value):
+            raise ConfigError(f"{key}: an address with a user name or password in it is not taken; use {_sibling(key)}")
+        if key.endswith("api_key_env") and not re.fullmatch(
+            r"['\"]?[A-Za-z_][A-Za-z0-9_]*['\"]?(,[A-Za-z_][A-Za-z0-9_]*)*", value
+        ):
+            raise ConfigError(f"{key} is the name of an environment variable that holds the key, not the key itself")
+
+
+def _sibling(key: str) -> str:
+    return key.removesuffix("base_url") + "api_key_env=NAME_OF_A_VARIABLE"
 
 
 def _spelled(argument: str) -> str:

@@ -7,6 +7,8 @@ a result.
 from __future__ import annotations
 
 import dataclasses
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
@@ -87,6 +89,9 @@ class BaseConfig:
     seed: int = option(42, "seed of everything drawn: the split, the batches, the samples")
     outputs: str = option("outputs", "folder of everything that is written: runs, memory store, journal", result=False)
     reward: str = option("", "the evaluator that teaches and ranks (empty: the first one chosen)")
+    study: str = option(
+        "", "what a sweep's runs are put together as when it ends (see experiments/README.md)", result=False
+    )
     run: RunOptions = field(default_factory=RunOptions, metadata={"help": "the run's directory", "result": False})
     journal: JournalOptions = field(
         default_factory=JournalOptions, metadata={"help": "stored replies", "result": False}
@@ -118,9 +123,14 @@ class TrainConfig(BaseConfig):
     name: str = option(
         "train", "name of the experiment: runs are kept in outputs/<name>/ and share their replies", result=False
     )
+    train_questions: int | None = option(
+        None, "learn from so many questions of the training part only, drawn by the seed, smaller draws within larger"
+    )
     eval_every: int = option(1, "score the meta-memory on validation every so many steps (the last step always)")
 
     def __post_init__(self) -> None:
+        if self.train_questions is not None and self.train_questions < 1:
+            raise ConfigError(f"train_questions must be at least 1, got {self.train_questions}")
         if self.eval_every < 1:
             raise ConfigError(f"eval_every must be at least 1, got {self.eval_every}")
 
@@ -145,11 +155,32 @@ class EvalConfig(BaseConfig):
         None, "a run's directory, a checkpoint, a JSON file of guidelines, null for none, or a list of these to compare"
     )
     part: Part = option(Part.test, "the questions to answer: test, validation, train or all")
-    allow_seen: bool = option(False, "evaluate a meta-memory also on questions that trained it")
+    allow_seen: bool = option(False, "evaluate a meta-memory also on questions that trained it", result=False)
     from_: str | None = option(
         None, "written from=RUN: judge the attempts stored in that run again, with the judge and rubric given here"
     )
+    show: str | None = option(
+        None, "a question's id: print its evidence, where each unit comes from, and the gold evidence", result=False
+    )
+    compare: Any = option(
+        None,
+        "a list of finished runs or result files to compare with intervals and paired tests; a list inside it is one "
+        "system over seeds or folds, RUN@SYSTEM one of a run's systems",
+        result=False,
+    )
 
+
+# The studies (`metamem.studies.studies`), by name.
+STUDY_NAMES = (
+    "ablation",
+    "cost",
+    "cross_backbone",
+    "cross_domain",
+    "data_scale",
+    "guidelines",
+    "main_table",
+    "training_steps",
+)
 
 # Config key → registered kind. A key that differs from its kind is a role.
 COMPONENTS: Mapping[str, str] = {
@@ -179,7 +210,10 @@ def resolve(composed: Any) -> TrainConfig | EvalConfig:
 
     try:
         OmegaConf.resolve(composed)
+        _refuse_unknown(composed)
         for role in ("judge", "reflector", "builder"):
+            if isinstance(composed[role], str):
+                raise ConfigError(f"{role}: choose its backbone with backbone@{role}={composed[role]}")
             # A role's options are checked by the backbone's class, which speaks of `backbone.`.
             try:
                 OmegaConf.to_object(composed[role])
@@ -189,7 +223,7 @@ def resolve(composed: Any) -> TrainConfig | EvalConfig:
     except MissingMandatoryValue as error:
         raise ConfigError(f"{error.full_key}: a value is needed") from None
     except OmegaConfBaseException as error:
-        raise ConfigError(f"{getattr(error, 'full_key', None) or 'config'}: {str(error).splitlines()[0]}") from None
+        raise ConfigError(plain_words(getattr(error, "full_key", None) or "config", error)) from None
     assert isinstance(config, (TrainConfig, EvalConfig))
     if isinstance(config, EvalConfig):
         # An experiment may serve both programs; what it says of training does not concern an evaluation.
@@ -203,17 +237,60 @@ def resolve(composed: Any) -> TrainConfig | EvalConfig:
                 continue
             raise ConfigError(f"{key}: choose one of {', '.join(REGISTRY.names(kind))}")
         setattr(config, key, REGISTRY.options(kind, value))
+    chosen_first = next(iter(config.evaluator), "")
     config.evaluator = {name: REGISTRY.options("evaluator", value) for name, value in sorted(config.evaluator.items())}
+    config.reward = config.reward or chosen_first
     _check(config)
     return config
 
 
+def plain_words(key: str, error: BaseException) -> str:
+    """What OmegaConf says of a value, as a user would say it: the key, what was expected, what was found."""
+    message = str(error).splitlines()[0]
+    kinds = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
+    if found := re.search(r"Value '(.*)' of type '\w+' could not be converted to (\w+)", message):
+        return f"{key}: expected {kinds.get(found.group(2), found.group(2))}, got '{found.group(1)}'"
+    if "is not Optional" in message:
+        return f"{key}: a value is needed, null is none"
+    return message if key in message else f"{key}: {message}"
+
+
+def _refuse_unknown(composed: Any, prefix: str = "") -> None:
+    """Refuse options that no dataclass knows, which `+` and `++` bring in."""
+    from omegaconf import DictConfig, OmegaConf
+
+    kind = OmegaConf.get_type(composed)
+    if not dataclasses.is_dataclass(kind):
+        return
+    known = {f.name for f in dataclasses.fields(kind)}
+    for key in composed:
+        if key not in known:
+            names = [prefix + n for n in known if n != "name"]
+            raise ConfigError(unknown("option", f"{prefix}{key}", names))
+        child = composed._get_node(key)
+        if isinstance(child, DictConfig) and not child._is_none() and not child._is_missing():
+            _refuse_unknown(child, f"{prefix}{key}.")
+
+
+def _refuse_infinite(value: Any, key: str) -> None:
+    """Refuse numbers that are none (nan) or without end, which no comparison with a bound catches."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{key} must be a finite number, got {value}")
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for f in dataclasses.fields(value):
+            _refuse_infinite(getattr(value, f.name), f"{key}.{f.name}".lstrip("."))
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            _refuse_infinite(inner, f"{key}.{name}")
+
+
 def _check(config: TrainConfig | EvalConfig) -> None:
     """What must hold between components."""
+    _refuse_infinite(config, "")
+    if not config.outputs:
+        raise ConfigError("outputs: name a folder, such as outputs=outputs")
     if not config.evaluator:
         raise ConfigError(f"evaluator: choose at least one of {', '.join(REGISTRY.names('evaluator'))}")
-    if not config.reward:
-        config.reward = "llm_judge" if "llm_judge" in config.evaluator else next(iter(config.evaluator))
     if config.reward not in config.evaluator:
         raise ConfigError(f"reward: {unknown('evaluator among those chosen', config.reward, config.evaluator)}")
     if (
@@ -222,6 +299,8 @@ def _check(config: TrainConfig | EvalConfig) -> None:
         or config.name[0] == "."
     ):
         raise ConfigError(f"name: use letters, digits, '.', '_' and '-' only, got '{config.name}'")
+    if config.study and config.study not in STUDY_NAMES:
+        raise ConfigError(unknown("study", config.study, STUDY_NAMES))
     if config.backbone.name == "same":
         raise ConfigError("backbone: 'same' is for the other roles; name a backbone for the policy")
     if config.backbone.name == "auto" and config.dataset.name != "sample":
@@ -233,6 +312,11 @@ def _check(config: TrainConfig | EvalConfig) -> None:
         )
     if config.backbone.name == "auto":
         config.backbone = REGISTRY.options("backbone", {"name": "simulated"})
+    for role in ("judge", "builder"):
+        if config.study == "cross_backbone" and getattr(config, role).name == "same":
+            raise ConfigError(
+                f"{role}: a study across backbones needs one {role} for all of them; name it with backbone@{role}=NAME"
+            )
     for role in ("judge", "reflector", "builder"):
         if getattr(config, role).name in ("same", "auto"):
             setattr(config, role, config.backbone)

@@ -6,7 +6,7 @@ and only gets the dependencies its constructor names. The dependencies handed ou
     dataset     none
     split       none
     embedder    none
-    memory      `backbone` (the builder role), `prompts`
+    memory      `prompts`; what it works with otherwise comes with each call, as a `MemoryContext`
     retriever   `embedder`, `store` (a `MemoryStore`)
     backbone    none
     rubric      none
@@ -18,6 +18,7 @@ and only gets the dependencies its constructor names. The dependencies handed ou
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -97,21 +98,101 @@ class Splitter(Protocol):
 
 
 @dataclass(frozen=True)
+class Cost:
+    """What one stage of a construction took: calls of the builder, their tokens, and seconds waited for it.
+
+    Calls and tokens are those of the replies used, also of ones that came out of the journal.
+    """
+
+    calls: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    seconds: float = 0.0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(
+            self.calls + other.calls,
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            self.seconds + other.seconds,
+        )
+
+
+@dataclass(frozen=True)
+class Unread:
+    """A call whose reply gave nothing, or not all: its stage, the turns it was about, why, and the last reply.
+
+    `delivered` is False when the backbone failed; such a call is asked again the next time.
+    """
+
+    stage: str
+    turn_ids: tuple[str, ...]
+    reason: str
+    reply: str = ""
+    delivered: bool = True
+
+
+@dataclass(frozen=True)
 class MemoryBank:
-    """What a memory system made of one conversation. `id` is the content address that the store gave it."""
+    """What a memory system made of one conversation. `id` is the content address that the store gave it.
+
+    `sessions` is how many of the conversation's sessions it covers, from the first. `costs` are by stage (`compress`,
+    `segment`, `extract`, `update`), `counts` figures to report (facts, refused ones), `unread` the calls that failed.
+    """
 
     id: str
     conversation_id: str
     units: tuple[MemoryUnit, ...]
+    sessions: int = 0
+    costs: Mapping[str, Cost] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)
+    unread: tuple[Unread, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """False when a call was not delivered: such a bank serves its run but is never kept in the store."""
+        return all(u.delivered for u in self.unread)
+
+
+@dataclass
+class MemoryContext:
+    """What constructors work with, shared by all conversations of a run: their calls and batches go together.
+
+    `builder` is the builder role behind the journal, `embedder` the run's. `calls` bounds the calls that wait or run
+    at once, in all conversations, so that memory stays bounded. `desks` holds what is shared by name (batchers).
+    """
+
+    builder: Caller | None = None
+    embedder: Embedder | None = None
+    calls: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1024))
+    desks: dict[str, Any] = field(default_factory=dict)
 
 
 class MemoryConstructor(Protocol):
-    """Kind `memory`. `version` is raised whenever the same config would construct other units."""
+    """Kind `memory`. `version` is raised whenever the same config would construct other units.
+
+    `needs` names what of the context it uses (`builder`, `embedder`) and `prompts` the templates it renders: their
+    identities become part of a bank's address.
+    """
 
     version: int
+    needs: tuple[str, ...]
+    prompts: tuple[str, ...]
 
-    async def construct(self, conversation: Conversation) -> Sequence[MemoryUnit]:
-        """The units of one conversation, in a stable order."""
+    def identity(self) -> Mapping[str, Any]:
+        """What determines the units beyond options, builder, embedder and prompts (a compressor's weights).
+
+        Raises `UserError` when such a part cannot be had; called before anything is paid.
+        """
+
+    async def construct(self, conversation: Conversation, context: MemoryContext) -> MemoryBank:
+        """The bank of one conversation, its units in a stable order; nothing of the conversation is left waiting."""
+
+    async def extend(self, bank: MemoryBank, conversation: Conversation, context: MemoryContext) -> MemoryBank:
+        """The bank with the sessions that it does not cover taken in. A conversation only grows at its end."""
+
+    async def update(self, bank: MemoryBank, context: MemoryContext) -> MemoryBank:
+        """The bank reworked at rest; the same bank where the system has no such step."""
 
 
 class Embedder(Protocol):
@@ -141,7 +222,6 @@ class Backbone(Protocol):
     """Kind `backbone`: turns one request into samples. `max_samples` is how many draws one call may ask for."""
 
     max_samples: int
-    own_data_only: bool
 
     def identity(self) -> Mapping[str, Any]:
         """Everything about the model that determines a reply beyond the request; no secrets."""

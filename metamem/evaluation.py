@@ -20,9 +20,10 @@ from metamem.errors import ConfigError, DataError
 from metamem.files import read_rows
 from metamem.meta_memory import MetaMemory, load
 from metamem.records import Attempt, from_json, to_json
-from metamem.reports import evaluation_rows, figures, job_overrides, open_trackers, strict_score
-from metamem.retrieval.metrics import aggregate as aggregate_retrieval
-from metamem.runs import CHECKPOINTS, Run
+from metamem.reporting.cases import save_cases
+from metamem.reporting.write import write_report
+from metamem.reports import evaluation_rows, figures, job_overrides, open_trackers, retrieval_figures, strict_score
+from metamem.runs import CHECKPOINTS, Run, find_checkpoints
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,14 @@ class System:
 
 def evaluate(config: EvalConfig) -> dict[str, Any]:
     """Evaluate; continues an unfinished run and reports a finished one."""
+    if config.compare is not None:
+        from metamem.comparing import compare_runs
+
+        return compare_runs(config)
+    if config.show is not None:
+        from metamem.showing import show
+
+        return show(config)
     if len(fold_names(config.split)) > 1:
         raise ConfigError(
             "split.fold=all is for train.py; eval.py takes the fold from the run in meta_memory, or one fold"
@@ -56,7 +65,7 @@ def evaluate(config: EvalConfig) -> dict[str, Any]:
         "systems": [[s.label, s.meta_memory.hash if s.meta_memory else None] for s in systems],
     }
     keyed = replace(config, meta_memory=None)
-    run = Run("eval", keyed, contents, job_overrides())
+    run = Run("eval", keyed, contents, job_overrides(), config)
     try:
         about_run = about(prepared, run, "eval", part=config.part.value)
         with open_trackers(config, run, about_run) as tracker:
@@ -98,7 +107,7 @@ def _read_system(entry: Any) -> System:
         raise DataError(f"meta_memory: no such file or run: {path}")
     path = path.resolve()
     if path.is_dir():
-        checkpoints = sorted((path / CHECKPOINTS).glob("step_*.json"))
+        checkpoints = find_checkpoints(path)
         if not checkpoints:
             raise DataError(f"meta_memory: {entry} is not a training run: it holds no {CHECKPOINTS}/step_*.json")
         result = _json(path / "result.json")
@@ -123,7 +132,7 @@ def _with_split_of(systems: Sequence[System], prepared: Prepared, config: EvalCo
     command line.
     """
     run = next((s.run for s in systems if s.run), None)
-    if run is None or any(o.lstrip("+").startswith(("split=", "split.", "seed=")) for o in job_overrides()):
+    if run is None or any(o.lstrip("+").startswith(("split=", "split.")) for o in job_overrides()):
         return prepared
     manifest, stored = _json(run / "manifest.json"), _json(run / "split.json")
     if not stored or manifest.get("contents", {}).get("dataset") != prepared.contents["dataset"]:
@@ -166,6 +175,7 @@ async def _evaluate(
     by_label: dict[str, list[Judged]] = {}
     async with workshop:
         await workshop.gather(questions)
+        save_cases(run.directory, questions, workshop.gathered)
         bench = workshop.bench()
         for number, system in enumerate(systems):
             judged = await bench.evaluate(
@@ -194,13 +204,15 @@ async def _evaluate(
         ],
         "figures": figures(by_label, workshop.gathered),
         "guidelines": [to_json(g) for g in chosen.guidelines] if chosen else [],
-        "retrieval": aggregate_retrieval(workshop.gathered.metrics.values()) or None,
+        "retrieval": retrieval_figures(workshop.gathered, questions),
+        "memory": dict(workshop.gathered.memory) or None,
         "compare": compare(by_label),
         "calls": workshop.calls(),
     }
-    run.append("questions.jsonl", question_rows(by_label))
+    run.append("questions.jsonl", question_rows(by_label, workshop.gathered.retrieved))
     run.finish(result)
     tracker.finished(result)
+    write_report(run.directory)
     return result
 
 
@@ -212,7 +224,10 @@ def compare(by_label: Mapping[str, Sequence[Judged]]) -> list[dict[str, Any]]:
     right = {label: {j.question.id: _right(j) for j in judged} for label, judged in by_label.items()}
     rows = []
     for label in labels[1:]:
-        a, b = right[labels[0]], right[label]
+        common = sorted(set(right[labels[0]]) & set(right[label]))
+        a, b = ({i: right[name][i] for i in common} for name in (labels[0], label))
+        if not common:
+            continue
         rows.append(
             {
                 "a": labels[0],
@@ -226,12 +241,18 @@ def compare(by_label: Mapping[str, Sequence[Judged]]) -> list[dict[str, Any]]:
     return rows
 
 
-def question_rows(by_label: Mapping[str, Sequence[Judged]]) -> list[dict[str, Any]]:
-    """One row a question: what each system answered, and whether it was right."""
+def question_rows(
+    by_label: Mapping[str, Sequence[Judged]], retrieved: Mapping[str, bool | None]
+) -> list[dict[str, Any]]:
+    """One row a question: what it is, whether its evidence was retrieved, what each system answered and whether it was
+    right.
+    """
     rows: dict[str, dict[str, Any]] = {}
     for label, judged in by_label.items():
         for j in judged:
-            row = rows.setdefault(j.question.id, {"question_id": j.question.id, "type": j.question.type, "systems": {}})
+            q = j.question
+            facts = {"type": q.type, "abstention": q.abstention, "group": q.group, "retrieved": retrieved.get(q.id)}
+            row = rows.setdefault(q.id, {"question_id": q.id, **facts, "systems": {}})
             row["systems"][label] = {
                 "right": _right(j),
                 "responses": [a.response for a in j.attempts],
@@ -278,7 +299,7 @@ def _judge_again(config: EvalConfig) -> dict[str, Any]:
             "does not hold; give the data set of that run"
         )
     contents = {**prepared.contents, "attempts": {k: [a.id + a.key + a.response for a in v] for k, v in stored.items()}}
-    run = Run("eval", replace(config, from_=None), contents, job_overrides())
+    run = Run("eval", replace(config, from_=None), contents, job_overrides(), config)
     try:
         about_run = about(prepared, run, "eval", part=config.part.value)
         with open_trackers(config, run, about_run) as tracker:
@@ -320,7 +341,8 @@ async def _rejudge(
     roles = {role: caller.label for role, caller in workshop.callers.items()}
     tracker.started({**about_run, "config": plain(config), "roles": roles})
     by_id = {q.id: q for q in prepared.dataset.questions}
-    names = _system_names(source)
+    names = _system_names(source, config.part.value, stored)
+    before = {(r["attempt_id"], r["evaluator"]): r for r in read_rows(source / "verdicts.jsonl")}
     by_label: dict[str, list[Judged]] = {}
     async with workshop:
         bench = workshop.bench()
@@ -328,11 +350,10 @@ async def _rejudge(
             grouped: dict[str, list[Attempt]] = {}
             for attempt in attempts:
                 grouped.setdefault(attempt.question_id, []).append(attempt)
-            tracker.stage(f"judging {names.get(system, system)}", len(grouped), "question")
+            tracker.stage(f"judging {names[system]}", len(grouped), "question")
             judged = await bench.judge_all([(by_id[i], grouped[i]) for i in sorted(grouped)])
-            by_label[names.get(system, system)] = judged
+            by_label[names[system]] = judged
             evaluation_rows(run, judged)
-    before = {(r["attempt_id"], r["evaluator"]): r for r in read_rows(source / "verdicts.jsonl")}
     verdicts = [v for judged in by_label.values() for j in judged for v in j.verdicts]
     known = [(before[v.attempt_id, v.evaluator], v) for v in verdicts if (v.attempt_id, v.evaluator) in before]
     result = {
@@ -347,22 +368,32 @@ async def _rejudge(
         "counts": {
             "verdicts compared with the stored ones": len(known),
             "verdicts that changed": sum(b["correct"] != v.correct for b, v in known),
-        },
+        }
+        if known
+        else {},
         "calls": workshop.calls(),
     }
-    run.append("questions.jsonl", question_rows(by_label))
+    run.append("questions.jsonl", question_rows(by_label, workshop.gathered.retrieved))
     run.finish(result)
     tracker.finished(result)
+    write_report(run.directory)
     return result
 
 
-def _system_names(source: Path) -> dict[str, str]:
-    """How a run named its systems: scope part → label."""
-    systems = _json(source / "result.json").get("systems", [])
-    return {
-        **{str(i): s["label"] for i, s in enumerate(systems)},
-        **{s["label"].split(" ")[0]: s["label"] for s in systems},
-    }
+def _system_names(source: Path, part: str, stored: Mapping[str, Any]) -> dict[str, str]:
+    """The label of each system whose attempts a run stored for a part: of an evaluation by its place in the list, of a
+    training's test by its name, of its other parts by the step.
+    """
+    result = _json(source / "result.json")
+    systems = [s["label"] for s in result.get("systems", [])]
+    by_word = {label.split(" ")[0]: label for label in systems}
+    names = {}
+    for system in stored:
+        if result.get("kind") == "eval":
+            names[system] = systems[int(system)] if system.isdigit() and int(system) < len(systems) else system
+        else:
+            names[system] = by_word.get(system, system) if part == "test" else f"step {system}"
+    return names
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -10,17 +10,22 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from metamem.errors import UserError
+from metamem.errors import DataError, UserError
 
 
 def write_atomically(path: Path, text: str) -> None:
     """Replace `path` by `text` in one step. Raises `UserError` when the disk is full or the place cannot be written."""
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replace `path` by `data` in one step. Raises `UserError` as `write_atomically` does."""
     temporary: str | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
         Path(temporary).chmod(0o644)
@@ -79,8 +84,14 @@ def cannot_write(path: Path, error: OSError) -> UserError:
 
 
 def read_rows(path: Path) -> Iterable[Any]:
-    """The JSON rows of a file; a last line without its end (a torn write) is left out."""
+    """The JSON rows of a file; a last line without its end (a torn write) is left out.
+
+    Raises `DataError` naming file and line where another one is damaged.
+    """
     with path.open("rb") as stream:
-        for line in stream:
+        for number, line in enumerate(stream, 1):
             if line.endswith(b"\n"):
-                yield json.loads(line)
+                try:
+                    yield json.loads(line)
+                except ValueError as error:
+                    raise DataError(f"{path}, line {number}: damaged ({error})") from None

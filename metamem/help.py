@@ -1,23 +1,21 @@
-"""What `--help` prints, from the registry; and the messages for overrides that Hydra cannot compose.
+"""What `--help` and docs/config.md say, from the registry.
 
-In: the registry, and an exception of Hydra's with the arguments that led to it. Out: text.
+In: the registry and the YAML files of `conf/`. Out: text.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Iterator, Sequence
 from enum import Enum
 from typing import Any
 
 from metamem.config import COMPONENTS, BaseConfig, EvalConfig, TrainConfig, plain
-from metamem.errors import ConfigError, nearest, unknown
 from metamem.hydra_bridge import presets
 from metamem.registry import REGISTRY
 
-_ROLES = {"judge": "backbone@judge", "reflector": "backbone@reflector", "builder": "backbone@builder"}
-_DEFAULTS = {
+ROLE_GROUPS = {"judge": "backbone@judge", "reflector": "backbone@reflector", "builder": "backbone@builder"}
+DEFAULT_CHOICES = {
     "dataset": "sample",
     "split": "kfold",
     "memory": "rounds",
@@ -34,8 +32,8 @@ _DEFAULTS = {
 
 def groups(program: str) -> list[str]:
     """The config groups of a program, in the order of the data's way."""
-    known = [g for g in _DEFAULTS if not (program == "eval" and g == "optimizer")]
-    return known + [k for k in REGISTRY.kinds() if k not in _DEFAULTS]
+    known = [g for g in DEFAULT_CHOICES if not (program == "eval" and g == "optimizer")]
+    return known + [k for k in REGISTRY.kinds() if k not in DEFAULT_CHOICES]
 
 
 def schema(program: str) -> type[BaseConfig]:
@@ -68,16 +66,19 @@ def help_page(program: str) -> str:
     for group in groups(program):
         lines.append(f"{group}=" + ("[...]   (several at once)" if group == "evaluator" else ""))
         for name in REGISTRY.names(group):
-            mark = "*" if name == _DEFAULTS.get(group) else " "
+            mark = "*" if name == DEFAULT_CHOICES.get(group) else " "
             lines.append(f"  {mark} {name:<18} {REGISTRY.entry(group, name).summary}")
         for name, text in presets(group).items():
             lines.append(f"    {name:<18} {text} (preset)")
     lines += [
         "",
-        "roles: " + ", ".join(f"{key}=" for key in _ROLES.values()) + " take a backbone each (same: the policy's)",
+        "roles: " + ", ".join(f"{key}=" for key in ROLE_GROUPS.values()) + " take a backbone each (same: the policy's)",
         "",
         "experiment=",
         *(f"    {name:<18} {text}" for name, text in presets("experiment").items()),
+        "",
+        "ablation=",
+        *(f"    {name:<18} {text}" for name, text in presets("ablation").items()),
         "",
         "options:",
     ]
@@ -94,10 +95,10 @@ def help_page(program: str) -> str:
 
 def known_keys(program: str, overrides: Sequence[str]) -> dict[str, str]:
     """Every key that can be overridden under the chosen groups → the component it belongs to (or the program)."""
-    chosen = dict(_DEFAULTS) | dict.fromkeys(_ROLES, "same")
+    chosen = dict(DEFAULT_CHOICES) | dict.fromkeys(ROLE_GROUPS, "same")
     for override in overrides:
         key, _, value = override.partition("=")
-        key = {v: k for k, v in _ROLES.items()}.get(key, key)
+        key = {v: k for k, v in ROLE_GROUPS.items()}.get(key, key)
         if key in chosen:
             chosen[key] = value
     keys = {key: program for key, _, _ in root_options(program)}
@@ -109,47 +110,6 @@ def known_keys(program: str, overrides: Sequence[str]) -> dict[str, str]:
                 prefix = f"evaluator.{n}" if key == "evaluator" else key
                 keys |= {f"{prefix}.{f.name}": f"{kind}={n}" for f in REGISTRY.entry(kind, n).options}
     return keys
-
-
-def explain(program: str, arguments: Sequence[str], error: Exception) -> ConfigError:
-    """A Hydra or OmegaConf exception as one message with the key, the nearest name and the choices."""
-    from hydra.errors import MissingConfigException, OverrideParseException
-
-    overrides = [a for a in arguments if "=" in a and not a.startswith("-")]
-    if isinstance(error, OverrideParseException):
-        return ConfigError(
-            f"cannot read the override '{error.override}': expected KEY=VALUE (quote values with spaces or brackets)"
-        )
-    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
-        group, _, name = str(error.missing_cfg_file).rpartition("/")
-        group = group.split("@")[0]
-        names = [*REGISTRY.names(group), *presets(group)]
-        return ConfigError(unknown(group, name, names)) if names else ConfigError(str(error).splitlines()[0])
-    cause = error.__cause__ if error.__cause__ is not None else error
-    key = getattr(cause, "full_key", None) or ""
-    stripped = {o.split("=", 1)[0].lstrip("+~"): o for o in overrides}
-    found = re.search(r"(?:Could not override|override) '([^'=]+)", str(error)) or re.search(
-        r"merging override (\S+?)=", str(error)
-    )
-    key = (found.group(1) if found else "") or key
-    keys = known_keys(program, overrides)
-    candidates = [key] if key in stripped else [k for k in stripped if k.split("@")[0] not in keys]
-    for candidate in candidates:
-        known = {**keys, **dict.fromkeys([*groups(program), *_ROLES.values(), "experiment"], program)}
-        if candidate not in known and not candidate.startswith("hydra"):
-            role = candidate.split(".")[0]
-            if role in _ROLES and not any(k.startswith(f"{role}.") for k in known):
-                return ConfigError(
-                    f"'{candidate}': the {role} is the policy's backbone; choose one with {_ROLES[role]}=NAME"
-                )
-            section = candidate.rsplit(".", 1)[0] if "." in candidate else ""
-            siblings = sorted(k for k in known if k.startswith(f"{section}.")) if section else []
-            close = nearest(candidate, known)
-            hint = f" Did you mean '{close}'?" if close else ""
-            listed = siblings or sorted(k for k in known if "." not in k)
-            return ConfigError(f"unknown option '{candidate}'.{hint} Choices: {', '.join(listed) or 'see --help'}.")
-    message = str(cause).splitlines()[0]
-    return ConfigError(f"{key}: {message}" if key and key not in message else message)
 
 
 def reference_page() -> str:
@@ -193,6 +153,8 @@ def reference_page() -> str:
             lines.pop()
     lines += ["", "## experiment", ""]
     lines += [f"- `experiment={name}`: {text}" for name, text in presets("experiment").items()]
+    lines += ["", "## ablation", ""]
+    lines += [f"- `ablation={name}`: {text}" for name, text in presets("ablation").items()]
     return "\n".join(lines) + "\n"
 
 

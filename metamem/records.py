@@ -154,7 +154,7 @@ class Request:
 
     `schema` is a JSON schema the reply must follow where the backbone can enforce it. `repeat` counts deliberate
     repetitions (asking again after an unreadable reply, a second verdict), so that a greedy repetition is a call of its
-    own.
+    own. `tools` are the functions the model may call, each a JSON schema (`{"type": "function", "function": {...}}`).
     """
 
     messages: tuple[Message, ...]
@@ -162,6 +162,7 @@ class Request:
     draws: tuple[Draw, ...] = (Draw(""),)
     schema: dict[str, Any] | None = None
     repeat: int = 0
+    tools: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,13 +174,25 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call as a server read it out of a reply: the tool's name, and its arguments as the model wrote them (JSON)."""
+
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
 class Generation:
-    """One delivered sample. `text` is without reasoning; `finish_reason` is stop or length (cut at its limit)."""
+    """One delivered sample. `text` is without reasoning; `finish_reason` is stop or length (cut at its limit).
+
+    `calls` are those that the backbone reads apart; others stand in the text, in the model's own form.
+    """
 
     text: str
     finish_reason: str = "stop"
     usage: Usage = Usage()
     reasoning: str = ""
+    calls: tuple[ToolCall, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import dataclasses
 import importlib
 import inspect
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Any, TypeVar
@@ -28,14 +28,24 @@ BUILT_IN = (
     "metamem.datasets.longmemeval",
     "metamem.datasets.locomo",
     "metamem.datasets.prepared",
+    "metamem.datasets.memalpha",
+    "metamem.datasets.memoryagentbench",
     "metamem.datasets.splits",
     "metamem.memory.constructors",
+    "metamem.memory.baselines",
+    "metamem.memory.memalpha.constructor",
+    "metamem.memory.memalpha.retriever",
+    "metamem.memory.lightmem",
+    "metamem.memory.lightmem_upstream",
     "metamem.retrieval.retrievers",
     "metamem.embedding.minilm",
     "metamem.backbones.same",
     "metamem.backbones.simulated",
     "metamem.backbones.openai",
+    "metamem.backbones.vllm",
+    "metamem.backbones.tiny",
     "metamem.evaluators.text",
+    "metamem.evaluators.sources",
     "metamem.evaluators.llm_judge",
     "metamem.evaluators.rubrics",
     "metamem.optimizers.none",
@@ -83,17 +93,21 @@ class Entry:
 class Registry:
     """Kind → name → entry. The project uses one, `REGISTRY`; tests may make their own."""
 
-    def __init__(self) -> None:
+    def __init__(self, kinds: Collection[str] = ()) -> None:
+        """`kinds`: the only ones there may be; empty for any."""
         self._entries: dict[str, dict[str, Entry]] = {}
+        self._kinds = frozenset(kinds)
 
     def register(self, kind: str, name: str) -> Callable[[type[T]], type[T]]:
         """Class decorator: registers the class under `kind` and `name`.
 
-        Raises `ConfigError` when the pair is taken by another class, or the class lacks a docstring or a `Config`
-        dataclass whose every field was made by `option`.
+        Raises `ConfigError` when the kind is unknown, the pair is taken, or the class lacks a docstring
+        or a `Config` dataclass whose every field was made by `option`.
         """
 
         def decorate(component: type[T]) -> type[T]:
+            if self._kinds and kind not in self._kinds:
+                raise ConfigError(f"{component.__qualname__}: {unknown('kind of component', kind, self._kinds)}")
             config = component.__dict__.get("Config") or getattr(component, "Config", None)
             if config is None or not dataclasses.is_dataclass(config):
                 raise ConfigError(f"{component.__qualname__}: a component needs a nested dataclass named Config")
@@ -177,7 +191,20 @@ class Registry:
         return component(options, **dependencies)
 
 
-REGISTRY = Registry()
+KINDS = (
+    "backbone",
+    "dataset",
+    "embedder",
+    "evaluator",
+    "memory",
+    "optimizer",
+    "prompts",
+    "retriever",
+    "rubric",
+    "split",
+    "tracker",
+)
+REGISTRY = Registry(KINDS)
 register = REGISTRY.register
 build = REGISTRY.build
 

@@ -9,15 +9,17 @@ from __future__ import annotations
 import contextlib
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 from metamem.config import BaseConfig
 from metamem.contracts import Judged, Tracker
-from metamem.records import Verdict, to_json
+from metamem.records import Question, Verdict, to_json
 from metamem.registry import build
+from metamem.retrieval.metrics import aggregate as aggregate_retrieval
 from metamem.runs import Run
 from metamem.stages import Gathered
 from metamem.statistics.aggregates import Outcome, aggregate
@@ -69,6 +71,12 @@ def figures(by_label: Mapping[str, Sequence[Judged]], gathered: Gathered) -> dic
     }
 
 
+def retrieval_figures(gathered: Gathered, questions: Iterable[Question]) -> dict[str, float] | None:
+    """Mean retrieval metrics over the questions whose evidence is known; None when it is for none of them."""
+    rows = [gathered.metrics.get(q.id) for q in questions]
+    return aggregate_retrieval(rows) if any(row is not None for row in rows) else None
+
+
 def strict_score(judged: Sequence[Judged]) -> float | None:
     """Share of right answers by the reward, an invalid verdict counted as wrong; the mean over questions of the mean
     over attempts.
@@ -83,10 +91,25 @@ def evaluation_rows(run: Run, judged: Sequence[Judged]) -> None:
     run.append("verdicts.jsonl", [to_json(v) for j in judged for v in (*j.verdicts, *j.other_verdicts)])
 
 
+_GIVEN: ContextVar[list[str] | None] = ContextVar("overrides of a job that Hydra did not compose", default=None)
+
+
+@contextmanager
+def given_overrides(overrides: Sequence[str]) -> Iterator[None]:
+    """Within it, `job_overrides` gives these: for jobs that a study starts by itself."""
+    token = _GIVEN.set(list(overrides))
+    try:
+        yield
+    finally:
+        _GIVEN.reset(token)
+
+
 def job_overrides() -> list[str]:
     """The command line's overrides of this job; empty when the config was not composed by Hydra."""
     from hydra.core.hydra_config import HydraConfig
 
+    if (given := _GIVEN.get()) is not None:
+        return list(given)
     return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
 
 

@@ -28,7 +28,11 @@ from metamem.files import append_lines, write_json
 from metamem.records import digest
 
 CHECKPOINTS = "checkpoints"
-LOGS = ("attempts.jsonl", "verdicts.jsonl", "metrics.jsonl", "steps.jsonl")
+LOGS = ("attempts.jsonl", "verdicts.jsonl", "metrics.jsonl", "steps.jsonl", "questions.jsonl")
+# What a run may hold, in the order in which starting over removes it: the result first, so that a kill in between
+# leaves an unfinished run, and the manifest last, which says whose directory it is.
+OWN = ("result.json", "report.html", *LOGS, "timings.jsonl", "cases.jsonl", "split.json", "logs.json", CHECKPOINTS)
+LAST = ("config.json", "manifest.json")
 
 
 def file_digest(path: Path) -> str:
@@ -44,8 +48,14 @@ def run_identity(kind: str, config: BaseConfig, contents: Mapping[str, Any]) -> 
     options = identity(config)
     for key in ("dataset", "split", "rubric"):
         # Files count by content, not by where they lie.
-        options[key] = {k: v for k, v in options[key].items() if k != "path"}
-    options["prompts"] = options["prompts"]["name"]
+        options[key] = {k: v for k, v in options[key].items() if k not in ("path", "corrections")}
+    # What these stand for is in the contents: templates, models in their roles, weights, tokenizer.
+    for key in ("prompts", "backbone", "judge", "reflector", "builder", "embedder"):
+        options.pop(key)
+    options["evidence"].pop("tokenizer")
+    for key in ("memory", "retriever"):
+        if contents.get(key) is None:
+            options.pop(key)
     return digest([kind, options, contents], 10)
 
 
@@ -81,9 +91,17 @@ def _can_change_results(key: str, config: Any) -> bool:
 class Run:
     """A run's directory, held by this process until `close`."""
 
-    def __init__(self, kind: str, config: BaseConfig, contents: Mapping[str, Any], overrides: Iterable[str]) -> None:
+    def __init__(
+        self,
+        kind: str,
+        config: BaseConfig,
+        contents: Mapping[str, Any],
+        overrides: Iterable[str],
+        shown: BaseConfig | None = None,
+    ) -> None:
         """Find or make the directory and lock it.
 
+        `config` and `contents` make the identity; `shown` is the config to keep beside the results, where it says more.
         Raises `UserError` when another process holds it, when it belongs to another run (`run.dir`), or when an
         unfinished run meets other code (`run.on_drift`).
         """
@@ -91,16 +109,22 @@ class Run:
 
         self.id = run_identity(kind, config, contents)
         self.config = config
+        self._shown = shown or config
         base = Path(config.outputs) / config.name
-        if config.run.dir:
-            self.directory = Path(config.run.dir)
-        else:
-            known = sorted(base.glob(f"*-{self.id}"))
-            self.directory = known[0] if known else base / f"{slug(overrides, config)}-{self.id}"
         try:
-            self.directory.mkdir(parents=True, exist_ok=True)
+            base.mkdir(parents=True, exist_ok=True)
+            # Two starts of one run at the same moment, spelled differently, must not make two directories.
+            with FileLock(base / f".{self.id}.lock"):
+                known = sorted(base.glob(f"*-{self.id}"))
+                default = known[0] if known else base / f"{slug(overrides, config)}-{self.id}"
+                self.directory = Path(config.run.dir) if config.run.dir else default
+                self.directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UserError(f"cannot make the run's directory {self.directory}: {error.strerror}") from None
+            key = "run.dir" if config.run.dir else "outputs"
+            where = config.run.dir or base
+            raise UserError(
+                f"{key}: the run's directory cannot be made in {where}: {error.strerror or error}"
+            ) from None
         self._lock = FileLock(self.directory / ".lock")
         try:
             self._lock.acquire(blocking=False)
@@ -128,10 +152,16 @@ class Run:
                 f"run.dir: {self.directory} holds another run ({manifest.get('id')}; this one is {self.id}). "
                 "Choose an empty directory, or the same options as that run."
             )
+        strange = [e.name for e in self.directory.iterdir() if e.name not in (".lock", ".holder")]
+        if not manifest and strange and not _begun(strange):
+            raise ConfigError(
+                f"run.dir: {self.directory} is not a run's directory (it holds {sorted(strange)[0]}); "
+                "nothing was changed. Choose an empty one."
+            )
         if self.config.run.force:
-            for entry in self.directory.iterdir():
-                if entry.name not in (".lock", ".holder"):
-                    shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+            for name in (*OWN, *LAST):
+                entry = self.directory / name
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink(missing_ok=True)
             manifest = {}
         now = fingerprint()
         if manifest and not self.finished and manifest.get("fingerprint") != now:
@@ -155,7 +185,7 @@ class Run:
                 "platform": platform.platform(),
                 "host": socket.gethostname(),
             }
-            write_json(self.directory / "config.json", plain(self.config))
+            write_json(self.directory / "config.json", plain(self._shown))
             write_json(self.directory / "manifest.json", manifest)
         self.manifest = manifest
 
@@ -174,7 +204,7 @@ class Run:
 
     def checkpoints(self) -> list[Path]:
         """The stored checkpoints, first to last step."""
-        return sorted((self.directory / CHECKPOINTS).glob("step_*.json"))
+        return find_checkpoints(self.directory)
 
     def checkpoint_path(self, step: int) -> Path:
         """Where the checkpoint of a step stands."""
@@ -187,6 +217,22 @@ class Run:
     def sizes(self) -> dict[str, int]:
         """The logs' sizes in bytes; kept in a checkpoint."""
         return {log: (self.directory / log).stat().st_size if (self.directory / log).exists() else 0 for log in LOGS}
+
+    def keep_sizes(self, step: int) -> None:
+        """Note the logs' sizes before a step's checkpoint is written. They stand apart from it: how samples are packed
+        into calls shows in the logs' bytes, and must not show in a checkpoint's.
+        """
+        kept = _read(self.directory / "logs.json")
+        write_json(self.directory / "logs.json", {**dict(list(kept.items())[-1:]), str(step): self.sizes()})
+
+    def kept_sizes(self, step: int) -> dict[str, int]:
+        """The logs' sizes at a checkpoint."""
+        kept = _read(self.directory / "logs.json")
+        if str(step) not in kept:
+            raise UserError(
+                f"{self.directory / 'logs.json'} does not know step {step}. Start over with run.force=true."
+            )
+        return dict(kept[str(step)])
 
     def rewind(self, sizes: Mapping[str, int]) -> None:
         """Cut the logs back to what they were at a checkpoint. Raises `UserError` when one is shorter than it was."""
@@ -205,6 +251,17 @@ class Run:
     def close(self) -> None:
         """Let go of the directory; safe to call twice."""
         self._lock.release()
+
+
+def find_checkpoints(directory: Path) -> list[Path]:
+    """A run's checkpoints in the order of their steps."""
+    found = (directory / CHECKPOINTS).glob("step_*.json")
+    return sorted(found, key=lambda p: (len(p.stem), p.stem))
+
+
+def _begun(names: Iterable[str]) -> bool:
+    """Whether these are what a run leaves that was killed before its manifest was written."""
+    return all(n in (*OWN, *LAST) or n.startswith(".") for n in names)
 
 
 def git_revision() -> str | None:

@@ -9,11 +9,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from metamem.config import EvidenceOptions
-from metamem.contracts import Caller, Dataset, Evaluator, Judged, MemoryConstructor, Retriever, Tracker
+from metamem.contracts import (
+    Caller,
+    Dataset,
+    Evaluator,
+    Judged,
+    MemoryConstructor,
+    MemoryContext,
+    Retriever,
+    Tracker,
+)
+from metamem.memory.accounts import Account, notes, recall_notes
 from metamem.memory.store import MemoryStore
 from metamem.meta_memory import MetaMemory
 from metamem.prompts.templates import Prompts
@@ -31,7 +41,7 @@ from metamem.records import (
     teaches,
 )
 from metamem.retrieval.evidence import assemble, evidence_hash, format_date, prepared_evidence, render_unit
-from metamem.retrieval.metrics import evidence_retrieved, retrieval_metrics
+from metamem.retrieval.metrics import evidence_retrieved, kept_recall, retrieval_metrics
 
 # Conversations whose memory is built at a time, and banks that are searched at a time: enough to keep two cores busy
 # and banks few.
@@ -42,12 +52,13 @@ _SEARCHES = 2
 @dataclass(frozen=True)
 class Gathered:
     """Evidence per question id, the retrieval metrics where evidence is known, and whether all of it was retrieved
-    (None: unknown).
+    (None: unknown). `memory` sums up what building took.
     """
 
     evidence: Mapping[str, tuple[Evidence, ...]]
     metrics: Mapping[str, Mapping[str, float]]
     retrieved: Mapping[str, bool | None]
+    memory: Mapping[str, Any] = field(default_factory=dict)
 
 
 async def gather_evidence(
@@ -59,9 +70,10 @@ async def gather_evidence(
     retriever: Retriever,
     options: EvidenceOptions,
     tracker: Tracker,
+    context: MemoryContext | None = None,
 ) -> Gathered:
     """Evidence for every question, conversation by conversation; memory is built once per conversation and kept in
-    the store.
+    the store. All conversations are under way at once, their calls to the builder too.
     """
     evidence: dict[str, tuple[Evidence, ...]] = {}
     metrics: dict[str, dict[str, float]] = {}
@@ -82,10 +94,14 @@ async def gather_evidence(
         return Gathered(evidence, metrics, retrieved)
     tracker.stage("memory and evidence", sum(map(len, by_conversation.values())), "question")
     building, searching = asyncio.Semaphore(_CONSTRUCTIONS), asyncio.Semaphore(_SEARCHES)
+    context = context or MemoryContext()
+    taken = Account()
 
     async def one(conversation_id: str, asked: list[Question]) -> None:
         async with building:
-            bank = await store.get_or_construct(memory, memory_identity, dataset.conversations[conversation_id])
+            conversation = dataset.conversations[conversation_id]
+            bank = await store.get_or_construct(memory, memory_identity, conversation, context)
+        taken.add(bank)
         async with searching:
             found = await asyncio.to_thread(retriever.retrieve, bank, asked)
         for question, ranked in zip(asked, found, strict=True):
@@ -94,16 +110,22 @@ async def gather_evidence(
             retrieved[question.id] = evidence_retrieved(question, kept)
             measured = retrieval_metrics(question, ranked)
             if measured is not None:
-                metrics[question.id] = measured
+                metrics[question.id] = measured | kept_recall(question, kept)
             tracker.advance("question")
             await asyncio.sleep(0)
 
     async with asyncio.TaskGroup() as group:
         for conversation_id, asked in sorted(by_conversation.items()):
             group.create_task(one(conversation_id, asked))
+    summary = taken.summary(store.counts)
+    for line in notes(summary) + recall_notes(metrics.values(), options.budget):
+        tracker.note(line)
     ids = [q.id for q in sorted(questions, key=lambda q: q.id)]
     return Gathered(
-        {i: evidence[i] for i in ids}, {i: metrics[i] for i in ids if i in metrics}, {i: retrieved[i] for i in ids}
+        {i: evidence[i] for i in ids},
+        {i: metrics[i] for i in ids if i in metrics},
+        {i: retrieved[i] for i in ids},
+        summary,
     )
 
 
@@ -165,6 +187,12 @@ class Bench:
                 made.append(replace(base, finish_reason="error", error=reply.outcome.reason))
             else:
                 g = reply.outcome
+                if g.finish_reason not in ("stop", "length") and not g.text.strip():
+                    # Withheld, by a content filter for one: not an answer that could be wrong.
+                    made.append(
+                        replace(base, finish_reason="error", error=f"no reply (finish reason {g.finish_reason})")
+                    )
+                    continue
                 made.append(replace(base, response=g.text, finish_reason=g.finish_reason, usage=g.usage))
                 self._tracker.advance("tokens", g.usage.completion_tokens)
                 if reply.reused:
@@ -221,18 +249,49 @@ class Bench:
 
     def prompt(self, question: Question, meta_memory: MetaMemory | None) -> tuple[tuple[Message, ...], str]:
         """The messages that ask a question, and the hash of their evidence."""
+        evidence = self._evidence.get(question.id, ())
         if question.id not in self._lines:
-            evidence = self._evidence.get(question.id, ())
             self._lines[question.id] = ([render_unit(e.unit) for e in evidence], evidence_hash(evidence))
         lines, evidence_id = self._lines[question.id]
-        messages = self._prompts.render(
+        messages = self._render(question, meta_memory, lines)
+        if not evidence or self._fits(messages):
+            return messages, evidence_id
+        # The policy's backbone measures prompts: the least relevant evidence goes until what is left fits.
+        least_first = sorted(evidence, key=lambda e: -e.rank)
+        drop, most = 1, len(evidence)
+        while drop < most:
+            middle = (drop + most) // 2
+            kept = _without(evidence, least_first[:middle])
+            fits = self._fits(self._render(question, meta_memory, [render_unit(e.unit) for e in kept]))
+            drop, most = (drop, middle) if fits else (middle + 1, most)
+        kept = _without(evidence, least_first[:drop])
+        self._count_dropped(question, drop)
+        return self._render(question, meta_memory, [render_unit(e.unit) for e in kept]), evidence_hash(kept)
+
+    def _fits(self, messages: tuple[Message, ...]) -> bool:
+        """False when the policy's backbone measures prompts and finds this one too long (`on_overflow`)."""
+        overflow = getattr(getattr(self._policy, "backbone", None), "overflow", None)
+        return overflow is None or self._policy is None or overflow(messages, self._policy.sampling()) <= 0
+
+    def _count_dropped(self, question: Question, units: int) -> None:
+        counts = getattr(self._policy, "counts", None)
+        if counts is None:
+            return
+        if not counts["evidence_dropped"]:
+            self._tracker.note(
+                f"the prompt of question {question.id} is too long for the model: the {units} least relevant pieces of "
+                "its evidence are left out, and so with others; counted as evidence_dropped of the policy's calls"
+            )
+        counts["evidence_dropped"] += units
+
+    def _render(self, question: Question, meta_memory: MetaMemory | None, lines: Sequence[str]) -> tuple[Message, ...]:
+        return self._prompts.render(
             "answer",
             guidelines=list(meta_memory.guidelines) if meta_memory else [],
-            memories=lines,
+            memories=list(lines),
             question=question.text,
             date=format_date(question.date) if question.date else "",
         )
-        return messages, evidence_id
 
     async def _score(self, evaluator: Evaluator, question: Question, attempt: Attempt) -> Verdict:
         base = Verdict(attempt.id, question.id, evaluator.name, Status.invalid)
@@ -241,3 +300,9 @@ class Bench:
         if not attempt.response.strip():
             return replace(base, status=Status.scored, score=0.0, correct=False, reason="empty reply")
         return await evaluator.evaluate(question, attempt)
+
+
+def _without(evidence: Sequence[Evidence], dropped: Sequence[Evidence]) -> tuple[Evidence, ...]:
+    """The evidence in its order, without some of it."""
+    gone = {id(e) for e in dropped}
+    return tuple(e for e in evidence if id(e) not in gone)

@@ -16,13 +16,22 @@ from typing import Any
 
 from metamem.assembly import Prepared, Workshop, about, prepare, run_async
 from metamem.config import TrainConfig, plain
-from metamem.contracts import Judged, Tracker
+from metamem.contracts import Judged, Split, Tracker
 from metamem.datasets.splits import fold_names, save_split
 from metamem.errors import ConfigError, UserError
 from metamem.meta_memory import MetaMemory, save, to_dict
 from metamem.records import Status, from_json, to_json
-from metamem.reports import evaluation_rows, figures, job_overrides, next_command, open_trackers, strict_score
-from metamem.retrieval.metrics import aggregate as aggregate_retrieval
+from metamem.reporting.cases import save_cases
+from metamem.reporting.write import write_report
+from metamem.reports import (
+    evaluation_rows,
+    figures,
+    job_overrides,
+    next_command,
+    open_trackers,
+    retrieval_figures,
+    strict_score,
+)
 from metamem.runs import Run
 from metamem.stages import Bench
 
@@ -47,7 +56,9 @@ def train(config: TrainConfig, fold: str | None = None) -> dict[str, Any]:
     """Train one meta-memory; continues an unfinished run and reports a finished one."""
     prepared = prepare(config)
     _check(config, prepared)
-    run = Run("train", config, prepared.contents, [*job_overrides(), *([f"split.fold={fold}"] if fold else [])])
+    if config.train_questions is not None:
+        prepared.split = thinned(prepared.split, config.train_questions, config.seed)
+    run = Run("train", config, prepared.contents, _overrides(fold))
     try:
         about_run = about(prepared, run, "train")
         with open_trackers(config, run, about_run) as tracker:
@@ -59,6 +70,23 @@ def train(config: TrainConfig, fold: str | None = None) -> dict[str, Any]:
             return run_async(_train(config, prepared, run, tracker, about_run))
     finally:
         run.close()
+
+
+def thinned(split: Split, count: int, seed: int) -> Split:
+    """The split with `count` questions in its training part, those of a smaller count among those of a larger.
+
+    Raises `ConfigError` when the part has fewer.
+    """
+    if count > len(split.train):
+        raise ConfigError(f"train_questions={count}: the training part has {len(split.train)} questions")
+    drawn = random.Random(f"{seed}/train_questions").sample(sorted(split.train), len(split.train))[:count]
+    return replace(split, train=tuple(sorted(drawn)))
+
+
+def _overrides(fold: str | None) -> list[str]:
+    """The overrides that name a run's directory; a fold of `split.fold=all` by its own number."""
+    given = job_overrides()
+    return given if fold is None else [*(o for o in given if not o.startswith("split.fold=")), f"split.fold={fold}"]
 
 
 def schedule(
@@ -124,6 +152,7 @@ async def _train(
         tracker.note(f"{config.dataset.name}: {what}: {count}")
     async with workshop:
         await workshop.gather([q for part in ("train", "validation", "test") for q in prepared.questions(part)])
+        save_cases(run.directory, prepared.dataset.questions, workshop.gathered)
         bench = workshop.bench()
         policy = workshop.optimizer(options)
         by_id = {q.id: q for q in prepared.dataset.questions}
@@ -175,6 +204,7 @@ async def _train(
         result = await _finish(config, prepared, run, workshop, bench, state, tracker, about_run)
     run.finish(result)
     tracker.finished(result)
+    write_report(run.directory)
     return result
 
 
@@ -232,8 +262,8 @@ def _keep(
         "validation": score,
         "scores": {str(s): v for s, v in state.scores.items()},
         "rejected": list(state.rejected),
-        "logs": run.sizes(),
     }
+    run.keep_sizes(step)
     save(state.meta_memory, run.checkpoint_path(step), extra)
     tracker.measured(step, row)
     tracker.changed(step, state.meta_memory, changes)
@@ -246,7 +276,10 @@ def _restore(run: Run) -> State:
         run.rewind({})
         return State()
     data = _load(checkpoints[-1])
-    run.rewind(data["logs"])
+    for step in range(int(data["step"])):
+        # The best step is read back at the end: better to learn now that it is gone.
+        _load(run.checkpoint_path(step))
+    run.rewind(run.kept_sizes(int(data["step"])))
     return State(
         from_json(MetaMemory, data["meta_memory"]),
         int(data["step"]),
@@ -258,10 +291,9 @@ def _restore(run: Run) -> State:
 def _load(path: Any) -> dict[str, Any]:
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise UserError(
-            f"{path} is damaged: {error}. Remove it to continue from the step before, "
-            "or start over with run.force=true."
+            f"{path} is missing or damaged: {error}. Start over with run.force=true; stored replies are used again."
         ) from None
 
 
@@ -323,7 +355,6 @@ async def _finish(
             )
             evaluation_rows(run, by_label[system["label"]])
     score = state.scores.get(best) if best is not None else None
-    test_ids = {q.id for q in test}
     return {
         **about_run,
         "roles": labels(workshop),
@@ -338,8 +369,7 @@ async def _finish(
         "meta_memory": to_dict(chosen),
         "validation": [{"step": s, "score": v} for s, v in sorted(state.scores.items())],
         "rejected_steps": list(state.rejected),
-        "retrieval": aggregate_retrieval(m for i, m in workshop.gathered.metrics.items() if i in test_ids or not test)
-        or None,
+        "retrieval": retrieval_figures(workshop.gathered, test or prepared.dataset.questions),
         "calls": workshop.calls(),
         "next": next_command(run.directory),
     }
@@ -366,6 +396,7 @@ def fold_result(config: TrainConfig, results: Sequence[Mapping[str, Any]]) -> di
         "kind": "folds",
         "name": config.name,
         "directory": ", ".join(str(r["directory"]) for r in results),
+        "runs": [str(r["directory"]) for r in results],
         "score": mean,
         "headline": f"mean validation {mean:.3f} over {len(results)} folds"
         if mean is not None

@@ -30,13 +30,17 @@ from aiohttp import web
 
 @dataclass(frozen=True)
 class Reply:
-    """One choice. `text` may be None (all reasoning); `reasoning` is sent under `reasoning_field` when given."""
+    """One choice. `text` may be None (all reasoning); `reasoning` is sent under `reasoning_field` when given.
+
+    `tool_calls` are names with the text of their arguments.
+    """
 
     text: str | None
     finish_reason: str | None = "stop"
     reasoning: str | None = None
     reasoning_field: str = "reasoning_content"
     completion_tokens: int | None = None
+    tool_calls: Sequence[tuple[str, str]] = ()
 
 
 @dataclass(frozen=True)
@@ -255,6 +259,11 @@ class Server:
             message: dict[str, Any] = {"role": "assistant", "content": reply.text}
             if reply.reasoning is not None:
                 message[reply.reasoning_field] = reply.reasoning
+            if reply.tool_calls:
+                functions = [{"name": name, "arguments": arguments} for name, arguments in reply.tool_calls]
+                message["tool_calls"] = [
+                    {"id": f"call_{i}", "type": "function", "function": f} for i, f in enumerate(functions)
+                ]
             choices.append({"index": index, "message": message, "finish_reason": reply.finish_reason, "logprobs": None})
             words = len(f"{reply.text or ''} {reply.reasoning or ''}".split())
             tokens += words if reply.completion_tokens is None else reply.completion_tokens

@@ -30,7 +30,8 @@ def simulated_reply(**options: Any) -> Callable[[dict[str, Any]], str]:
     def reply(body: dict[str, Any]) -> str:
         messages = tuple(Message(m["role"], m["content"]) for m in body["messages"])
         sampling = Sampling(temperature=float(body.get("temperature") or 0.0), max_tokens=4096)
-        request = Request(messages, sampling, (SeededDraw("", given=int(body.get("seed") or 0)),))
+        tools = tuple(body.get("tools") or ())
+        request = Request(messages, sampling, (SeededDraw("", given=int(body.get("seed") or 0)),), tools=tools)
         coroutine = backbone.generate(request)
         try:
             coroutine.send(None)

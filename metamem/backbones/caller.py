@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from metamem.backbones.journal import Journal, draw_key, request_hash
@@ -100,7 +101,7 @@ class JournaledCaller:
 
     async def _deliver(self, request_id: str, request: Request, run: list[tuple[str, Draw]]) -> None:
         while run:
-            part = Request(request.messages, request.sampling, tuple(d for _, d in run), request.schema, request.repeat)
+            part = replace(request, draws=tuple(d for _, d in run))
             self.counts["calls"] += 1
             began = self._clock()
             try:

@@ -8,12 +8,13 @@ shares: https://docs.vllm.ai/en/latest/serving/openai_compatible_server/.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
 from metamem.reasoning import split_reasoning
-from metamem.records import Generation, Request, Sampling, Usage
+from metamem.records import Generation, Request, Sampling, ToolCall, Usage
 
 
 class Dialect(StrEnum):
@@ -36,6 +37,7 @@ OWN_FIELDS = frozenset(
         "max_completion_tokens",
         "temperature",
         "top_p",
+        "tools",
     }
     | {"top_k", "min_p", "presence_penalty", "frequency_penalty", "repetition_penalty", "stop", "thinking_token_budget"}
 )
@@ -93,6 +95,8 @@ def body(
     }
     if request.sampling.temperature > 0:
         made["seed"] = request.draws[0].seed
+    if request.tools:
+        made["tools"] = list(request.tools)
     if structured and request.schema is not None:
         schema = {"name": "reply", "schema": request.schema, "strict": True}
         made["response_format"] = {"type": "json_schema", "json_schema": schema}
@@ -148,12 +152,33 @@ def _in_order(choices: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def _generation(choice: dict[str, Any], usage: Usage) -> Generation:
     said = choice["message"]
     finish = str(choice.get("finish_reason") or "stop")
+    finish = "stop" if finish == "tool_calls" else finish
+    if finish in ("abort", "error"):
+        raise Malformed(f"the server gave up in the middle of a reply (finish reason {finish})")
     text, reasoning, finished = split_reasoning(_text(said.get("content")))
     if not finished:
         text, finish = "", "length"
     # vLLM calls the field `reasoning`, older versions and other servers `reasoning_content`.
     apart = _text(said.get("reasoning_content")) or _text(said.get("reasoning"))
-    return Generation(text, finish, usage, apart.strip() or reasoning)
+    return Generation(text, finish, usage, apart.strip() or reasoning, _calls(said))
+
+
+def _calls(said: dict[str, Any]) -> tuple[ToolCall, ...]:
+    """The calls that a server read out of a reply. Odd ones are kept as they are: whoever offered the tools answers
+    them.
+    """
+    listed = said.get("tool_calls")
+    if not isinstance(listed, list):
+        return ()
+    calls = []
+    for entry in listed:
+        told = entry.get("function") if isinstance(entry, dict) else None
+        function: dict[str, Any] = told if isinstance(told, dict) else {}
+        arguments = function.get("arguments")
+        # A few servers send the arguments as an object instead of its text.
+        written = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+        calls.append(ToolCall(str(function.get("name") or ""), written))
+    return tuple(calls)
 
 
 def _text(content: Any) -> str:

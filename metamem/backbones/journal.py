@@ -41,7 +41,10 @@ def request_hash(identity: Mapping[str, Any], request: Request) -> str:
     """Digest of everything that determines a reply except which draw it is: the model's identity and the whole
     request.
     """
-    body = [identity, request.messages, request.sampling, request.schema, request.repeat]
+    body: list[Any] = [identity, request.messages, request.sampling, request.schema, request.repeat]
+    if request.tools:
+        # Requests without tools keep the keys they had before there were any. Tools are JSON already and much of it.
+        body.append(json.dumps(request.tools, sort_keys=True))
     return hashlib.sha256(canonical(body).encode("utf-8", "surrogatepass")).hexdigest()[:_KEY_DIGITS]
 
 
@@ -67,10 +70,10 @@ class Journal:
         self._places: dict[bytes, tuple[int, int, int]] = {}
         self._handles: OrderedDict[int, int] = OrderedDict()
         self._writer: int | None = None
-        self._size = 0
         self._requests: set[str] = set()
         self.unreadable_rows = 0
-        for root in roots:
+        # A run's own replies go first: a continued run must meet again what it met before.
+        for root in [self.folder, *(r for r in roots if r != self.folder)]:
             for path in sorted(root.glob("*.jsonl")):
                 self._index(path)
 
@@ -122,7 +125,7 @@ class Journal:
                 "schema": request.schema,
                 "repeat": request.repeat,
             }
-            lines.append(_line({"request": request_id, "body": to_json(body)}))
+            lines.append(_line({"request": request_id, "body": {**to_json(body), "tools": request.tools}}))
         for key, draw, generation in replies:
             row = {"key": key, "request": request_id, "draw": to_json(draw), "reply": to_json(generation), **about}
             lines.append(_line(row))

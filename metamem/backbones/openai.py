@@ -40,8 +40,6 @@ class OpenAIBackbone:
     several samples a request (from then on `max_samples` is 1). Bound to the event loop in which `start` ran.
     """
 
-    own_data_only = False
-
     @dataclass
     class Config(SamplingOptions):
         """Options of `backbone=openai`."""

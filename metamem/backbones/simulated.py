@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from metamem.backbones.options import SamplingOptions
-from metamem.backbones.simulation import answering, judging, reviewing
+from metamem.backbones.simulation import answering, building, judging, reviewing, writing
 from metamem.errors import BackboneError, ConfigError
-from metamem.records import Draw, Generation, Message, Request, Sampling, Usage
+from metamem.records import Draw, Generation, Message, Request, Sampling, Usage, canonical
 from metamem.registry import option, register
 
 # Which sections tell what a prompt asks for. The first that fits decides, since a prompt to propose shows memories too.
@@ -28,7 +28,13 @@ _TASKS = (
     (("attempt",), "reflect"),
     (("response",), "judge"),
     (("memories", "question"), "answer"),
+    (("written",), "fits"),
+    (("notes", "chunk"), "overwrite"),
+    (("chunk",), "memorise"),
+    (("messages",), "extract"),
+    (("entry", "newer"), "update"),
 )
+_JSON_TASKS = ("propose", "consolidate", "extract", "update")
 # The options that can change a reply, and those that must be rates.
 _MATTERS = ("seed", "chance", "adherence", "error_rate", "empty_rate", "malformed_rate", "unreadable_rate", "cut_rate")
 _RATES = (*_MATTERS[1:], "slow_rate")
@@ -61,7 +67,7 @@ class Simulated:
         adherence: float = option(0.9, "how often an answer follows a guideline that fits its question, 0 to 1")
         error_rate: float = option(0.0, "share of requests that fail for good, 0 to 1")
         empty_rate: float = option(0.0, "share of replies that are empty, 0 to 1")
-        malformed_rate: float = option(0.0, "share of proposed changes whose JSON is cut or missing, 0 to 1")
+        malformed_rate: float = option(0.0, "share of JSON replies (changes, facts) that are cut or missing, 0 to 1")
         unreadable_rate: float = option(0.0, "share of verdicts that say neither yes nor no, 0 to 1")
         cut_rate: float = option(0.0, "share of replies that end at the token limit, 0 to 1")
         latency: float = option(0.0, "seconds that every request takes", result=False)
@@ -79,7 +85,6 @@ class Simulated:
                     raise ConfigError(f"backbone.{name} must be at least 0 seconds, got {getattr(self, name)}")
 
     max_samples = 64
-    own_data_only = False
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -131,10 +136,19 @@ class Simulated:
         empty, malformed, unreadable, cut = (rng.random() for _ in range(4))
         if empty < config.empty_rate:
             return Generation("", "stop", Usage(tokens, 0))
-        text = self._reply(task, messages, draw is not None, rng)
+        if task == "memorise":
+            text = writing.memorise(messages, request.tools, draw is not None, rng)
+        elif task == "fits":
+            text = rng.choice(_AGREED[:2] if writing.fits(messages) else _DISAGREED[:2])
+        elif task == "overwrite":
+            text = writing.overwrite(messages, request.sampling.max_tokens)
+        else:
+            text = self._reply(task, messages, draw is not None, rng)
         repaired = messages is not request.messages
-        if task in ("propose", "consolidate") and malformed < config.malformed_rate and not repaired:
+        if task in _JSON_TASKS and malformed < config.malformed_rate and not repaired:
             text = _garbled(text, rng)
+        if task == "memorise" and malformed < config.malformed_rate:
+            text = writing.garbled(text, rng)
         if task == "judge" and unreadable < config.unreadable_rate:
             text = rng.choice(_HEDGED)
         for mark in request.sampling.stop:
@@ -157,13 +171,18 @@ class Simulated:
             return reviewing.propose(messages, rng)
         if task == "consolidate":
             return reviewing.consolidate(messages)
+        if task == "extract":
+            return building.extract(messages)
+        if task == "update":
+            return building.update(messages)
         return _echo(messages)
 
 
 def read_task(messages: Sequence[Message]) -> tuple[str, Sequence[Message]]:
-    """What a prompt asks for (consolidate, propose, reflect, judge, answer or echo), and the messages that ask for it.
+    """What a prompt asks for, and the messages that ask for it.
 
-    A last message without sections of its own, after a reply to one that had them, asks for that task once more.
+    That is consolidate, propose, reflect, judge, answer, extract, update, memorise, overwrite, fits or echo. A last
+    message without sections of its own, after a reply to one that had them, asks for that task once more.
     """
     if not messages:
         return "echo", messages
@@ -181,11 +200,13 @@ def _task(text: str) -> str | None:
 
 
 def _fingerprint(request: Request) -> str:
-    """Hash of what a reply depends on beside the draw: the messages and the repeat."""
+    """Hash of what a reply depends on beside the draw: the messages, the tools and the repeat."""
     hashed = hashlib.blake2b(digest_size=12)
     for message in request.messages:
         hashed.update(f"{message.role}\0{len(message.content)}\0".encode())
         hashed.update(message.content.encode("utf-8", "surrogatepass"))
+    if request.tools:
+        hashed.update(canonical(request.tools).encode("utf-8", "surrogatepass"))
     return f"{hashed.hexdigest()}/{request.repeat}"
 
 

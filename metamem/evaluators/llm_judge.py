@@ -25,12 +25,12 @@ class LLMJudge:
     """A language model (role: judge) decides by the rubric whether the response is right."""
 
     name = "llm_judge"
+    threshold = 0.5  # a verdict scores 0 or 1
 
     @dataclass
     class Config:
         """How the judge is asked."""
 
-        threshold: float = option(0.5, "score from which an attempt is right (a verdict scores 0 or 1)")
         retries: int = option(2, "how often an unreadable reply is asked again before the verdict is invalid")
         max_tokens: int = option(512, "longest reply of the judge, in tokens; raise it for a judge that thinks")
         temperature: float = option(0.0, "sampling temperature of the judge")
@@ -38,8 +38,6 @@ class LLMJudge:
 
         def __post_init__(self) -> None:
             key = "evaluator.llm_judge"
-            if not 0 < self.threshold <= 1:
-                raise ConfigError(f"{key}.threshold must be above 0 and at most 1, got {self.threshold}")
             if not 0 <= self.retries <= _MOST_RETRIES:
                 raise ConfigError(f"{key}.retries must be from 0 to {_MOST_RETRIES}, got {self.retries}")
             if self.max_tokens < 1:
@@ -48,7 +46,6 @@ class LLMJudge:
                 raise ConfigError(f"{key}.temperature must not be negative, got {self.temperature}")
 
     def __init__(self, config: Config, *, judge: Caller, rubric: Rubric, seed: int = 0) -> None:
-        self.threshold = config.threshold
         self._config, self._judge, self._rubric, self._seed = config, judge, rubric, seed
 
     async def evaluate(self, question: Question, attempt: Attempt, repeat: int = 0) -> Verdict:

@@ -1,26 +1,57 @@
 """Memory constructors without a model: they cut a conversation into units and add nothing.
 
-In: a `Conversation`. Out: its `MemoryUnit`s, in the order of the data. Every turn that holds text ends up in exactly
-one unit of each constructor; turns without text are left out. A turn becomes `speaker: text` (the role where no speaker
-is named), and a unit's id is that of its first turn and its kind, so ids are stable within a conversation.
+In: a `Conversation`. Out: its `MemoryBank`, units in the order of the data. Every turn that holds text ends up in
+exactly one unit of each constructor; turns without text are left out. A turn becomes `speaker: text` (the role where no
+speaker is named), and a unit's id is that of its first turn and its kind, so ids are stable within a conversation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
+from metamem.contracts import MemoryBank, MemoryContext
 from metamem.records import Conversation, MemoryUnit, Session, Turn
 from metamem.registry import register
 from metamem.retrieval.evidence import format_date
 
 
-@register("memory", "full_context")
-class FullContext:
-    """The whole conversation as one unit, its sessions in time order under dated headings."""
+class Cutting(ABC):
+    """A constructor that only cuts: what its subclasses share."""
 
     version = 1
+    needs: tuple[str, ...] = ()
+    prompts: tuple[str, ...] = ()
+
+    @abstractmethod
+    def cut(self, sessions: Sequence[Session]) -> list[MemoryUnit]:
+        """The units of these sessions alone."""
+
+    def identity(self) -> Mapping[str, Any]:
+        """Nothing beyond the options."""
+        return {}
+
+    async def construct(self, conversation: Conversation, context: MemoryContext) -> MemoryBank:
+        """The units of all sessions."""
+        units = tuple(self.cut(conversation.sessions))
+        return MemoryBank("", conversation.id, units, len(conversation.sessions))
+
+    async def extend(self, bank: MemoryBank, conversation: Conversation, context: MemoryContext) -> MemoryBank:
+        """The bank's units and those of the new sessions: the same as constructing it all."""
+        new = tuple(self.cut(conversation.sessions[bank.sessions :]))
+        return replace(bank, units=bank.units + new, sessions=len(conversation.sessions))
+
+    async def update(self, bank: MemoryBank, context: MemoryContext) -> MemoryBank:
+        """The bank as it is."""
+        return bank
+
+
+@register("memory", "full_context")
+class FullContext(Cutting):
+    """The whole conversation as one unit, its sessions in time order under dated headings."""
 
     @dataclass
     class Config:
@@ -29,15 +60,15 @@ class FullContext:
     def __init__(self, config: Config) -> None:
         self.config = config
 
-    async def construct(self, conversation: Conversation) -> Sequence[MemoryUnit]:
+    def cut(self, sessions: Sequence[Session]) -> list[MemoryUnit]:
         """One unit without a time of its own (its headings hold the dates); none for a conversation without text."""
-        sessions = [s for s in map(_spoken, conversation.sessions) if s.turns]
-        if not sessions:
+        spoken = list(_sessions(sessions))
+        if not spoken:
             return []
         # Sessions without a date go last; sorting is stable, so equal dates keep the order of the data.
-        sessions.sort(key=lambda s: (s.time is None, s.time or datetime.min))
-        parts = [f"{_heading(s)}\n{_lines(s.turns)}" for s in sessions]
-        turns = [t for s in sessions for t in s.turns]
+        spoken.sort(key=lambda s: (s.time is None, s.time or datetime.min))
+        parts = [f"{_heading(s)}\n{_lines(s.turns)}" for s in spoken]
+        turns = [t for s in spoken for t in s.turns]
         return [
             MemoryUnit(
                 id=f"{turns[0].id}/conversation",
@@ -47,12 +78,14 @@ class FullContext:
             )
         ]
 
+    async def extend(self, bank: MemoryBank, conversation: Conversation, context: MemoryContext) -> MemoryBank:
+        """The whole conversation anew, since it is one unit."""
+        return await self.construct(conversation, context)
+
 
 @register("memory", "sessions")
-class Sessions:
+class Sessions(Cutting):
     """One unit per session."""
-
-    version = 1
 
     @dataclass
     class Config:
@@ -61,16 +94,14 @@ class Sessions:
     def __init__(self, config: Config) -> None:
         self.config = config
 
-    async def construct(self, conversation: Conversation) -> Sequence[MemoryUnit]:
+    def cut(self, sessions: Sequence[Session]) -> list[MemoryUnit]:
         """One unit for each session that holds text."""
-        return [_unit(session, session.turns, "session") for session in _sessions(conversation)]
+        return [_unit(session, session.turns, "session") for session in _sessions(sessions)]
 
 
 @register("memory", "rounds")
-class Rounds:
+class Rounds(Cutting):
     """One unit per round: a user turn with the reply to it."""
-
-    version = 1
 
     @dataclass
     class Config:
@@ -79,16 +110,14 @@ class Rounds:
     def __init__(self, config: Config) -> None:
         self.config = config
 
-    async def construct(self, conversation: Conversation) -> Sequence[MemoryUnit]:
+    def cut(self, sessions: Sequence[Session]) -> list[MemoryUnit]:
         """One unit for each round; a turn without a partner (an assistant who opens, say) is a round of its own."""
-        return [_unit(session, pair, "round") for session in _sessions(conversation) for pair in rounds(session.turns)]
+        return [_unit(session, pair, "round") for session in _sessions(sessions) for pair in rounds(session.turns)]
 
 
 @register("memory", "turns")
-class Turns:
+class Turns(Cutting):
     """One unit per turn."""
-
-    version = 1
 
     @dataclass
     class Config:
@@ -97,9 +126,9 @@ class Turns:
     def __init__(self, config: Config) -> None:
         self.config = config
 
-    async def construct(self, conversation: Conversation) -> Sequence[MemoryUnit]:
+    def cut(self, sessions: Sequence[Session]) -> list[MemoryUnit]:
         """One unit for each turn that holds text."""
-        return [_unit(session, (turn,), "turn") for session in _sessions(conversation) for turn in session.turns]
+        return [_unit(session, (turn,), "turn") for session in _sessions(sessions) for turn in session.turns]
 
 
 def rounds(turns: Sequence[Turn]) -> Iterator[tuple[Turn, ...]]:
@@ -114,8 +143,8 @@ def rounds(turns: Sequence[Turn]) -> Iterator[tuple[Turn, ...]]:
         position += 1 + paired
 
 
-def _sessions(conversation: Conversation) -> Iterator[Session]:
-    return (spoken for spoken in map(_spoken, conversation.sessions) if spoken.turns)
+def _sessions(sessions: Sequence[Session]) -> Iterator[Session]:
+    return (spoken for spoken in map(_spoken, sessions) if spoken.turns)
 
 
 def _spoken(session: Session) -> Session:

@@ -3,7 +3,8 @@
 In: a memory constructor with its identity and a conversation, or texts and a way to compute an index over them. Out:
 the `MemoryBank`, or the index's arrays, from disk where they are there already. Under `root`:
 
-    banks/<aa>/<id>/units.jsonl, bank.json          one unit a line; what made it, and the hash of the units
+    banks/<aa>/<id>/units.jsonl, about.json         one unit a line; costs, counts and failed calls
+                    bank.json                       what made it, and the hashes of both files
     indexes/<aa>/<id>/<array>.npy, index.json       arrays without pickle
 
 Ids are hashes of everything that decides the content, so no name comes from data. Without a root all stays in memory.
@@ -14,19 +15,19 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import io
-import json
 import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metamem.contracts import MemoryBank, MemoryConstructor
+from metamem.contracts import MemoryBank, MemoryConstructor, MemoryContext
+from metamem.memory.banks import bank_files, check_ids, read_bank
 from metamem.memory.entries import Lease, LocalLease, read_entry, write_entry
-from metamem.records import Conversation, MemoryUnit, digest, from_json, to_json
+from metamem.records import Conversation, digest, to_json
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -58,7 +59,8 @@ def bank_id(identity: Mapping[str, Any], version: int, conversation: Conversatio
 class MemoryStore:
     """Banks and indexes by content. Safe for many tasks, threads, processes and hosts at once.
 
-    `counts` tells how many `banks_` and `indexes_` were `built`, `reused`, or found `damaged` (and built again).
+    `counts` tells how many `banks_` and `indexes_` were `built`, `reused`, or found `damaged` (and built again), and
+    how many `banks_incomplete` were not kept.
     """
 
     def __init__(self, root: Path | None = None) -> None:
@@ -69,30 +71,80 @@ class MemoryStore:
         self._kept: dict[str, Any] = {}
 
     async def get_or_construct(
-        self, constructor: MemoryConstructor, identity: Mapping[str, Any], conversation: Conversation
+        self,
+        constructor: MemoryConstructor,
+        identity: Mapping[str, Any],
+        conversation: Conversation,
+        context: MemoryContext | None = None,
     ) -> MemoryBank:
         """The bank of one conversation: read where it is there and whole, else constructed and stored.
 
         `identity` is that of `constructor_identity`. Raises `UserError` when the store cannot be written, `ValueError`
-        when the constructor gives two units one id, and whatever the constructor raises (then nothing is stored).
+        when the constructor gives two units one id, and whatever the constructor raises (then nothing is stored). A
+        bank of which a call was not delivered is given, but not stored.
         """
         address = bank_id(identity, constructor.version, conversation)
-        units = await asyncio.to_thread(self._read_units, address)
-        if units is None:
+        about = {"constructor": to_json(dict(identity)), "version": constructor.version}
+        return await self._bank(
+            address, about, lambda: constructor.construct(conversation, context or MemoryContext()), conversation.id
+        )
+
+    async def get_or_extend(
+        self,
+        constructor: MemoryConstructor,
+        identity: Mapping[str, Any],
+        bank: MemoryBank,
+        conversation: Conversation,
+        context: MemoryContext | None = None,
+    ) -> MemoryBank:
+        """The bank with the sessions of `conversation` taken in that it does not cover; what it was made from counts.
+
+        Raises as `get_or_construct`.
+        """
+        address = digest({"extends": bank.id, "made": bank_id(identity, constructor.version, conversation)}, 32)
+        about = {"constructor": to_json(dict(identity)), "version": constructor.version, "extends": bank.id}
+        return await self._bank(
+            address, about, lambda: constructor.extend(bank, conversation, context or MemoryContext()), conversation.id
+        )
+
+    async def get_or_update(
+        self,
+        constructor: MemoryConstructor,
+        identity: Mapping[str, Any],
+        bank: MemoryBank,
+        context: MemoryContext | None = None,
+    ) -> MemoryBank:
+        """The bank reworked at rest. Raises as `get_or_construct`."""
+        address = digest({"updates": bank.id, "by": dict(identity), "version": constructor.version}, 32)
+        about = {"constructor": to_json(dict(identity)), "version": constructor.version, "updates": bank.id}
+        return await self._bank(
+            address, about, lambda: constructor.update(bank, context or MemoryContext()), bank.conversation_id
+        )
+
+    async def _bank(
+        self,
+        address: str,
+        about: Mapping[str, Any],
+        make: Callable[[], Awaitable[MemoryBank]],
+        conversation_id: str,
+    ) -> MemoryBank:
+        bank = await asyncio.to_thread(self._read_bank, address, conversation_id)
+        if bank is None:
             with self._leased("banks", address) as take:
                 while not take():  # noqa: ASYNC110 (the holder may be another process: there is no event to await)
                     await asyncio.sleep(_POLL_SECONDS)
                 # Another job may have built it while this one waited.
-                units = await asyncio.to_thread(self._read_units, address)
-                if units is None:
-                    units = tuple(await constructor.construct(conversation))
-                    _check(units, conversation)
-                    # Written without yielding, so that a cancelled task cannot give the lease back half-way.
-                    self._write_units(address, identity, constructor.version, conversation, units)
-                    self._count("banks_built")
-                    return MemoryBank(address, conversation.id, units)
+                bank = await asyncio.to_thread(self._read_bank, address, conversation_id)
+                if bank is None:
+                    bank = dataclasses.replace(await make(), id=address)
+                    check_ids(bank)
+                    if bank.complete:
+                        # Written without yielding, so that a cancelled task cannot give the lease back half-way.
+                        self._write_bank(bank, about)
+                    self._count("banks_built" if bank.complete else "banks_incomplete")
+                    return bank
         self._count("banks_reused")
-        return MemoryBank(address, conversation.id, units)
+        return bank
 
     def index(
         self,
@@ -163,40 +215,20 @@ class MemoryStore:
 
     # --- banks --------------------------------------------------------------------------------------------------------
 
-    def _read_units(self, address: str) -> tuple[MemoryUnit, ...] | None:
+    def _read_bank(self, address: str, conversation_id: str) -> MemoryBank | None:
         if self.root is None:
             return self._kept.get(address)
         contents = read_entry(self._folder("banks", address), "bank.json")
         if contents is None:
             return None
-        try:
-            lines = contents["units.jsonl"].decode("utf-8", "surrogatepass").split("\n")[:-1]
-            return tuple(from_json(MemoryUnit, json.loads(line)) for line in lines)
-        except (KeyError, TypeError, ValueError):  # whole, but written by a version with another shape of units
-            return None
+        return read_bank(address, conversation_id, contents)
 
-    def _write_units(
-        self,
-        address: str,
-        identity: Mapping[str, Any],
-        version: int,
-        conversation: Conversation,
-        units: tuple[MemoryUnit, ...],
-    ) -> None:
+    def _write_bank(self, bank: MemoryBank, about: Mapping[str, Any]) -> None:
         if self.root is None:
-            self._kept[address] = units
+            self._kept[bank.id] = bank
             return
-        # Lone surrogates are legal in JSON data: kept as they are, so that a bank reads back equal.
-        lines = "".join(json.dumps(to_json(unit), ensure_ascii=False) + "\n" for unit in units)
-        about = {
-            "id": address,
-            "constructor": to_json(dict(identity)),
-            "version": version,
-            "conversation_id": conversation.id,
-            "units": len(units),
-        }
-        contents = {"units.jsonl": lines.encode("utf-8", "surrogatepass")}
-        self._write("banks", address, "bank.json", about, contents)
+        about = {**about, "id": bank.id, "conversation_id": bank.conversation_id, "units": len(bank.units)}
+        self._write("banks", bank.id, "bank.json", about, bank_files(bank))
 
     # --- indexes ------------------------------------------------------------------------------------------------------
 
@@ -227,9 +259,3 @@ class MemoryStore:
             contents[f"{name}.npy"] = buffer.getvalue()
         about = {"id": address, "index": to_json(dict(identity)), "texts": texts}
         self._write("indexes", address, "index.json", about, contents)
-
-
-def _check(units: Sequence[MemoryUnit], conversation: Conversation) -> None:
-    repeated = [name for name, times in Counter(unit.id for unit in units).items() if times > 1]
-    if repeated:
-        raise ValueError(f"conversation {conversation.id}: the constructor gave several units the id {repeated[0]!r}")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from metamem.contracts import Caller, Judged, Laboratory, Tracker, Update
 from metamem.errors import ConfigError
-from metamem.meta_memory import MetaMemory, OnLong, Operation, apply, words
+from metamem.meta_memory import Action, MetaMemory, OnLong, Operation, apply, words
 from metamem.prompts.templates import Prompts
 from metamem.records import Attempt, Draw, Failure, Generation, Message, Question, Request, Verdict
 from metamem.registry import option, register
@@ -61,6 +61,11 @@ class MetaMem:
         filter: bool = option(
             True, "learn only from questions whose attempts disagree (false: from all that were judged)"
         )
+        reflect: bool = option(True, "reflect on each attempt first (false: propose from the attempts' own texts)")
+        consolidate: bool = option(
+            True, "merge a batch's proposals by one call (false: execute every proposal as it is, in the order of ids)"
+        )
+        add_only: bool = option(False, "leave out proposals to update or delete")
         max_words: int = option(30, "words asked for per guideline at most")
         on_long: OnLong = option(OnLong.warn, "a longer guideline is taken and counted (warn) or refused (refuse)")
         max_guidelines: int = option(0, "guidelines kept at most (0: no cap)")
@@ -169,7 +174,11 @@ class MetaMem:
             "date": format_date(question.date) if question.date else "",
             "truth": list(question.answers),
         }
-        texts = await asyncio.gather(*(self._reflect(case, a, bool(v.correct), scope) for a, v in pairs))
+        texts: Sequence[Generation | Failure]
+        if self.config.reflect:
+            texts = await asyncio.gather(*(self._reflect(case, a, bool(v.correct), scope) for a, v in pairs))
+        else:
+            texts = [Generation(a.response) for a, _ in pairs]
         reflections = [
             {"attempt": a.id, "correct": bool(v.correct), "text": t.text}
             for (a, v), t in zip(pairs, texts, strict=True)
@@ -192,7 +201,11 @@ class MetaMem:
             problem = problem or f"{lost} of {len(pairs)} reflections were lost"
         if reading is None:
             return Proposal(problem=problem, reflections=tuple(reflections))
-        operations = tuple(replace(o, support=(question.id,)) for o in reading.operations)
+        operations = tuple(
+            replace(o, support=(question.id,))
+            for o in reading.operations
+            if o.action is Action.add or not self.config.add_only
+        )
         return Proposal(operations, reading.refused, problem, repaired, tuple(reflections))
 
     async def _reflect(self, case: dict[str, Any], attempt: Attempt, correct: bool, scope: str) -> Generation | Failure:
@@ -212,6 +225,8 @@ class MetaMem:
         ]
         if not numbered:
             return [], ""
+        if not self.config.consolidate:
+            return [o for _, o in numbered], ""
         messages = self._prompts.render(
             "consolidate",
             guidelines=list(meta_memory.guidelines),
@@ -239,7 +254,8 @@ class MetaMem:
                     if (o.action, o.id, o.text) == (operation.action, operation.id, operation.text)
                     for q in o.support
                 ]
-            operations.append(replace(operation, support=tuple(dict.fromkeys(support))))
+            if operation.action is Action.add or not self.config.add_only:
+                operations.append(replace(operation, support=tuple(dict.fromkeys(support))))
         return operations, ""
 
     async def _read(self, messages: tuple[Message, ...], scope: str) -> tuple[Reading | None, str, bool]:

@@ -90,6 +90,10 @@ def read_operations(text: str, *, cut: bool = False) -> Reading:
         except ValidationError as error:
             refused.append(_reason(error))
             continue
+        if not isinstance(valid, _Delete) and not any(c.isalnum() for c in valid.text):
+            # The example's "..." echoed is no guideline.
+            refused.append("text: there is no word in it")
+            continue
         operation = Operation(
             Action(valid.action),
             getattr(valid, "id", None),
@@ -111,6 +115,9 @@ def _items(answer: str, cut: bool) -> list[Any]:
         found = _parse(block)
         if found is not None:
             return found
+        if block.lstrip().startswith(("[", "{")):
+            # The last list is what counts; an earlier draft must not stand in for one that is cut off.
+            raise UnreadableError("its last JSON list is cut off or no JSON")
     found = _last_bare(answer)
     if found is not None:
         return found
@@ -147,7 +154,10 @@ def _parse(text: str) -> list[Any] | None:
             return None
         from json_repair import repair_json
 
-        value = repair_json(text[:end], return_objects=True)
+        try:
+            value = repair_json(text[:end], return_objects=True)
+        except (ValueError, RecursionError):
+            return None
     except RecursionError:
         return None
     if isinstance(value, Mapping):

@@ -29,14 +29,32 @@ SECTIONS = (
     "forbidden",
     "verdict",
     "proposals",
+    "messages",
+    "entry",
+    "newer",
+    "core",
+    "semantic",
+    "episodic",
+    "chunk",
+    "written",
+    "notes",
+    "task",
+    "tool_call",
+    "tool_response",
 )
 
-_TAG = re.compile(rf"<(?=\s*(?:/\s*)?(?:{'|'.join(SECTIONS)})\b)", re.IGNORECASE)
+# Blanks and characters that no one sees (zero width, direction) do not hide a tag.
+_GAP = r"[\s\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff]*"
+_TAG = re.compile(rf"<(?={_GAP}(?:/{_GAP})?(?:{'|'.join(SECTIONS)})\b)", re.IGNORECASE)
+# What chat templates mark turns with; a server reads such text as the mark itself.
+_CONTROL = re.compile(r"<(?=\|[^|<>\n]{1,40}\|>|/?s>|/?(?:start|end)_of_turn>)|\[(?=/?(?:INST|SYS)\])", re.IGNORECASE)
 
 
 def neutralise(text: str) -> str:
-    """`text` with `<` replaced by `‹` wherever it begins one of the project's section tags; all else stays as it is."""
-    return _TAG.sub("‹", text)
+    """`text` with `<` replaced by `‹` wherever it begins one of the project's section tags or a chat template's control
+    token (there `[` by `⁅`, too); all else stays as it is.
+    """
+    return _CONTROL.sub(lambda m: "‹" if m.group() == "<" else "⁅", _TAG.sub("‹", text))
 
 
 def environment(loader: BaseLoader, *, sandboxed: bool = False) -> Environment:

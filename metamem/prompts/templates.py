@@ -12,14 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metamem.errors import ConfigError
+from metamem.errors import ConfigError, unknown
 from metamem.records import Message
 from metamem.registry import option, register
 
 if TYPE_CHECKING:
     import jinja2
 
-NAMES = ("answer", "reflect", "propose", "consolidate", "repair")
+NAMES = (
+    *("answer", "reflect", "propose", "consolidate", "repair"),
+    *("extract", "update", "repair_memory"),
+    *("memorise", "call_replies", "content_fits", "memagent", "mem1"),
+)
 
 
 @register("prompts", "default")
@@ -37,9 +41,20 @@ class Prompts:
         propose: str = option("", "path of a Jinja file that replaces the proposal prompt")
         consolidate: str = option("", "path of a Jinja file that replaces the consolidation prompt")
         repair: str = option("", "path of a Jinja file that replaces the request to repair unreadable JSON")
+        extract: str = option("", "path of a Jinja file that replaces the prompt for the facts of messages (lightmem)")
+        update: str = option("", "path of a Jinja file that replaces the prompt to update a memory (lightmem)")
+        repair_memory: str = option(
+            "", "path of a Jinja file that replaces the request to repair a memory builder's unreadable JSON"
+        )
+        memorise: str = option("", "path of a Jinja file that replaces the prompt to write a chunk down (memalpha)")
+        call_replies: str = option("", "path of a Jinja file that replaces the reply to calls that were not done")
+        content_fits: str = option("", "path of a Jinja file that replaces the question whether a write suits its part")
+        memagent: str = option("", "path of a Jinja file that replaces the prompt to rewrite the notes (memagent)")
+        mem1: str = option("", "path of a Jinja file that replaces the prompt to rewrite the state (mem1)")
 
     def __init__(self, config: Config) -> None:
         self._texts: dict[str, str] = {}
+        self._given = frozenset(name for name in NAMES if getattr(config, name))
         for name in NAMES:
             given = getattr(config, name)
             path = Path(given) if given else self.FOLDER / f"{name}.jinja"
@@ -55,9 +70,23 @@ class Prompts:
         return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in self._texts.items()}
 
     def check(self) -> None:
-        """Compile every template. Raises `ConfigError` naming the template and the line that cannot be compiled."""
+        """Compile every template, before anything is paid.
+
+        Raises `ConfigError` naming the template and the line that cannot be compiled, or a variable that the project's
+        own template does not have.
+        """
         for name in NAMES:
             self._template(name)
+            if name in self._given:
+                known = self._variables((self.FOLDER / f"{name}.jinja").read_text(encoding="utf-8"))
+                for variable in sorted(self._variables(self._texts[name]) - known):
+                    raise ConfigError(f"prompts.{name}: {unknown('variable', variable, known)}")
+
+    def _variables(self, text: str) -> set[str]:
+        from jinja2 import meta
+
+        assert self._environment is not None
+        return meta.find_undeclared_variables(self._environment.parse(text))
 
     def render(self, name: str, **values: Any) -> tuple[Message, ...]:
         """The messages of prompt `name`. Raises `ConfigError` for a variable that it is not given."""
@@ -82,7 +111,7 @@ class Prompts:
         from metamem.prompts.neutral import environment
 
         if self._environment is None:
-            self._environment = environment(jinja2.DictLoader(self._texts))
+            self._environment = environment(jinja2.DictLoader(self._texts), sandboxed=bool(self._given))
         if name not in self._templates:
             try:
                 template = self._environment.get_template(name)

@@ -7,6 +7,7 @@ The budget belongs to the evidence alone: nothing else in a prompt takes from it
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -58,6 +59,15 @@ def count_tokens(text: str, tokenizer: str = "words") -> int:
 
 
 # The same unit is weighed for many questions of its conversation.
+def tokenizer_identity(tokenizer: str) -> str:
+    """What decides its counts: `words`, or the hash of a tokenizer's file."""
+    if tokenizer == "words":
+        return tokenizer
+    from metamem.retrieval.tokenizers import tokenizer_file
+
+    return hashlib.sha256(tokenizer_file(tokenizer).read_bytes()).hexdigest()
+
+
 @lru_cache(maxsize=4096)
 def cost(unit: MemoryUnit, tokenizer: str = "words") -> int:
     """What a unit takes from the budget: the tokens of its rendering, date and line end included."""

@@ -70,6 +70,20 @@ def evidence_retrieved(question: Question, evidence: Sequence[Evidence]) -> bool
     return None if wanted <= held(evidence) else False
 
 
+def kept_recall(question: Question, evidence: Sequence[Evidence]) -> dict[str, float]:
+    """The share of a question's evidence sessions, and of its evidence turns, that the kept evidence names.
+
+    As `session/recall_kept` and `turn/recall_kept`, each where its evidence ids are known; nothing for an abstention
+    question. What the token budget cut away is not kept.
+    """
+    if question.abstention:
+        return {}
+    sessions = {e.unit.session_id for e in evidence}
+    turns = {turn for e in evidence for turn in e.unit.turn_ids}
+    levels = (("session", question.evidence_sessions, sessions), ("turn", question.evidence_turns, turns))
+    return {f"{name}/recall_kept": len(set(w) & held) / len(set(w)) for name, w, held in levels if w}
+
+
 def recall_any(ranking: Sequence[str], relevant: set[str], k: int) -> float:
     """1 when any relevant id is among the first k."""
     return float(not relevant.isdisjoint(ranking[:k]))

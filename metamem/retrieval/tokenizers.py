@@ -18,7 +18,7 @@ def load_tokenizer(name: str) -> Any:
     """
     from tokenizers import Tokenizer
 
-    file = _file(name)
+    file = tokenizer_file(name)
     try:
         tokenizer = Tokenizer.from_file(str(file))
     except Exception as error:  # the library raises bare Exception
@@ -28,7 +28,8 @@ def load_tokenizer(name: str) -> Any:
     return tokenizer
 
 
-def _file(name: str) -> Path:
+def tokenizer_file(name: str) -> Path:
+    """The `tokenizer.json` of a folder, a file or an id on the hub. Raises as `load_tokenizer` does."""
     path = Path(name).expanduser()
     if path.is_dir():
         if not (path / "tokenizer.json").is_file():

@@ -35,7 +35,8 @@ def aggregate(outcomes: Iterable[Outcome]) -> dict[str, Any]:
 
     A *cell* is a dict of `accuracy` and `score` (strict: invalid counts as wrong, with score 0), `valid_accuracy` and
     `valid_score` (valid verdicts only; questions without any are left out), all in [0, 1] or None, and the counts
-    `count` (questions), `attempts`, `invalid` (attempts without a valid verdict).
+    `count` (questions), `valid_count` (questions with a valid verdict), `attempts`, `invalid` (attempts without a valid
+    verdict).
 
     overall        cell over all questions
     task_averaged  `accuracy`, `valid_accuracy`: the mean over the types of `by_type`, each type weighing the same
@@ -70,6 +71,7 @@ def _cell(rows: Sequence[Outcome]) -> dict[str, Any]:
         "score": _over_questions(rows, lambda o: 0.0 if o.correct is None else o.score),
         "valid_score": _over_questions(valid, lambda o: o.score),
         "count": len({o.question_id for o in rows}),
+        "valid_count": len({o.question_id for o in valid}),
         "attempts": len(rows),
         "invalid": len(rows) - len(valid),
     }

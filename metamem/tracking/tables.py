@@ -117,7 +117,7 @@ def figure_tables(result: Mapping[str, Any], width: int) -> list[RenderableType]
 
 def type_table(title: str, systems: Mapping[str, Mapping[str, Any]], titles: Mapping[str, Text]) -> Table:
     """One evaluator's aggregates (`statistics.aggregates`), a column a system: every question type, then summaries."""
-    table = _table(title, ["question type"], ["n", *titles.values()])
+    table = plain_table(title, ["question type"], ["n", *titles.values()])
     aggregates = list(systems.values())
 
     def under(*path: str) -> list[Mapping[str, Any]]:
@@ -154,7 +154,9 @@ def type_table(title: str, systems: Mapping[str, Mapping[str, Any]], titles: Map
 
 def comparison_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Two systems at a time, question by question."""
-    table = _table("question by question", ["first", "second"], ["both right", "first only", "second only", "neither"])
+    table = plain_table(
+        "question by question", ["first", "second"], ["both right", "first only", "second only", "neither"]
+    )
     for r in rows:
         numbers = (count(r.get(key) or 0) for key in ("both", "only_a", "only_b", "neither"))
         table.add_row(safe(r.get("a", "")), safe(r.get("b", "")), *numbers)
@@ -163,7 +165,9 @@ def comparison_table(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 def guideline_table(guidelines: Sequence[Mapping[str, Any]], learned: str = "") -> Table:
     """The guidelines in full, the steps they were born and last changed, and how many questions support them."""
-    table = _table(several(len(guidelines), "guideline") + learned, ["id", "text"], ["born", "changed", "questions"])
+    table = plain_table(
+        several(len(guidelines), "guideline") + learned, ["id", "text"], ["born", "changed", "questions"]
+    )
     for g in guidelines:
         numbers = (str(g.get("born", "")), str(g.get("changed", "")), count(len(g.get("support") or ())))
         table.add_row(safe(g.get("id", ""), "cyan"), safe(g.get("text", "")), *numbers)
@@ -172,7 +176,7 @@ def guideline_table(guidelines: Sequence[Mapping[str, Any]], learned: str = "") 
 
 def call_table(calls: Mapping[str, Mapping[str, Any]]) -> Table:
     """Per role: requests made, replies delivered, reused and failed, tokens."""
-    table = _table("calls", ["role"], list(_CALLS.values()))
+    table = plain_table("calls", ["role"], list(_CALLS.values()))
     for role, counts in calls.items():
         table.add_row(safe(role), *(count(counts.get(name) or 0) for name in _CALLS))
     return table
@@ -183,7 +187,7 @@ def print_sweep(rows: Sequence[Mapping[str, Any]], console: Console | None = Non
     console = console or open_console()
     given = [[str(o) for o in r.get("overrides") or ()] for r in rows]
     shared = [o for o in given[0] if all(o in other for other in given)] if len(given) > 1 else []
-    table = _table(several(len(rows), "job"), ["job", "overrides", "status"], ["score", "result"])
+    table = plain_table(several(len(rows), "job"), ["job", "overrides", "status"], ["score", "result"])
     for r, overrides in zip(rows, given, strict=True):
         status = str(r.get("status", ""))
         table.add_row(
@@ -205,7 +209,8 @@ def print_sweep(rows: Sequence[Mapping[str, Any]], console: Console | None = Non
             say(console, f"job {r.get('number')}: {one_line(r['directory'])}")
 
 
-def _table(title: str, texts: Sequence[str], numbers: Sequence[str | Text]) -> Table:
+def plain_table(title: str, texts: Sequence[str], numbers: Sequence[str | Text]) -> Table:
+    """An empty table as all of them look: text columns, then columns of numbers; no title is obeyed as markup."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="dim")
     table.title, table.title_justify = safe(title, "bold"), "left"
     for name in texts:
@@ -226,7 +231,7 @@ def _titles(systems: Sequence[str], width: int) -> tuple[dict[str, Text], list[R
 
 
 def _overall_table(figures: Mapping[str, Mapping[str, Any]], titles: Mapping[str, Text]) -> Table:
-    table = _table("other evaluators, overall (mean score where graded)", ["evaluator"], list(titles.values()))
+    table = plain_table("other evaluators, overall (mean score where graded)", ["evaluator"], list(titles.values()))
     for name, systems in figures.items():
         cells = [(systems.get(label) or {}).get("overall") or {} for label in titles]
         shown = (share(c.get("accuracy")) + (f" ({share(c['score'])})" if _graded(c) else "") for c in cells)

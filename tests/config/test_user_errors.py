@@ -61,6 +61,24 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
     "bad name": (["name=../x"], ["name", "letters"]),
     "prompt file missing": (["prompts.answer=gone.jinja"], ["prompts.answer", "gone.jinja"]),
     "an override without a value": (["optimizer.attempts"], ["optimizer.attempts", "KEY=VALUE"]),
+    "an unknown option behind a plus": (["+optimizer.atempts=3"], ["atempts", "Did you mean 'optimizer.attempts'"]),
+    "an unknown option behind two": (["++foo=1"], ["foo"]),
+    "a group that is no name": (["optimizer=3"], ["optimizer", "metamem"]),
+    "a group that is null": (["retriever=null"], ["retriever", "bm25"]),
+    "a role as an option": (["judge=openai"], ["backbone@judge=openai"]),
+    "an unknown flag": (["--resume"], ["--resume", "--help"]),
+    "a number that is none": (["optimizer.temperature=nan"], ["optimizer.temperature", "finite"]),
+    "several values without a sweep": (["seed=1,2"], ["seed=1,2", "-m"]),
+    "an empty place": (["outputs="], ["outputs"]),
+    "a password in an address": (
+        ["-m", "seed=1,2", "backbone=openai", "backbone.base_url=http://me:hunter2@x/v1"],
+        ["backbone.base_url", "backbone.api_key_env"],
+    ),
+    "a sweep of an unknown component": (["-m", "seed=1,2", "retriever=bm26"], ["bm26", "Did you mean 'bm25'"]),
+    "a role's missing option": (
+        ["backbone=openai", "backbone.base_url=http://x/v1", "backbone.model=m", "backbone@judge=openai"],
+        ["judge.base_url"],
+    ),
     "run.dir with a sweep": (["-m", "run.dir=x", "seed=1,2"], ["run.dir", "-m"]),
     "all folds in one directory": (["run.dir=x", "split.fold=all"], ["run.dir", "split.fold=all"]),
     "validation accepted without a validation part": (
@@ -78,6 +96,7 @@ def test_a_mistake_on_the_command_line_is_named_and_ends_with_2(mistake: str, pr
     assert "Traceback" not in printed
     for words in expected:
         assert words in printed
+    assert "hunter2" not in printed
     assert not list(tmp_path.glob("outputs/*/*/manifest.json")), "nothing may have begun"
 
 

@@ -236,3 +236,77 @@ def test_all_folds_test_every_question_exactly_once(tmp_path: Path) -> None:
         if not directory.parent.is_symlink():
             asked += json.loads((directory.parent / "split.json").read_text())["test"]
     assert len(asked) == len(set(asked)) == 60
+
+
+def test_refused_updates_leave_the_guidelines_and_never_give_an_id_out_twice(tmp_path: Path) -> None:
+    programs.run("train", f"outputs={tmp_path}", *SMALL, "optimizer.accept=validation", "optimizer.epochs=3")
+    directory = programs.only_run(tmp_path)
+    result = programs.result_of(directory)
+    assert result["rejected_steps"], "this seed refuses some step"
+    metrics = {m["step"]: m for m in map(json.loads, (directory / "metrics.jsonl").read_text().splitlines())}
+    assert {s for s, m in metrics.items() if m.get("accepted") == 0} == set(result["rejected_steps"])
+    held = [json.loads(p.read_text())["meta_memory"] for p in sorted((directory / "checkpoints").glob("*.json"))]
+    for step in result["rejected_steps"]:
+        assert held[step]["guidelines"] == held[step - 1]["guidelines"]
+        assert held[step]["next_id"] >= held[step - 1]["next_id"]
+    born: dict[str, int] = {}
+    steps = [json.loads(line) for line in (directory / "steps.jsonl").read_text().splitlines()]
+    for row in steps:
+        for change in row["changes"]:
+            if change["action"] == "add":
+                assert change["id"] not in born
+                born[change["id"]] = row["step"]
+    kept = [m["validation"] for s, m in metrics.items() if s not in result["rejected_steps"]]
+    assert kept == sorted(kept)
+
+
+def test_starting_over_never_deletes_what_is_not_a_run_s(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "thesis.tex").write_text("precious")
+    for more in ([], ["run.force=true"]):
+        printed = programs.run("train", f"outputs={tmp_path / 'o'}", f"run.dir={home}", "optimizer=none", *more, code=2)
+        assert "not a run's directory" in printed
+        assert (home / "thesis.tex").read_text() == "precious"
+
+
+def test_an_evaluation_continued_after_its_last_write_has_every_row_once(trained: Path, tmp_path: Path) -> None:
+    given = [f"outputs={tmp_path}", f"meta_memory=[null,{programs.only_run(trained)}]", "dataset.limit=36"]
+    programs.run("eval", *given)
+    directory = programs.only_run(tmp_path, "eval")
+    names = ["questions.jsonl", "attempts.jsonl", "verdicts.jsonl"]
+    before = [(directory / n).read_text() for n in names]
+    (directory / "result.json").unlink()
+    programs.run("eval", *given)
+    assert [(directory / n).read_text() for n in names] == before
+
+
+def test_the_config_kept_beside_an_evaluation_says_what_was_evaluated(trained: Path, tmp_path: Path) -> None:
+    programs.run("eval", f"outputs={tmp_path}", f"meta_memory={programs.only_run(trained)}", "dataset.limit=36")
+    kept = json.loads((programs.only_run(tmp_path, "eval") / "config.json").read_text())
+    assert kept["meta_memory"] == str(programs.only_run(trained))
+
+
+def test_validation_attempts_judged_again_are_named_by_their_step(trained: Path, tmp_path: Path) -> None:
+    directory = programs.only_run(trained)
+    programs.run("eval", f"outputs={tmp_path}", f"from={directory}", "dataset.limit=36", "part=validation")
+    again = programs.result_of(programs.only_run(tmp_path, "eval"))
+    scores = {f"step {v['step']}": v["score"] for v in programs.result_of(directory)["validation"]}
+    assert {k: v["overall"]["accuracy"] for k, v in again["figures"]["llm_judge"].items()} == pytest.approx(scores)
+
+
+def test_training_attempts_can_be_judged_again(trained: Path, tmp_path: Path) -> None:
+    printed = programs.run(
+        "eval", f"outputs={tmp_path}", f"from={programs.only_run(trained)}", "dataset.limit=36", "part=train"
+    )
+    assert "step 1" in printed
+
+
+def test_a_checkpoint_that_is_gone_is_told_before_anything_is_called(tmp_path: Path) -> None:
+    programs.run("train", f"outputs={tmp_path}", *SMALL)
+    directory = programs.only_run(tmp_path)
+    (directory / "result.json").unlink()
+    (directory / "checkpoints" / "step_0001.json").unlink()
+    printed = programs.run("train", f"outputs={tmp_path}", *SMALL, code=2)
+    assert "step_0001.json" in printed
+    assert "run.force=true" in printed

@@ -18,8 +18,6 @@ from metamem.records import Draw, Failure, Generation, Message, Request, Samplin
 class Scripted:
     """A backbone that answers with its draws' seeds; `plan` may fail a call or shorten what it gives."""
 
-    own_data_only = False
-
     def __init__(self, max_samples: int = 8, plan: Callable[[Request], int | Exception] | None = None) -> None:
         self.max_samples = max_samples
         self.requests: list[Request] = []

@@ -120,6 +120,8 @@ def change_sampling(name: str, other: Any, identity: Any, request: Request) -> t
     return identity, replace(request, sampling=changed)
 
 
+TOOL = {"type": "function", "function": {"name": "insert"}}
+
 # Every field of a request and of the model's identity, with a way to change it.
 CHANGES: dict[str, Any] = {
     "model": lambda i, r: ({**i, "model": i["model"] + "x"}, r),
@@ -136,6 +138,8 @@ CHANGES: dict[str, Any] = {
     ),
     "schema": lambda i, r: (i, replace(r, schema={"type": "object", "title": "other"})),
     "repeat": lambda i, r: (i, replace(r, repeat=r.repeat + 1)),
+    "tools": lambda i, r: (i, replace(r, tools=(*r.tools, TOOL))),
+    "a tool's description": lambda i, r: (i, replace(r, tools=({**TOOL, "description": "d"}, *r.tools[1:]))),
     "draw index": lambda i, r: (i, replace(r, draws=(replace(r.draws[0], index=r.draws[0].index + 1),))),
     "draw scope": lambda i, r: (i, replace(r, draws=(replace(r.draws[0], scope=r.draws[0].scope + "/"),))),
     **{
@@ -174,6 +178,7 @@ requests = st.builds(
     st.builds(Draw, st.text(max_size=10), st.integers(0, 9)).map(lambda d: (d,)),
     st.none() | st.just({"type": "object"}),
     st.integers(0, 3),
+    st.lists(st.just(TOOL), max_size=2).map(tuple),
 )
 
 
@@ -192,7 +197,14 @@ def test_the_changes_above_cover_every_field_of_a_request() -> None:
 
     covered = " ".join(CHANGES)
     assert all(f"sampling {f.name}" in covered for f in dataclasses.fields(Sampling))
-    assert {f.name for f in dataclasses.fields(Request)} == {"messages", "sampling", "draws", "schema", "repeat"}
+    assert {f.name for f in dataclasses.fields(Request)} == {
+        "messages",
+        "sampling",
+        "draws",
+        "schema",
+        "repeat",
+        "tools",
+    }
 
 
 @given(requests)

@@ -164,8 +164,6 @@ def test_every_greedy_repetition_is_a_call_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("option", "value"),
     [
-        ("threshold", 0.0),
-        ("threshold", 1.5),
         ("retries", -1),
         ("retries", 100),
         ("max_tokens", 0),

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import metamem.memory.constructors as constructors
+from metamem.contracts import MemoryBank, MemoryContext
 from metamem.records import Conversation, MemoryUnit, Session, Turn
 from metamem.registry import build
 
@@ -20,7 +21,9 @@ quick = settings(max_examples=30, deadline=None)
 
 
 def units(name: str, conversation: Conversation) -> list[MemoryUnit]:
-    return list(asyncio.run(build("memory", {"name": name}).construct(conversation)))
+    bank = asyncio.run(build("memory", {"name": name}).construct(conversation, MemoryContext()))
+    assert (bank.conversation_id, bank.sessions) == (conversation.id, len(conversation.sessions))
+    return list(bank.units)
 
 
 def talk(*roles_and_texts: tuple[str, str], time: datetime | None = None, name: str = "s1") -> Session:
@@ -70,6 +73,26 @@ def test_unit_ids_are_unique_and_stable(name: str, conversation: Conversation) -
     first, second = units(name, conversation), units(name, conversation)
     assert first == second
     assert len({u.id for u in first}) == len(first)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@quick
+@given(conversation=conversations(), days=st.integers(0, 4))
+def test_extending_by_new_sessions_is_constructing_it_all(name: str, conversation: Conversation, days: int) -> None:
+    constructor, context = build("memory", {"name": name}), MemoryContext()
+    before = Conversation(conversation.id, conversation.sessions[:days])
+
+    async def grown() -> MemoryBank:
+        return await constructor.extend(await constructor.construct(before, context), conversation, context)
+
+    assert asyncio.run(grown()) == asyncio.run(constructor.construct(conversation, context))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_without_a_model_there_is_nothing_to_update_and_nothing_needed(name: str) -> None:
+    constructor, bank = build("memory", {"name": name}), MemoryBank("b", "c", (MemoryUnit("1", "text"),))
+    assert asyncio.run(constructor.update(bank, MemoryContext())) is bank
+    assert (constructor.needs, constructor.prompts, dict(constructor.identity())) == ((), (), {})
 
 
 @pytest.mark.parametrize("name", ["sessions", "rounds", "turns"])

@@ -9,7 +9,6 @@ import re
 import subprocess
 import sys
 import textwrap
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,6 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from metamem.contracts import Cost, MemoryBank, MemoryContext, Unread
 from metamem.errors import UserError
 from metamem.memory.store import MemoryStore, bank_id, constructor_identity
 from metamem.records import Conversation, MemoryUnit, Session, Turn
@@ -30,20 +30,37 @@ IDENTITY = {"options": {"name": "scripted"}, "dependencies": {}}
 TALK = Conversation("c", (Session("s", WHEN, (Turn("1", "user", "hello"), Turn("2", "assistant", "hi \ud83d\ude00"))),))
 
 
+LOST = Unread("update", ("1",), "it holds no JSON", "no \ud83d")
+
+
 class Scripted:
     """One unit a turn; counts its calls."""
 
     def __init__(self, version: int = 1, seconds: float = 0.0) -> None:
         self.version, self.seconds, self.calls = version, seconds, 0
 
-    async def construct(self, conversation: Conversation) -> Sequence[MemoryUnit]:
+    needs: tuple[str, ...] = ()
+    prompts: tuple[str, ...] = ()
+
+    def identity(self) -> dict:  # type: ignore[type-arg]
+        return {}
+
+    async def construct(self, conversation: Conversation, context: MemoryContext) -> MemoryBank:
         self.calls += 1
         await asyncio.sleep(self.seconds)
-        return [
+        units = tuple(
             MemoryUnit(f"{t.id}/turn", t.text, s.time, s.id, (t.id,), "turn")
             for s in conversation.sessions
             for t in s.turns
-        ]
+        )
+        return MemoryBank("", conversation.id, units, len(conversation.sessions), {"extract": Cost(1, 2, 3, 0.5)})
+
+    async def extend(self, bank: MemoryBank, conversation: Conversation, context: MemoryContext) -> MemoryBank:
+        return await self.construct(conversation, context)
+
+    async def update(self, bank: MemoryBank, context: MemoryContext) -> MemoryBank:
+        self.calls += 1
+        return dataclasses.replace(bank, units=bank.units[:1], counts={"deleted": 1}, unread=(LOST,))
 
 
 def get(store: MemoryStore, constructor: Scripted, identity: dict = IDENTITY, talk: Conversation = TALK):  # type: ignore[no-untyped-def, type-arg]
@@ -195,16 +212,17 @@ PROCESS = textwrap.dedent(
     """
     import asyncio, sys, time
     from pathlib import Path
+    from metamem.contracts import MemoryBank
     from metamem.memory.store import MemoryStore
     from metamem.records import Conversation, MemoryUnit
 
     class Slow:
         version = 1
-        async def construct(self, conversation):
+        async def construct(self, conversation, context):
             with open(sys.argv[2], "a") as log:
                 log.write("built\\n")
             await asyncio.sleep(0.5)
-            return [MemoryUnit("1/turn", "text")]
+            return MemoryBank("", conversation.id, (MemoryUnit("1/turn", "text"),))
 
     while not Path(sys.argv[3]).exists():
         time.sleep(0.005)
@@ -240,7 +258,7 @@ def test_a_killed_holder_does_not_block(tmp_path: Path) -> None:
 
 def test_a_constructor_that_fails_leaves_nothing_and_no_lease(root: Path | None) -> None:
     class Failing(Scripted):
-        async def construct(self, conversation: Conversation) -> Sequence[MemoryUnit]:
+        async def construct(self, conversation: Conversation, context: MemoryContext) -> MemoryBank:
             raise RuntimeError("no")
 
     store = MemoryStore(root)
@@ -251,8 +269,8 @@ def test_a_constructor_that_fails_leaves_nothing_and_no_lease(root: Path | None)
 
 def test_two_units_with_one_id_are_refused() -> None:
     class Twice(Scripted):
-        async def construct(self, conversation: Conversation) -> Sequence[MemoryUnit]:
-            return [MemoryUnit("1", "a"), MemoryUnit("1", "b")]
+        async def construct(self, conversation: Conversation, context: MemoryContext) -> MemoryBank:
+            return MemoryBank("", "c", (MemoryUnit("1", "a"), MemoryUnit("1", "b")))
 
     with pytest.raises(ValueError, match="'1'"):
         get(MemoryStore(), Twice())
@@ -269,7 +287,9 @@ def test_no_file_name_comes_from_data(tmp_path: Path) -> None:
     get(MemoryStore(tmp_path / "store"), Scripted(), talk=evil)
     assert [p.name for p in tmp_path.iterdir()] == ["store"]
     parts = {part for p in tmp_path.rglob("*") for part in p.relative_to(tmp_path / "store").parts if p.is_file()}
-    assert all(re.fullmatch(r"banks|[0-9a-f]{2}|[0-9a-f]{32}(\.lock)?|units\.jsonl|bank\.json", p) for p in parts)
+    assert all(
+        re.fullmatch(r"banks|[0-9a-f]{2}|[0-9a-f]{32}(\.lock)?|units\.jsonl|about\.json|bank\.json", p) for p in parts
+    )
 
 
 @settings(max_examples=30, deadline=None)
@@ -278,6 +298,43 @@ def test_units_of_any_text_read_back_equal(tmp_path_factory: pytest.TempPathFact
     talk = Conversation("c", (Session("s", WHEN, tuple(Turn(str(i), "user", t) for i, t in enumerate(texts))),))
     folder = tmp_path_factory.mktemp("store")
     assert get(MemoryStore(folder), Scripted(), talk=talk) == get(MemoryStore(folder), Scripted(), talk=talk)
+
+
+def test_an_updated_and_an_extended_bank_are_kept_beside_what_they_were_made_from(root: Path | None) -> None:
+    store, constructor = MemoryStore(root), Scripted()
+    grown = Conversation("c", (*TALK.sessions, Session("t", None, (Turn("3", "user", "next day"),))))
+
+    async def both() -> tuple[MemoryBank, MemoryBank, MemoryBank]:
+        bank = await store.get_or_construct(constructor, IDENTITY, TALK)
+        updated = await store.get_or_update(constructor, IDENTITY, bank)
+        return bank, updated, await store.get_or_extend(constructor, IDENTITY, updated, grown)
+
+    first = asyncio.run(both())
+    assert [len(bank.units) for bank in first] == [2, 1, 3]
+    assert len({bank.id for bank in first}) == 3
+    calls = constructor.calls
+    assert asyncio.run(both()) == first
+    assert constructor.calls == calls
+
+
+def test_costs_counts_and_failed_calls_read_back_equal(root: Path | None) -> None:
+    store = MemoryStore(root)
+    bank = get(store, Scripted())
+    updated = asyncio.run(store.get_or_update(Scripted(), IDENTITY, bank))
+    again = asyncio.run(store.get_or_update(Scripted(), IDENTITY, bank))
+    assert (again, again.unread, again.counts) == (updated, (LOST,), {"deleted": 1})
+    assert (again.costs, again.sessions) == ({"extract": Cost(1, 2, 3, 0.5)}, 1)
+
+
+def test_a_bank_with_a_call_that_was_not_delivered_serves_but_is_not_kept(root: Path | None) -> None:
+    class Cut(Scripted):
+        async def construct(self, conversation: Conversation, context: MemoryContext) -> MemoryBank:
+            bank = await super().construct(conversation, context)
+            return dataclasses.replace(bank, unread=(dataclasses.replace(LOST, delivered=False),))
+
+    store, constructor = MemoryStore(root), Cut()
+    assert len(get(store, constructor).units) == len(get(store, constructor).units) == 2
+    assert (constructor.calls, store.counts) == (2, {"banks_incomplete": 2})
 
 
 # --- indexes --------------------------------------------------------------------------------

@@ -113,11 +113,13 @@ def test_any_text_is_read_or_refused_and_never_crashes(text: str) -> None:
 
 operations = st.lists(
     st.one_of(
-        st.builds(lambda t: {"action": "add", "text": t}, st.text(min_size=1).filter(lambda t: t.strip())),
+        st.builds(
+            lambda t: {"action": "add", "text": t}, st.text(min_size=1).filter(lambda t: any(c.isalnum() for c in t))
+        ),
         st.builds(
             lambda i, t: {"action": "update", "id": f"G{i}", "text": t},
             st.integers(1, 9),
-            st.text(min_size=1).filter(lambda t: t.strip()),
+            st.text(min_size=1).filter(lambda t: any(c.isalnum() for c in t)),
         ),
         st.builds(lambda i: {"action": "delete", "id": f"G{i}"}, st.integers(1, 9)),
     ),
@@ -164,3 +166,19 @@ def test_long_replies_are_read_in_linear_time() -> None:
         read_operations(text)
     except UnreadableError:
         pass
+
+
+def test_a_cut_final_list_is_not_replaced_by_an_earlier_draft() -> None:
+    with pytest.raises(UnreadableError):
+        read_operations(f"```json\n{LIST}\n```\nBetter:\n```json\n{LIST[:60]}\n```")
+
+
+def test_an_echoed_placeholder_is_no_guideline() -> None:
+    with pytest.raises(UnreadableError):
+        read_operations('[{"action": "add", "text": "..."}]')
+
+
+@pytest.mark.parametrize("deep", ["[" * 900 + ",," + "]" * 900, "[" * 100_000, '{"a":' * 5000])
+def test_nesting_of_any_depth_is_refused_and_never_crashes(deep: str) -> None:
+    with pytest.raises(UnreadableError):
+        read_operations('[{"action":"add","text":' + deep + "}]")

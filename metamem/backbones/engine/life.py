@@ -1,0 +1,194 @@
+"""One life of an engine, from the start of its processes to their end; an engine that is rebuilt has several.
+
+In: an `EngineSpec` and GPUs. Out: an `AsyncLLM`, or a `ConfigError` that gives the cause, found in the processes' log
+where vLLM itself only says that something failed. All of it blocks and runs in threads.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import logging
+import logging.config
+import os
+import re
+import tempfile
+import threading
+import weakref
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from metamem.backbones.engine import spec as specs
+from metamem.backbones.engine.processes import Process, below, expect_kills, kill
+from metamem.backbones.engine.requests import Renderer, first_line
+from metamem.errors import ConfigError, UserError
+
+_ERROR = re.compile(r"\b((?:[A-Za-z_]+\.)*[A-Z]\w*(?:Error|Exception|Interrupt)): (.+)")
+# vLLM's errors that only point to another one.
+_HOLLOW = ("See root cause above", "See stack trace", "Engine core initialization failed", "EngineCore encountered")
+_ADVICE = (
+    (
+        re.compile(r"KV cache|cache blocks", re.IGNORECASE),
+        "give it more memory (backbone.gpu_memory_utilization, or backbone.engine.kv_cache_memory_bytes in bytes), or "
+        "lower backbone.max_model_len",
+    ),
+    (
+        re.compile(r"attention heads|divisible by tensor", re.IGNORECASE),
+        "choose a backbone.tensor_parallel_size that divides the model's attention heads",
+    ),
+    (
+        re.compile(r"out of memory|Free memory|Available memory", re.IGNORECASE),
+        "spread it over more GPUs (backbone.tensor_parallel_size), quantize it, or lower "
+        "backbone.gpu_memory_utilization",
+    ),
+    (re.compile(r"max_model_len|max_position_embeddings"), "lower backbone.max_model_len"),
+)
+_alive: weakref.WeakSet[Life] = weakref.WeakSet()
+
+
+class Abandoned(UserError):
+    """The engine was stopped before it had started."""
+
+
+class Life:
+    """What is started once and ended once. `llm` is there after `begin`; `log` is what its processes wrote;
+    `stopped` says that it was ended on purpose, `can_sleep` whether it can give its memory up and live on.
+    """
+
+    def __init__(self, spec: specs.EngineSpec, device_ids: Sequence[int] | None, renderer: Renderer | None) -> None:
+        self.spec = spec
+        self.device_ids = device_ids
+        self.renderer = renderer
+        self.llm: Any = None
+        self.stopped = False
+        self.can_sleep = False
+        handle, name = tempfile.mkstemp(prefix=f"metamem-engine-{os.getpid()}-", suffix=".log")
+        os.close(handle)
+        self.log = Path(name)
+        self._before: frozenset[Process] | None = None
+        self._processes: frozenset[Process] = frozenset()
+        self._ended = threading.Event()
+
+    def begin(self) -> None:
+        """Start the processes and wait until they are ready; only one engine at a time may be in here.
+
+        Raises `ConfigError` with the cause, `Abandoned` when `end` was called meanwhile.
+        """
+        _alive.add(self)
+        settings = self.log.with_suffix(".json")
+        own_logging = not os.environ.get("VLLM_LOGGING_CONFIG_PATH")
+        settings.write_text(json.dumps(_logging(self.log)), encoding="utf-8")
+        try:
+            with specs.environment({"VLLM_LOGGING_CONFIG_PATH": str(settings)} if own_logging else {}):
+                self.llm = self._start(own_logging)
+        except Exception as error:
+            self._kill()
+            settings.unlink(missing_ok=True)
+            if self._ended.is_set():
+                raise Abandoned(f"the engine of {self.spec.model} was stopped while it started") from error
+            if isinstance(error, UserError):
+                raise
+            raise ConfigError(
+                f"the engine of {self.spec.model} does not start: {cause(error, self.log)}\nIts log: {self.log}"
+            ) from error
+        settings.unlink(missing_ok=True)
+        assert self._before is not None
+        self._processes = below() - self._before
+        if self._ended.is_set():
+            self.end()
+            raise Abandoned(f"the engine of {self.spec.model} was stopped while it started")
+
+    def end(self) -> None:
+        """End the processes. May be called while they start, and again."""
+        self._ended.set()
+        self.log.with_suffix(".json").unlink(missing_ok=True)
+        llm, self.llm = self.llm, None
+        self._kill()
+        if llm is not None:
+            llm.shutdown(timeout=0)
+
+    def forget(self) -> None:
+        """Remove the log."""
+        self.log.unlink(missing_ok=True)
+
+    def tail(self, lines: int = 25) -> str:
+        """The end of the log."""
+        with self.log.open("rb") as stream:
+            stream.seek(max(0, self.log.stat().st_size - 65536))
+            text = stream.read().decode("utf-8", "replace")
+        return "\n".join(text.splitlines()[-lines:])
+
+    def _start(self, own_logging: bool) -> Any:
+        if own_logging:  # this process's share of the log
+            logging.config.dictConfig(_logging(self.log))
+        from vllm import AsyncEngineArgs
+        from vllm.platforms import current_platform
+        from vllm.v1.engine.async_llm import AsyncLLM
+
+        cpu = bool(current_platform.is_cpu())
+        if self.renderer is None:
+            self.renderer = Renderer(load_tokenizer(self.spec))
+        # On a CPU a sleeping engine never wakes.
+        self.can_sleep = bool(self.spec.arguments.get("enable_sleep_mode")) and not cpu
+        arguments = specs.complete(self.spec, self.device_ids, self.renderer.thinks, cpu)
+        os.environ.update(specs.variables(self.spec, self.log, cpu))
+        expect_kills()
+        self._before = below()
+        if self._ended.is_set():
+            raise Abandoned("stopped")
+        return AsyncLLM.from_engine_args(AsyncEngineArgs(**specs.typed(arguments, AsyncEngineArgs)))
+
+    def _kill(self) -> None:
+        if self._processes:
+            kill(self._processes)
+        elif self._before is not None:
+            kill(below() - self._before)
+
+
+def load_tokenizer(spec: specs.EngineSpec) -> Any:
+    """The model's tokenizer as vLLM itself would load it."""
+    from vllm.tokenizers import get_tokenizer
+
+    given = spec.arguments
+    return get_tokenizer(
+        given.get("tokenizer") or spec.model,
+        tokenizer_mode=given.get("tokenizer_mode", "auto"),
+        trust_remote_code=given.get("trust_remote_code", False),
+        revision=given.get("tokenizer_revision") or given.get("revision"),
+    )
+
+
+def cause(error: BaseException, log: Path) -> str:
+    """Why an engine did not start, in a line, with what to do about it where that is known."""
+    found = ""
+    if any(hollow in str(error) for hollow in _HOLLOW):
+        with log.open("r", encoding="utf-8", errors="replace") as stream:
+            for line in stream:
+                match = _ERROR.search(line)
+                if match and not any(hollow in match[2] for hollow in _HOLLOW):
+                    found = f"{match[1].rsplit('.', 1)[-1]}: {match[2].strip()}"
+                    break
+    if not found:
+        # pydantic wraps what a validator said.
+        said = re.search(r"Value error, (.+?)(?: \[type=|$)", str(error), re.DOTALL)
+        found = said[1].strip() if said else f"{type(error).__name__}: {first_line(error)}"
+    advice = next((text for pattern, text in _ADVICE if pattern.search(found)), None)
+    return f"{found.rstrip('.')}. Try this: {advice}." if advice else found
+
+
+def _logging(log: Path) -> dict[str, Any]:
+    form = "%(levelname)s %(asctime)s [%(process)d %(filename)s:%(lineno)d] %(message)s"
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"line": {"format": form}},
+        "handlers": {"log": {"class": "logging.FileHandler", "formatter": "line", "filename": str(log), "delay": True}},
+        "loggers": {"vllm": {"handlers": ["log"], "level": "INFO", "propagate": False}},
+    }
+
+
+@atexit.register
+def _end_all() -> None:
+    for life in list(_alive):
+        life.end()

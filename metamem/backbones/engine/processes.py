@@ -1,0 +1,72 @@
+"""The processes below this one: seen before and after an engine starts, and ended for certain when it goes.
+
+In: nothing. Out: process ids with their times of birth, so that an id that the system gave out again is never mistaken.
+An engine keeps no state that its end could harm, and its own way out takes seconds: it is killed, and what it leaves in
+shared memory is removed here.
+"""
+
+from __future__ import annotations
+
+import sys
+from multiprocessing import resource_tracker
+from pathlib import Path
+from typing import Any
+
+Process = tuple[int, float]
+
+_SHARED = Path("/dev/shm")
+
+
+def below() -> frozenset[Process]:
+    """Every process below this one but multiprocessing's resource trackers, which clean up and leave by themselves."""
+    import psutil
+
+    found = set()
+    for process in psutil.Process().children(recursive=True):
+        try:
+            if not any("resource_tracker" in part for part in process.cmdline()):
+                found.add((process.pid, process.create_time()))
+        except psutil.Error:  # it left meanwhile
+            continue
+    return frozenset(found)
+
+
+def kill(processes: frozenset[Process], wait: float = 2.0) -> None:
+    """Kill those that still live, wait until they are gone, at most so many seconds, and remove what they shared."""
+    import psutil
+
+    dying: list[Any] = []
+    left: set[Path] = set()
+    for pid, born in processes:
+        try:
+            process = psutil.Process(pid)
+            if process.create_time() == born:
+                left |= _shared_memory(pid)
+                process.kill()
+                dying.append(process)
+        except psutil.Error:
+            continue
+    psutil.wait_procs(dying, timeout=wait)
+    for file in left:
+        file.unlink(missing_ok=True)
+
+
+def expect_kills() -> None:
+    """Have this process's resource tracker, when it is not there yet, not warn of what killed processes leave to it."""
+    quiet = "ignore::UserWarning:multiprocessing.resource_tracker"
+    sys.warnoptions.append(quiet)  # it is started with this process's options
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        sys.warnoptions.remove(quiet)
+
+
+def _shared_memory(pid: int) -> set[Path]:
+    """The blocks of multiprocessing's shared memory that a process uses, and the semaphores named after it."""
+    found = set(_SHARED.glob(f"sem.loky-{pid}-*"))
+    try:
+        lines = Path(f"/proc/{pid}/maps").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:  # another system, or it left meanwhile
+        return found
+    places = {Path(line.split(maxsplit=5)[-1]) for line in lines if f" {_SHARED}/psm_" in line}
+    return found | {place for place in places if place.exists()}

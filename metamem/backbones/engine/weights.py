@@ -1,0 +1,143 @@
+"""Which weights a model's name stands for, and what identifies them: a hash of a folder's files, or a hub's commit.
+
+In: the model and revision that the user names. Out: `Weights`. Nothing is loaded and, for a folder, nothing is fetched;
+for a hub id the commit is asked for, so that an engine can be held to exactly the weights that the results name.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from metamem.errors import ConfigError, UnreachableError
+
+MARK = "metamem.json"  # a file beside weights: what is to be said of every result made with them
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+_SUFFIXES = {".json", ".jinja", ".txt", ".model", ".tiktoken", ".py", ".safetensors", ".bin", ".pt", ".gguf"}
+_WHOLE = 64 << 20  # files up to this size are hashed whole
+_SAMPLE = 1024  # of larger ones, so many bytes from the middle of every tensor, or of every block
+_BLOCKS = 4096
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Where weights are and what they are. `folder` is None for a hub's; `stamp` is what results must say of them."""
+
+    name: str
+    folder: Path | None
+    identity: Mapping[str, Any]
+    commit: str | None = None
+    config: Mapping[str, Any] | None = None
+    stamp: str | None = None
+
+
+def find_weights(model: str, revision: str | None) -> Weights:
+    """The weights that `model` (a folder, a file or a hub id) names.
+
+    Raises `ConfigError` for a place that is not there or holds no model, `UnreachableError` when the hub neither
+    answers nor left the model in its local cache.
+    """
+    place = Path(model).expanduser()
+    if place.exists():
+        if revision is not None:
+            raise ConfigError(f"backbone.revision: {place} lies here and has no revisions; leave it null")
+        return _local(place.resolve())
+    if model.startswith(("/", ".", "~")) or not _HUB_ID.fullmatch(model):
+        raise ConfigError(f"backbone.model: there is no folder {place}, and '{model}' is no id of the Hugging Face hub")
+    commit, cached = _commit(model, revision)
+    config = json.loads((cached / "config.json").read_bytes()) if cached and (cached / "config.json").exists() else None
+    return Weights(model, None, {"model": model, "commit": commit}, commit, config)
+
+
+def _local(place: Path) -> Weights:
+    if place.is_file():
+        files, config = [place], None
+    else:
+        if not (place / "config.json").is_file():
+            raise ConfigError(f"backbone.model: the folder {place} holds no model (no config.json)")
+        files = sorted(f for f in place.iterdir() if f.suffix in _SUFFIXES and f.is_file())
+        config = json.loads((place / "config.json").read_bytes())
+    listing = "\n".join(f"{f.name} {_file_hash(f)}" for f in files)
+    mark = place / MARK
+    stamp = json.loads(mark.read_bytes()).get("stamp") if mark.is_file() else None
+    identity = {"model": place.name, "weights": sha256(listing.encode()).hexdigest()[:32]}
+    return Weights(place.name, place, identity, None, config, stamp)
+
+
+def _commit(model: str, revision: str | None) -> tuple[str, Path | None]:
+    """The commit that a hub id stands for now, and the local cache's folder of it if there is one."""
+    from huggingface_hub import HfApi, snapshot_download
+
+    commit, refused = None, None
+    try:
+        commit = HfApi().model_info(model, revision=revision, timeout=10).sha
+    except Exception as error:  # network, offline mode, unknown or gated id: many types; the cache may know it
+        refused = error
+    try:
+        cached = Path(snapshot_download(model, revision=commit or revision, local_files_only=True))
+    except Exception:
+        cached = None
+    if commit is None and cached is None:
+        at = f" at revision '{revision}'" if revision else ""
+        raise UnreachableError(
+            f"backbone.model: '{model}'{at} is no folder here, and the Hugging Face hub did not give it "
+            f"({type(refused).__name__}). Check the name and the network, log in (hf auth login) for a gated model, or "
+            "give backbone.model=/path/of/a/model."
+        ) from refused
+    return commit or (cached.name if cached else ""), cached
+
+
+def _file_hash(file: Path) -> str:
+    facts = file.stat()
+    return _hash_of(file.resolve(), facts.st_size, facts.st_mtime_ns)
+
+
+@lru_cache(maxsize=4096)
+def _hash_of(file: Path, size: int, modified: int) -> str:
+    """sha256 of a file, or, of a large one, of its size, its header and a sample of every tensor.
+
+    A change that leaves every sample as it was (a single row of one matrix) is not seen; training changes them all.
+    """
+    hashed = sha256(str(size).encode())
+    with file.open("rb") as stream:
+        if size <= _WHOLE:
+            while block := stream.read(1 << 20):
+                hashed.update(block)
+        else:
+            for start, end in _places(stream, file, size):
+                stream.seek(max(start, (start + end - _SAMPLE) // 2))
+                hashed.update(stream.read(min(_SAMPLE, end - start)))
+    return hashed.hexdigest()
+
+
+def _places(stream: BinaryIO, file: Path, size: int) -> Iterator[tuple[int, int]]:
+    """The tensors of a safetensors file (format: https://huggingface.co/docs/safetensors), else even blocks."""
+    if file.suffix == ".safetensors":
+        length = int.from_bytes(stream.read(8), "little")
+        header = stream.read(length)
+        try:
+            tensors = json.loads(header)
+        except ValueError:
+            raise ConfigError(f"backbone.model: {file} is damaged: its header cannot be read") from None
+        for place in range(0, length, _SAMPLE):
+            yield 8 + place, min(8 + place + _SAMPLE, 8 + length)
+        for name in sorted(tensors):
+            if name != "__metadata__":
+                start, end = tensors[name]["data_offsets"]
+                yield 8 + length + start, 8 + length + end
+        return
+    step = max(size // _BLOCKS, 1)
+    for start in range(0, size, step):
+        yield start, min(start + step, size)
+
+
+def cache_folder() -> Path:
+    """Where what can be made again is kept: `$XDG_CACHE_HOME/metamem`, or `~/.cache/metamem`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser() / "metamem"

@@ -1,0 +1,181 @@
+"""`vllm`: the model runs inside the experiment, by vLLM's engine, in processes of this one. No server, no port.
+
+In: a `Request`. Out: its samples, all from one call of the engine, which queues and batches by itself. Here are the
+options, what identifies the model, how a prompt is measured before it is sent, and `score` for perplexity. Starting
+and rebuilding is in `engine.engine`, rendering and reading in `engine.requests`. Nothing here imports vLLM before
+`start`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from metamem.backbones.engine import requests
+from metamem.backbones.engine.engine import Engine
+from metamem.backbones.engine.options import HARMLESS, OWN_OPTIONS, EngineOptions, OnOverflow
+from metamem.backbones.engine.spec import EngineSpec, check_engine_options, check_installed
+from metamem.backbones.engine.weights import Weights, find_weights
+from metamem.errors import BackboneError, ConfigError
+from metamem.records import Generation, Message, Request, Sampling
+from metamem.registry import option, register
+
+
+@register("backbone", "vllm")
+class VLLM:
+    """A model inside the experiment, by vLLM: no server to start.
+
+    An engine that dies is built again once in a run, and what it had not delivered is asked again.
+    """
+
+    max_samples = 64
+
+    @dataclass
+    class Config(EngineOptions):
+        """Options of `backbone=vllm`."""
+
+        model: str = option("", "folder of a model, or its id on the Hugging Face hub")
+        revision: str | None = option(None, "branch, tag or commit on the hub; null: its newest")
+        quantization: str | None = option(None, "how the weights are quantized, such as fp8; null: as they are stored")
+        trust_remote_code: bool = option(False, "run Python code that comes with the model")
+
+        def arguments(self) -> dict[str, Any]:
+            """The engine arguments that these options stand for."""
+            more = {"quantization": self.quantization} if self.quantization else {}
+            return {**super().arguments(), **more, "trust_remote_code": self.trust_remote_code}
+
+    def __init__(self, config: Any) -> None:
+        """Raises `MissingExtraError` without vLLM, `ConfigError` for an argument that vLLM does not take."""
+        check_installed(getattr(config, "name", "vllm"))
+        check_engine_options(config.engine, OWN_OPTIONS)
+        self.config = config
+        self._engine: Engine | None = None
+        self._weights: Weights | None = None
+
+    # --- what it is
+
+    def weights(self) -> Weights:
+        """The weights that are named; looked up once. Raises `ConfigError` or `UnreachableError` for none."""
+        if self._weights is None:
+            if not self.config.model:
+                raise ConfigError("give backbone.model, the folder of a model or its id on the Hugging Face hub")
+            self._weights = find_weights(self.config.model, self.config.revision)
+        return self._weights
+
+    def identity(self) -> Mapping[str, Any]:
+        """The weights by content (for the hub: id and commit), tokenizer and chat template among them; precision and
+        whatever else of the engine's arguments changes a reply; a stamp for weights that mean nothing.
+        """
+        weights = self.weights()
+        arguments = {n: v for n, v in self.config.arguments().items() if n not in HARMLESS}
+        dummy = self.config.engine.get("load_format") == "dummy"
+        stamp = weights.stamp or ("random weights" if dummy else None)
+        return {"kind": "vllm", **weights.identity, **arguments, **({"stamp": stamp} if stamp else {})}
+
+    def sampling(self) -> Sampling:
+        """The resolved sampling of the config."""
+        resolved: Sampling = self.config.resolved()
+        return resolved
+
+    def spec(self) -> EngineSpec:
+        """What its engine is started from. Raises as `weights` does."""
+        weights = self.weights()
+        arguments = self.config.arguments()
+        _check_heads(weights, arguments["tensor_parallel_size"])
+        if weights.commit:
+            # Exactly what the identity names, though the hub moves on.
+            arguments |= {"revision": weights.commit, "tokenizer_revision": weights.commit}
+        return EngineSpec(str(weights.folder or weights.name), arguments)
+
+    # --- what it does
+
+    async def start(self) -> None:
+        """Start its engine. Raises `ConfigError` with the cause when it cannot be."""
+        if self._engine is None:
+            self._engine = Engine(self.spec())
+        self._engine.begin_run()
+        try:
+            await self._engine.start()
+            if self.config.thinking and self.config.thinking_budget and not self._engine.renderer.thinks:
+                raise ConfigError("backbone.thinking_budget: the model's tokenizer has no tokens <think> and </think>")
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """End its engine. Safe to call twice."""
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            await engine.stop()
+
+    @property
+    def engine(self) -> Engine:
+        """Its engine, between `start` and `close`."""
+        if self._engine is None:
+            raise RuntimeError("VLLM: call start() first")
+        return self._engine
+
+    async def generate(self, request: Request) -> list[Generation]:
+        """A sample for each draw; one when greedy.
+
+        Raises `BackboneError` for a prompt that is empty or too long, a schema that the engine cannot follow, and when
+        the engine stands still; `EngineDied`, a `UserError`, when it died a second time.
+        """
+        first = request.draws[0]
+        if any((d.scope, d.index) != (first.scope, first.index + i) for i, d in enumerate(request.draws)):
+            raise ValueError("the draws of one request must be of one scope and consecutive")
+        prompt = self._prompt(request.messages, request.sampling, request.tools)
+        if (left := self._left(prompt, request.sampling)) < 0:
+            context, kept = self.engine.context, request.sampling.max_tokens
+            raise BackboneError(
+                f"the prompt has {len(prompt.tokens)} tokens, {-left} too many: of the {context} tokens that the model "
+                f"takes (backbone.max_model_len) {kept} are kept for the reply (max_tokens)"
+            )
+        output = await self.engine.generate(prompt.tokens, requests.parameters(request), self.config.timeout)
+        return requests.read(output, prompt.opened)
+
+    def overflow(self, messages: Sequence[Message], sampling: Sampling) -> int:
+        """How many tokens of a prompt are too many for a caller that is to leave evidence out; 0 when it fits, or
+        where `on_overflow` is `error`.
+        """
+        if self.config.on_overflow is OnOverflow.error:
+            return 0
+        return max(0, -self._left(self._prompt(messages, sampling), sampling))
+
+    async def score(self, messages: Sequence[Message], continuation: str) -> list[float]:
+        """The natural log-probability of each token of a continuation, given the prompt and what precedes it.
+
+        The prompt is rendered without thinking. Raises `BackboneError` when both do not fit into the model's context.
+        """
+        prompt = self.engine.renderer.prompt(messages, thinking=False)
+        scored = self.engine.renderer.continuation(continuation)
+        if not scored:
+            return []
+        tokens = [*prompt.tokens, *scored]
+        if len(tokens) >= self.engine.context:
+            raise BackboneError(
+                f"prompt and continuation have {len(tokens)} tokens; the model takes {self.engine.context - 1} at most"
+            )
+        output = await self.engine.generate(tokens, requests.scoring(), self.config.timeout)
+        return requests.log_probabilities(output, len(prompt.tokens))
+
+    def _prompt(
+        self, messages: Sequence[Message], sampling: Sampling, tools: Sequence[dict[str, Any]] = ()
+    ) -> requests.Prompt:
+        return self.engine.renderer.prompt(messages, sampling.thinking, tools)
+
+    def _left(self, prompt: requests.Prompt, sampling: Sampling) -> int:
+        return self.engine.context - sampling.max_tokens - len(prompt.tokens)
+
+
+def _check_heads(weights: Weights, parts: int) -> None:
+    """Raises `ConfigError` when a model's attention heads cannot be dealt out evenly, before anything is loaded."""
+    config = weights.config or {}
+    heads = {**config, **(config.get("text_config") or {})}.get("num_attention_heads")
+    if isinstance(heads, int) and heads % parts:
+        choices = ", ".join(str(n) for n in range(1, heads + 1) if heads % n == 0)
+        raise ConfigError(
+            f"backbone.tensor_parallel_size={parts} does not divide the {heads} attention heads of {weights.name}. "
+            f"Choices: {choices}"
+        )

@@ -1,0 +1,84 @@
+"""MemoryAgentBench (arXiv 2507.05257): long contexts that arrive in chunks, and questions of four competencies.
+
+In: the benchmark's JSON or parquet (whole contexts, cut here), or Mem-α's copy of it in parquet (chunks). Out: one
+conversation per context and its questions; see `metamem.datasets.streaming`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from metamem.contracts import Dataset
+from metamem.datasets.reading import check_limit
+from metamem.datasets.streaming import dataset_of, local_file, read_instances, splitter
+from metamem.errors import ConfigError, unknown
+from metamem.registry import option, register
+
+
+@dataclass
+class StreamingOptions:
+    """What both data sets of chunks have in common."""
+
+    path: str = option("", "the file of instances (parquet, JSON or JSONL); in a hub data set when repo is given")
+    repo: str = option("", "a data set on the Hugging Face hub, such as owner/name; empty: path is a local file")
+    revision: str | None = option(None, "branch, tag or commit of the data set on the hub")
+    sources: list[str] = option([], "keep instances of these sources only, told by their beginnings (empty: all)")
+    chunk_tokens: int = option(4096, "most tokens of a chunk, for contexts that the file does not hold in chunks")
+    tokenizer: str = option(
+        "words", "the tokenizer that counts them: words, or a Hugging Face tokenizer's path or name"
+    )
+    known_question: bool = option(
+        False, "a stream for each question that opens with it, for memories written for one question (memagent, mem1)"
+    )
+    limit: int | None = option(None, "keep the first so many questions only, for smoke runs")
+
+    def __post_init__(self) -> None:
+        check_limit(self.limit)
+        if self.chunk_tokens < 1:
+            raise ConfigError(f"dataset.chunk_tokens must be at least 1, got {self.chunk_tokens}")
+
+
+class Streaming:
+    """What both data sets of chunks do."""
+
+    _name: str
+
+    def __init__(self, config: StreamingOptions) -> None:
+        self._config = config
+        self._path: Path | None = None
+
+    def files(self) -> Sequence[Path]:
+        """The file of instances."""
+        return (self._file(),)
+
+    def load(self) -> Dataset:
+        """Read and validate everything. Raises `DataError` naming file and record, `ConfigError` for a source that
+        no instance has.
+        """
+        config = self._config
+        notices: Counter[str] = Counter()
+        cut = splitter(config.chunk_tokens, config.tokenizer)
+        instances = read_instances(self._file(), cut, notices)
+        wanted = tuple(source.lower() for source in config.sources)
+        kept = [i for i in instances if not wanted or i.source.lower().startswith(wanted)]
+        for source in wanted:
+            if not any(i.source.lower().startswith(source) for i in instances):
+                raise ConfigError(f"dataset.sources: {unknown('source', source, {i.source for i in instances})}")
+        notices["instances of sources not chosen"] += len(instances) - len(kept)
+        return dataset_of(self._name, kept, config.limit, config.known_question, notices)
+
+    def _file(self) -> Path:
+        if self._path is None:
+            self._path = local_file(self._config.path, self._config.repo, self._config.revision)
+        return self._path
+
+
+@register("dataset", "memoryagentbench")
+class MemoryAgentBench(Streaming):
+    """MemoryAgentBench: long contexts in chunks, asked about for four competencies."""
+
+    Config = StreamingOptions
+    _name = "memoryagentbench"

@@ -1,0 +1,261 @@
+"""Data sets whose context arrives in chunks and is then asked about: the shapes of their files, and their records.
+
+In: parquet or JSON, of Mem-α's shape (`chunks`, `questions_and_answers`, `data_source`) or of MemoryAgentBench's
+(`context`, `questions`, `answers`, `metadata`). Out: a conversation per context, a session per chunk with the chunk as
+its one turn, of the role `document`; and the questions, their type the source and their category the competency. A
+context is named by its content, so that instances that share one share its memory.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from metamem.contracts import Dataset
+from metamem.datasets.chunking import chunked
+from metamem.datasets.reading import Place, Problems, found, given_path, parse_json, parse_jsonl, read_text
+from metamem.datasets.sources import source_of
+from metamem.errors import ConfigError, DataError, MissingExtraError, UnreachableError
+from metamem.records import Conversation, Question, Session, Turn, digest
+
+KEY = "dataset.path"
+DOCUMENT = "document"
+TASK = "task"
+EXPECTED = (
+    "instances with chunks, questions_and_answers and data_source, or with context, questions, answers and metadata"
+)
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One context in chunks and what is asked about it: (id or nothing, question, accepted answers) each."""
+
+    source: str
+    chunks: tuple[str, ...]
+    asked: tuple[tuple[str, str, tuple[str, ...]], ...]
+
+
+def read_instances(path: Path, split: Callable[[str], list[str]], notices: Counter[str]) -> list[Instance]:
+    """The instances of a file; `split` cuts contexts that are not in chunks yet. Raises `DataError`."""
+    problems = Problems()
+    instances = []
+    for number, raw in enumerate(_rows(path), start=1):
+        with problems.collect():
+            instances.append(_instance(raw, Place(path, KEY, number), split, notices))
+    problems.finish()
+    return instances
+
+
+def dataset_of(
+    name: str, instances: Sequence[Instance], limit: int | None, own_streams: bool, notices: Counter[str]
+) -> Dataset:
+    """The records of instances. With `own_streams` each question has a stream of its own that opens with it.
+
+    Question ids of the file are kept where they are unique, others are made of source and place.
+    """
+    conversations: dict[str, Conversation] = {}
+    questions: list[Question] = []
+    named = Counter(id for instance in instances for id, _, _ in instance.asked)
+    numbers: Counter[str] = Counter()
+    for instance in instances:
+        numbers[instance.source] += 1
+        place = f"{instance.source}#{numbers[instance.source]}"
+        context = digest(list(instance.chunks))
+        for position, (given, text, answers) in enumerate(instance.asked):
+            if limit is not None and len(questions) == limit:
+                notices["questions left out by dataset.limit"] += 1
+                continue
+            id = given if given and named[given] == 1 else f"{place}/q{position}"
+            notices["question ids that repeat, named by their place"] += bool(given) and named[given] > 1
+            task = text if own_streams else None
+            stream = f"{context}-{digest(text, 8)}" if own_streams else context
+            if stream not in conversations:
+                conversations[stream] = _conversation(stream, instance.chunks, task)
+            questions.append(
+                Question(
+                    id=id,
+                    text=text,
+                    type=instance.source,
+                    answers=answers,
+                    abstention=given.endswith("_abs"),
+                    conversation_id=stream,
+                    group=context,
+                    category=source_of(instance.source).competency.value,
+                )
+            )
+    return Dataset(name, conversations, tuple(questions), +notices)
+
+
+def splitter(most: int, tokenizer: str) -> Callable[[str], list[str]]:
+    """Cuts a context into chunks of at most `most` tokens of a tokenizer."""
+    from metamem.retrieval.evidence import count_tokens
+
+    return lambda text: chunked(text, most, lambda piece: count_tokens(piece, tokenizer))
+
+
+def _conversation(id: str, chunks: Sequence[str], task: str | None) -> Conversation:
+    opening = [] if task is None else [Session(TASK, None, (Turn(TASK, TASK, task),))]
+    held = [Session(f"c{i}", None, (Turn(f"c{i}", DOCUMENT, chunk),)) for i, chunk in enumerate(chunks)]
+    return Conversation(id, (*opening, *held))
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+def _rows(path: Path) -> Iterator[Any]:
+    if path.suffix == ".parquet":
+        yield from _parquet_rows(path)
+        return
+    text = read_text(path, KEY)
+    if text.lstrip().startswith("{"):
+        yield from (value for _, value in parse_jsonl(text, path, KEY))
+        return
+    rows = parse_json(text, path, KEY)
+    if not isinstance(rows, list) or not rows:
+        raise DataError(f"{KEY}: {path}: expected a list of {EXPECTED}; found {found(rows)}")
+    yield from rows
+
+
+def _parquet_rows(path: Path) -> Iterator[Any]:
+    """Row by row in small batches: one instance may hold megabytes."""
+    try:
+        import pyarrow.parquet as parquet
+    except ImportError:
+        raise MissingExtraError(f"{KEY}: {path} is a parquet file: pip install pyarrow") from None
+    if not path.is_file():
+        read_text(path, KEY)  # raises with the nearest name
+    try:
+        with parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=8):
+                yield from batch.to_pylist()
+    except (OSError, ValueError) as error:  # ArrowInvalid is a ValueError
+        raise DataError(f"{KEY}: {path} cannot be read as parquet: {str(error).splitlines()[0]}") from error
+
+
+# --- instances --------------------------------------------------------------------------------------------------------
+
+
+def _instance(raw: Any, place: Place, split: Callable[[str], list[str]], notices: Counter[str]) -> Instance:
+    if not isinstance(raw, dict):
+        raise place.error("", f"expected an object, found {found(raw)}")
+    if "chunks" in raw:
+        return _of_memalpha(raw, place, notices)
+    if "context" in raw:
+        return _of_benchmark(raw, place, split, notices)
+    raise place.error("", f"expected {EXPECTED}; found {found(raw)}")
+
+
+def _of_memalpha(raw: Mapping[str, Any], place: Place, notices: Counter[str]) -> Instance:
+    source = _text(raw.get("data_source"), place, "data_source")
+    chunks = _texts(_parsed(raw["chunks"], place, "chunks"), place, "chunks")
+    kept = tuple(chunk for chunk in chunks if chunk.strip())
+    notices["chunks without text, left out"] += len(chunks) - len(kept)
+    if not kept:
+        raise place.error("chunks", "expected at least one chunk with text")
+    listed = _parsed(raw.get("questions_and_answers"), place, "questions_and_answers")
+    if not isinstance(listed, list) or not listed:
+        raise place.error("questions_and_answers", f"expected a list of questions, found {found(listed)}")
+    asked = []
+    for i, entry in enumerate(listed):
+        at = f"questions_and_answers[{i}]"
+        if not isinstance(entry, dict):
+            raise place.error(at, f"expected an object, found {found(entry)}")
+        answers = _answers(entry.get("answer"), place, f"{at}.answer", notices)
+        id = entry.get("question_id") or entry.get("qa_pair_id") or ""
+        asked.append((str(id), _text(entry.get("question"), place, f"{at}.question"), answers))
+    return Instance(source, kept, tuple(asked))
+
+
+def _of_benchmark(
+    raw: Mapping[str, Any], place: Place, split: Callable[[str], list[str]], notices: Counter[str]
+) -> Instance:
+    about = raw.get("metadata")
+    if not isinstance(about, dict):
+        raise place.error("metadata", f"expected an object with a source, found {found(about)}")
+    source = _text(about.get("source"), place, "metadata.source")
+    context = _text(raw["context"], place, "context")
+    questions = _texts(raw.get("questions"), place, "questions")
+    answers = raw.get("answers")
+    if not questions:
+        raise place.error("questions", "expected at least one question, found none")
+    if not isinstance(answers, list) or len(answers) != len(questions):
+        raise place.error("answers", f"expected as many as questions ({len(questions)}), found {found(answers)}")
+    ids = about.get("qa_pair_ids") or about.get("question_ids") or []
+    if not isinstance(ids, list) or (ids and len(ids) != len(questions)):
+        raise place.error("metadata.qa_pair_ids", f"expected as many as questions, found {found(ids)}")
+    asked = tuple(
+        (str(ids[i]) if ids else "", question, _answers(answers[i], place, f"answers[{i}]", notices))
+        for i, question in enumerate(questions)
+    )
+    return Instance(source, tuple(split(context)), asked)
+
+
+def _parsed(value: Any, place: Place, field: str) -> Any:
+    """A field that holds JSON, as a text or as it is."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError) as error:
+        raise place.error(field, f"is not valid JSON: {error}") from None
+
+
+def _texts(value: Any, place: Place, field: str) -> list[str]:
+    if not isinstance(value, list):
+        raise place.error(field, f"expected a list of texts, found {found(value)}")
+    for i, entry in enumerate(value):
+        if not isinstance(entry, str):
+            raise place.error(f"{field}[{i}]", f"expected text, found {found(entry)}")
+        _check_unicode(entry, place, f"{field}[{i}]")
+    return value
+
+
+def _text(value: Any, place: Place, field: str) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise place.error(field, f"expected some text, found {found(value)}")
+    _check_unicode(value, place, field)
+    return value
+
+
+def _check_unicode(text: str, place: Place, field: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise place.error(field, f"holds half of a surrogate pair at position {error.start}") from None
+
+
+def _answers(value: Any, place: Place, field: str, notices: Counter[str]) -> tuple[str, ...]:
+    """One or several accepted answers; numbers become their text, doubled ones are dropped."""
+    listed = value if isinstance(value, list) else [value]
+    answers = []
+    for answer in listed:
+        if isinstance(answer, (int, float)) and not isinstance(answer, bool):
+            notices["answers that are numbers, read as text"] += 1
+            answer = str(answer)
+        answers.append(_text(answer, place, field))
+    if not answers:
+        raise place.error(field, "expected at least one accepted answer, found none")
+    return tuple(dict.fromkeys(answers))
+
+
+def local_file(path: str, repo: str, revision: str | None) -> Path:
+    """The local place of the file that a user named, fetched from the hub when a data set there is given.
+
+    Raises `ConfigError` when none is named, `UnreachableError` when the hub does not give it.
+    """
+    if not repo:
+        return given_path(path, KEY, f"give a parquet, JSON or JSONL file, such as {KEY}=data/test.parquet")
+    if not path:
+        raise ConfigError(f"{KEY} is not given: name the file in the data set {repo}, such as {KEY}=test.parquet")
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(repo, path, repo_type="dataset", revision=revision))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        told = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UnreachableError(f"dataset.repo: {repo} does not give the file {path}: {told}") from None

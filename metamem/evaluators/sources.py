@@ -1,0 +1,305 @@
+"""Text metrics of Mem-α's and MemoryAgentBench's sources (numbers, key words, parts, ROUGE, Recall@5), by source.
+
+In: a question and an attempt. Out: a scored `Verdict`. Where a reply ends in an `Answer:` line or a boxed answer, that
+is what counts, so that reasoning before it is not taken for the answer. Definitions: Mem-α (arXiv 2509.25911),
+MemoryAgentBench (arXiv 2507.05257) and, for ROUGE, the package rouge-score.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from metamem.contracts import Caller, Rubric
+from metamem.datasets.sources import Metric, source_of
+from metamem.errors import ConfigError, unknown
+from metamem.evaluators.llm_judge import LLMJudge
+from metamem.evaluators.text import holds, normalise, says_unknown
+from metamem.records import Attempt, Question, Status, Verdict
+from metamem.registry import option, register
+
+_ANSWER_LINE = re.compile(r"^\W*answer\W*:\W*(.+)", re.IGNORECASE | re.MULTILINE | re.DOTALL)
+_BOXED = re.compile(r"\\boxed\{([^{}]*)\}")
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+_LEADING_MARK = re.compile(r"^\s*(?:[-*•]|\d+[.)])\s*")
+_YEAR = re.compile(r"\s*\((?:18|19|20)\d\d\)\s*$")
+# The rubric's template for an answer that is one thing to be known.
+JUDGED_AS = "single-session-user"
+RECALLED = 5
+
+
+class Rouge(StrEnum):
+    """Which ROUGE: unigrams, bigrams, or the longest common subsequence."""
+
+    rouge1 = "rouge1"
+    rouge2 = "rouge2"
+    rougeL = "rougeL"
+
+
+def final_answer(response: str) -> str:
+    """What a reply gives as its answer: the last boxed text, else what follows the last `Answer:`, else all of it."""
+    if boxed := _BOXED.findall(response):
+        return str(boxed[-1]).strip()
+    starts = [match.start() for match in re.finditer(r"^\W*answer\W*:", response, re.IGNORECASE | re.MULTILINE)]
+    match = _ANSWER_LINE.match(response, starts[-1]) if starts else None
+    return match[1].strip() if match else response.strip()
+
+
+def number_match(response: str, answer: str) -> float:
+    """1 when the reply holds exactly one number and that is the answer's."""
+    given, wanted = _NUMBER.findall(response), _NUMBER.findall(answer)
+    return float(len(given) == 1 and len(wanted) == 1 and float(given[0]) == float(wanted[0]))
+
+
+def keyword_share(response: str, answers: Sequence[str]) -> float:
+    """The share of the gold key words in the reply, case folded; a single answer lists them, separated by ", "."""
+    listed = answers if len(answers) > 1 else answers[0].split(", ") if answers else ()
+    return _share(response, listed)
+
+
+def part_share(response: str, answer: str) -> float:
+    """The share of the answer's parts, separated by ";", in the reply, case folded."""
+    return _share(response, answer.split(";"))
+
+
+def recall_at(response: str, answers: Sequence[str], k: int = RECALLED) -> float:
+    """The share of the answers among the first k things that the reply lists, on lines or separated by commas."""
+    lines = [line for line in response.splitlines() if line.strip()]
+    items = lines if len(lines) > 1 else re.split(r"[;,]", response)
+    first = {_title(_LEADING_MARK.sub("", item)) for item in items[:k]}
+    wanted = {_title(answer) for answer in answers}
+    return len(first & wanted) / len(wanted) if wanted else 0.0
+
+
+def rouge(response: str, answer: str, kind: Rouge = Rouge.rougeL) -> float:
+    """ROUGE's F-measure with stemming, as the package rouge-score defines it."""
+    from rouge_score.rouge_scorer import RougeScorer
+
+    return float(RougeScorer([kind.value], use_stemmer=True).score(answer, response)[kind.value].fmeasure)
+
+
+def judged_questions(evaluators: Iterable[str], questions: Sequence[Question]) -> list[Question]:
+    """The questions that a judge will be asked about, as the rubric sees them."""
+    if "llm_judge" in evaluators:
+        return list(questions)
+    if not {"by_source", "memalpha_reward"} & set(evaluators):
+        return []
+    return [_for_judge(q) for q in questions if source_of(q.type).metric is Metric.judge]
+
+
+def _for_judge(question: Question) -> Question:
+    return dataclasses.replace(question, type=JUDGED_AS)
+
+
+def _share(response: str, parts: Iterable[str]) -> float:
+    wanted = [part.strip().casefold() for part in parts if part.strip()]
+    folded = response.casefold()
+    return sum(part in folded for part in wanted) / len(wanted) if wanted else 0.0
+
+
+def _title(text: str) -> str:
+    return normalise(_YEAR.sub("", text.strip().strip("\"'*_")))
+
+
+class _Graded:
+    """What the metrics here share: abstention, the threshold, the verdict."""
+
+    name: str
+    threshold: float
+
+    def grade(self, question: Question, answer: str) -> float:
+        """The score of a final answer, in [0, 1]."""
+        raise AssertionError(f"{type(self).__name__} has no grade")
+
+    async def evaluate(self, question: Question, attempt: Attempt, repeat: int = 0) -> Verdict:
+        """The verdict of one attempt; invalid when the question has neither an answer nor the abstention flag."""
+        verdict = Verdict(attempt.id, question.id, self.name, Status.invalid, repeat=repeat)
+        if question.abstention:
+            score = float(says_unknown(attempt.response))
+        elif question.answers:
+            score = self.grade(question, final_answer(attempt.response))
+        else:
+            return dataclasses.replace(verdict, reason="the question has no accepted answer")
+        return dataclasses.replace(verdict, status=Status.scored, score=score, correct=score >= self.threshold)
+
+
+@dataclass
+class _Threshold:
+    threshold: float = option(0.5, "score from which an attempt is right")
+
+    def __post_init__(self) -> None:
+        if not 0 < self.threshold <= 1:
+            raise ConfigError(f"evaluator threshold must be above 0 and at most 1, got {self.threshold}")
+
+
+@register("evaluator", "number_match")
+class NumberMatch(_Graded):
+    """The answer is exactly one number, the accepted one (classes by number)."""
+
+    name = "number_match"
+    threshold = 1.0
+
+    @dataclass
+    class Config:
+        """No options."""
+
+    def __init__(self, config: Config) -> None:
+        del config
+
+    def grade(self, question: Question, answer: str) -> float:
+        """`number_match`, the best over the accepted answers."""
+        return max(number_match(answer, gold) for gold in question.answers)
+
+
+@register("evaluator", "keyword_share")
+class KeywordShare(_Graded):
+    """The share of the accepted key words in the reply (summaries)."""
+
+    name = "keyword_share"
+
+    @dataclass
+    class Config(_Threshold):
+        """When a score is right."""
+
+    def __init__(self, config: Config) -> None:
+        self.threshold = config.threshold
+
+    def grade(self, question: Question, answer: str) -> float:
+        """`keyword_share`."""
+        return keyword_share(answer, question.answers)
+
+
+@register("evaluator", "part_share")
+class PartShare(_Graded):
+    """The share of the answer's parts, separated by ";", in the reply (PerLTQA)."""
+
+    name = "part_share"
+
+    @dataclass
+    class Config(_Threshold):
+        """When a score is right."""
+
+    def __init__(self, config: Config) -> None:
+        self.threshold = config.threshold
+
+    def grade(self, question: Question, answer: str) -> float:
+        """`part_share`, the best over the accepted answers."""
+        return max(part_share(answer, gold) for gold in question.answers)
+
+
+@register("evaluator", "recall_at_5")
+class RecallAt5(_Graded):
+    """The share of the accepted things among the first five that the reply lists (recommendations)."""
+
+    name = "recall_at_5"
+
+    @dataclass
+    class Config(_Threshold):
+        """When a score is right."""
+
+    def __init__(self, config: Config) -> None:
+        self.threshold = config.threshold
+
+    def grade(self, question: Question, answer: str) -> float:
+        """`recall_at` 5."""
+        return recall_at(answer, question.answers)
+
+
+@register("evaluator", "rouge")
+class RougeScore(_Graded):
+    """ROUGE F-measure against the accepted answers (rouge-score, with stemming)."""
+
+    name = "rouge"
+
+    @dataclass
+    class Config(_Threshold):
+        """Which ROUGE, and when a score is right."""
+
+        kind: Rouge = option(Rouge.rougeL, "rouge1, rouge2 or rougeL")
+
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            try:
+                self.kind = Rouge(self.kind)
+            except ValueError:
+                raise ConfigError(f"evaluator.rouge.kind: {unknown('kind', str(self.kind), list(Rouge))}") from None
+
+    def __init__(self, config: Config) -> None:
+        self.threshold, self._kind = config.threshold, config.kind
+
+    def grade(self, question: Question, answer: str) -> float:
+        """`rouge`, the best over the accepted answers."""
+        return max(rouge(answer, gold, self._kind) for gold in question.answers)
+
+
+@register("evaluator", "by_source")
+class BySource(_Graded):
+    """Each question by its source's own metric (Mem-α, MemoryAgentBench); judged sources by the judge."""
+
+    name = "by_source"
+
+    @dataclass
+    class Config(_Threshold):
+        """When a score is right, and how the judge is asked."""
+
+        retries: int = option(2, "judge: how often an unreadable reply is asked again")
+        max_tokens: int = option(512, "judge: longest reply, in tokens")
+
+    def __init__(
+        self, config: Config, *, judge: Caller | None = None, rubric: Rubric | None = None, seed: int = 0
+    ) -> None:
+        self.threshold = config.threshold
+        self._judge: LLMJudge | None = None
+        if judge is not None and rubric is not None:
+            options = LLMJudge.Config(retries=config.retries, max_tokens=config.max_tokens)
+            self._judge = LLMJudge(options, judge=judge, rubric=rubric, seed=seed)
+
+    async def evaluate(self, question: Question, attempt: Attempt, repeat: int = 0) -> Verdict:
+        """The verdict by the metric of the question's source."""
+        if source_of(question.type).metric is not Metric.judge:
+            return await super().evaluate(question, attempt, repeat)
+        if self._judge is None:
+            raise ConfigError(f"evaluator.by_source: questions of {question.type} need a judge")
+        verdict = await self._judge.evaluate(_for_judge(question), attempt, repeat)
+        return dataclasses.replace(verdict, evaluator=self.name)
+
+    def grade(self, question: Question, answer: str) -> float:
+        """The score by the metric of the question's source."""
+        metric, golds = source_of(question.type).metric, question.answers
+        if metric is Metric.keywords:
+            return keyword_share(answer, golds)
+        if metric is Metric.recall:
+            return recall_at(answer, golds)
+        score = _ONE_ANSWER[metric]
+        return max(score(answer, gold) for gold in golds)
+
+
+@register("evaluator", "memalpha_reward")
+class MemAlphaReward(BySource):
+    """Mem-α's reward: of one reply its task term (by source); of whole episodes all terms, with these weights."""
+
+    name = "memalpha_reward"
+
+    @dataclass
+    class Config(BySource.Config):
+        """The weights of the terms that an episode adds."""
+
+        beta: float = option(0.05, "weight of compression")
+        gamma: float = option(0.1, "weight of the share of writes that suit their part")
+
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            for name in ("beta", "gamma"):
+                if not 0 <= getattr(self, name) < float("inf"):
+                    raise ConfigError(f"evaluator.memalpha_reward.{name} must be at least 0, got {getattr(self, name)}")
+
+
+_ONE_ANSWER: dict[Metric, Callable[[str, str], float]] = {
+    Metric.number: number_match,
+    Metric.parts: part_share,
+    Metric.exact: lambda response, gold: float(normalise(response) == normalise(gold)),
+    Metric.substring: lambda response, gold: float(holds(response, gold, False)),
+}

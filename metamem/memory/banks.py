@@ -1,0 +1,55 @@
+"""A memory bank as files, and back.
+
+In: a `MemoryBank`. Out: `units.jsonl`, one unit a line for people and other programs to read, and `about.json` with its
+costs, counts and failed calls; and the same bank from them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+
+from metamem.contracts import Cost, MemoryBank, Unread
+from metamem.records import MemoryUnit, from_json, to_json
+
+
+def bank_files(bank: MemoryBank) -> dict[str, bytes]:
+    """File name → content."""
+    about = {
+        "sessions": bank.sessions,
+        "costs": to_json(dict(bank.costs)),
+        "counts": dict(bank.counts),
+        "unread": to_json(bank.unread),
+    }
+    lines = "".join(json.dumps(to_json(unit), ensure_ascii=False) + "\n" for unit in bank.units)
+    texts = {"units.jsonl": lines, "about.json": json.dumps(about, ensure_ascii=False, indent=1) + "\n"}
+    # Lone surrogates are legal in JSON data: kept as they are, so that a bank reads back equal.
+    return {name: text.encode("utf-8", "surrogatepass") for name, text in texts.items()}
+
+
+def read_bank(address: str, conversation_id: str, contents: Mapping[str, bytes]) -> MemoryBank | None:
+    """The bank that the files hold; None when they were written by a version with another shape of banks."""
+    try:
+        texts = {name: data.decode("utf-8", "surrogatepass") for name, data in contents.items()}
+        about = json.loads(texts["about.json"])
+        return MemoryBank(
+            address,
+            conversation_id,
+            tuple(from_json(MemoryUnit, json.loads(line)) for line in texts["units.jsonl"].split("\n")[:-1]),
+            int(about["sessions"]),
+            {stage: from_json(Cost, cost) for stage, cost in about["costs"].items()},
+            {name: int(count) for name, count in about["counts"].items()},
+            tuple(from_json(Unread, row) for row in about["unread"]),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+
+
+def check_ids(bank: MemoryBank) -> None:
+    """Raises `ValueError` when two units of a bank have one id."""
+    repeated = [name for name, times in Counter(unit.id for unit in bank.units).items() if times > 1]
+    if repeated:
+        raise ValueError(
+            f"conversation {bank.conversation_id}: the constructor gave several units the id {repeated[0]!r}"
+        )

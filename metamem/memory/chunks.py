@@ -1,0 +1,58 @@
+"""A conversation as a stream of chunks, for memories that are written piece by piece.
+
+In: sessions. Out: `Chunk`s in order, each at most so many tokens, with where it came from. A document's chunk is its
+text as it is; a session of dialogue stands under its date, a line a turn, and is cut where it is too long. The question
+that a stream may open with (`dataset.known_question`) is no chunk: `task_of` tells it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from metamem.datasets.chunking import chunked
+from metamem.datasets.streaming import DOCUMENT, TASK
+from metamem.records import Conversation, Session
+from metamem.retrieval.evidence import count_tokens, format_date
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """One piece of a stream: its text, and the session and turns it shows."""
+
+    text: str
+    session_id: str
+    time: datetime | None
+    turn_ids: tuple[str, ...]
+
+
+def counter(tokenizer: str) -> Callable[[str], int]:
+    """Counts the tokens of texts."""
+    return lambda text: count_tokens(text, tokenizer)
+
+
+def chunks_of(sessions: Sequence[Session], most: int, count: Callable[[str], int]) -> list[Chunk]:
+    """The chunks of sessions, in order. Sessions without text have none."""
+    found = []
+    for session in sessions:
+        turns = [turn for turn in session.turns if turn.role != TASK and turn.text.strip()]
+        if not turns:
+            continue
+        if all(turn.role == DOCUMENT for turn in turns):
+            text = "".join(turn.text for turn in turns)
+        else:
+            heading = f"Session of {format_date(session.time)}" if session.time else "Session without a date"
+            text = "\n".join([heading, *(f"{turn.speaker or turn.role}: {turn.text.strip()}" for turn in turns)])
+        ids = tuple(turn.id for turn in turns)
+        found += [Chunk(part, session.id, session.time, ids) for part in chunked(text, most, count)]
+    return found
+
+
+def task_of(conversation: Conversation) -> str:
+    """The question that a stream opens with; empty when it has none."""
+    for session in conversation.sessions[:1]:
+        for turn in session.turns[:1]:
+            if turn.role == TASK:
+                return turn.text
+    return ""

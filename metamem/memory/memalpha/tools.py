@@ -1,0 +1,157 @@
+"""Mem-α's tools: their schemas as offered to a model, and what a call of one does to the memory.
+
+In: calls read from a reply (`metamem.tool_calls`) and a `Memory`. Out: an `Outcome` for each, with the reply that tells
+the model what came of it; what is malformed or refused changes nothing.
+
+The tools have two vocabularies. `own` is the project's. `published` has the names that the published Memalpha-4B was
+trained to call (new_memory_insert, memory_update, memory_delete; github.com/wangyu-ustc/Mem-alpha, functions.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from metamem.memory.memalpha.state import LISTS, Limits, Memory, Operation, Part, Refused
+from metamem.tool_calls import Call, Malformed
+
+
+class Vocabulary(StrEnum):
+    """How tools, arguments and parts are called."""
+
+    own = "own"
+    published = "published"
+
+
+class Result(StrEnum):
+    """What came of a call: `done`, `unchanged` (it was so already), `refused` by the memory, `malformed`."""
+
+    done = "done"
+    unchanged = "unchanged"
+    refused = "refused"
+    malformed = "malformed"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One call and what came of it. `change` is the number of its `Change`, None when nothing changed.
+
+    `call` is the call as written where it is malformed, else its name; `text` is the text that it wrote, if any.
+    """
+
+    chunk: int
+    turn: int
+    result: Result
+    call: str
+    reply: str
+    part: Part | None = None
+    id: str = ""
+    text: str = ""
+    change: int | None = None
+
+    @property
+    def executed(self) -> bool:
+        """True when the call did what it should, also where that was nothing."""
+        return self.result in (Result.done, Result.unchanged)
+
+
+@dataclass(frozen=True)
+class _Words:
+    """One vocabulary: tool names, argument names, and what is put after the name of a part."""
+
+    insert: str
+    update: str
+    delete: str
+    part: str
+    id: str
+    inserted: str
+    updated: str
+    suffix: str
+
+    def tool(self, operation: Operation) -> str:
+        return str(getattr(self, operation.value))
+
+
+_WORDS = {
+    Vocabulary.own: _Words("insert", "update", "delete", "memory", "id", "content", "content", ""),
+    Vocabulary.published: _Words(
+        "new_memory_insert",
+        "memory_update",
+        "memory_delete",
+        "memory_type",
+        "memory_id",
+        "content",
+        "new_content",
+        "_memory",
+    ),
+}
+
+
+def schemas(limits: Limits, vocabulary: Vocabulary = Vocabulary.own) -> tuple[dict[str, Any], ...]:
+    """The tools of a memory with these limits, as JSON schemas; parts that are disabled are not offered."""
+    words = _WORDS[vocabulary]
+    parts = [f"{part}{words.suffix}" for part in limits.parts]
+    lists = [f"{part}{words.suffix}" for part in limits.parts if part in LISTS]
+    core = f"core{words.suffix}" if Part.core in limits.parts else ""
+    which = {"type": "string", "enum": parts, "description": "which memory"}
+    # Core is one paragraph and has no items to choose from.
+    known = {words.id: {"type": "string", "description": f"the item's id, as shown{f'; none for {core}' * bool(core)}"}}
+    item = known if lists else {}
+    made = []
+    if lists:
+        text = {"type": "string", "description": "what to remember, complete in itself"}
+        properties: dict[str, Any] = {words.part: {**which, "enum": lists}, words.inserted: text}
+        made.append(_tool(words.insert, "Add a new item to a memory.", properties, [words.part, words.inserted]))
+    if parts:
+        text = {"type": "string", "description": "the whole new text; it replaces the old one"}
+        properties = {words.part: which, words.updated: text, **item}
+        about = " or ".join(["the text of an item"] * bool(lists) + [f"the whole of {core}"] * bool(core))
+        made.append(_tool(words.update, f"Replace {about}.", properties, [words.part, words.updated]))
+        about = " or ".join(["Remove an item"] * bool(lists) + [f"clear {core}"] * bool(core))
+        made.append(_tool(words.delete, f"{about[0].upper()}{about[1:]}.", {words.part: which, **item}, [words.part]))
+    return tuple(made)
+
+
+def execute(
+    memory: Memory,
+    calls: Sequence[Call | Malformed],
+    chunk: int,
+    turn: int = 0,
+    vocabulary: Vocabulary = Vocabulary.own,
+) -> list[Outcome]:
+    """Do the calls of one reply in their order, each wholly or not at all."""
+    return [_one(memory, call, chunk, turn, _WORDS[vocabulary]) for call in calls]
+
+
+def _one(memory: Memory, call: Call | Malformed, chunk: int, turn: int, words: _Words) -> Outcome:
+    if isinstance(call, Malformed):
+        return Outcome(chunk, turn, Result.malformed, call.raw, call.problem)
+    given = call.arguments
+    operation = next(o for o in Operation if words.tool(o) == call.name)
+    part = Part(str(given[words.part]).removesuffix(words.suffix))
+    id = str(given.get(words.id) or "").strip()
+    text = str(given.get(words.inserted if operation is Operation.insert else words.updated) or "")
+    try:
+        if operation is not Operation.insert and part is not Part.core and not id:
+            raise Refused(f"{call.name} needs {words.id}: which item of {part}?")
+        if operation is Operation.insert:
+            change = memory.insert(part, text, chunk)
+            id = change.id if change else str(memory.find(part, text))
+        elif operation is Operation.update:
+            change = memory.update(part, id, text, chunk)
+        else:
+            change = memory.delete(part, id, chunk)
+    except Refused as refused:
+        return Outcome(chunk, turn, Result.refused, call.name, str(refused), part, id, text)
+    if part is Part.core:
+        id = "core"
+    if change is None:
+        return Outcome(chunk, turn, Result.unchanged, call.name, f"nothing to do: {id} is so already", part, id, text)
+    return Outcome(chunk, turn, Result.done, call.name, f"done: {operation} {id}", part, id, text, change.number)
+
+
+def _tool(name: str, description: str, properties: dict[str, Any], required: list[str]) -> dict[str, Any]:
+    parameters = {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+    return {"type": "function", "function": {"name": name, "description": description, "parameters": parameters}}

@@ -1,0 +1,58 @@
+"""The questions of a run with the evidence they were answered from: kept beside the attempts, once per question.
+
+In: questions and gathered evidence. Out: `cases.jsonl` in the run's directory, which reports and audits read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from metamem.files import read_rows, write_atomically
+from metamem.records import Evidence, Question
+from metamem.retrieval.evidence import format_date, render_unit
+
+if TYPE_CHECKING:
+    from metamem.stages import Gathered
+
+FILE = "cases.jsonl"
+
+
+def save_cases(directory: Path, questions: Iterable[Question], gathered: Gathered) -> None:
+    """Write the questions whose evidence was gathered, in the order of ids; the file is the same whenever written."""
+    rows = [
+        _case(q, gathered.evidence[q.id], gathered.retrieved.get(q.id))
+        for q in sorted(questions, key=lambda q: q.id)
+        if q.id in gathered.evidence
+    ]
+    write_atomically(directory / FILE, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def load_cases(directory: Path) -> dict[str, Mapping[str, Any]]:
+    """Question id → its case; empty for a run that kept none."""
+    path = directory / FILE
+    return {row["id"]: row for row in read_rows(path)} if path.exists() else {}
+
+
+def _case(question: Question, evidence: tuple[Evidence, ...], retrieved: bool | None) -> dict[str, Any]:
+    turns, sessions = set(question.evidence_turns), set(question.evidence_sessions)
+    return {
+        "id": question.id,
+        "text": question.text,
+        "type": question.type,
+        "date": format_date(question.date) if question.date else "",
+        "answers": list(question.answers),
+        "abstention": question.abstention,
+        "group": question.group,
+        "retrieved": retrieved,
+        # A unit of the right session holds what is needed only when the turn is not known more closely.
+        "evidence": [
+            {
+                "text": render_unit(e.unit),
+                "needed": bool(turns & set(e.unit.turn_ids)) if turns else e.unit.session_id in sessions,
+            }
+            for e in evidence
+        ],
+    }

@@ -1,0 +1,283 @@
+"""What a run's report shows, gathered from the run's files.
+
+In: the directory of a finished run. Out: `RunReport`: what the page shows at once (tables, curves, guidelines) and the
+data behind it (questions with evidence, attempts with verdicts), evidence once per question.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from metamem.errors import DataError
+from metamem.files import read_rows
+from metamem.reporting.cases import load_cases
+from metamem.reporting.figures import Figure, Series
+from metamem.statistics.intervals import wilson, with_intervals
+from metamem.statistics.results import read_object
+
+SUMMARIES = ("overall", "task_averaged", "abstention", "evidence retrieved", "evidence missed")
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """A run as the page shows it. `table`: rows of cells by system; `data` goes to the page's script."""
+
+    directory: Path
+    result: dict[str, Any]
+    config: dict[str, Any]
+    manifest: dict[str, Any]
+    systems: list[dict[str, str]]
+    table: list[dict[str, Any]]
+    flips: list[dict[str, Any]]
+    figures: list[Figure]
+    guidelines: list[dict[str, Any]]
+    refused: int
+    seconds: float
+    data: dict[str, Any]
+
+
+def read_run(directory: Path) -> RunReport:
+    """Read a finished run. Raises `DataError` when it is not one."""
+    if not (directory / "result.json").exists():
+        raise DataError(f"{directory} is not finished: give its command again to finish it")
+    result = read_object(directory / "result.json")
+    metrics, steps, timings = (_rows(directory / f"{name}.jsonl") for name in ("metrics", "steps", "timings"))
+    systems = _systems(result)
+    data = _data(directory, result, systems)
+    return RunReport(
+        directory,
+        result,
+        read_object(directory / "config.json"),
+        read_object(directory / "manifest.json"),
+        systems,
+        _table(result, systems),
+        _flips(data, systems),
+        _figures(result, metrics),
+        family(result, _all_changes(directory), _worth(directory)),
+        sum(len(s.get("refused") or ()) for s in steps),
+        sum(float(t.get("seconds") or 0) for t in timings),
+        data,
+    )
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    return list(read_rows(path)) if path.exists() else []
+
+
+def _worth(directory: Path) -> dict[str, Any]:
+    """Guideline id → what leaving it out does, where the study of guidelines has measured it."""
+    path = directory / "worth.json"
+    return read_object(path) if path.exists() else {}
+
+
+def _all_changes(directory: Path) -> list[dict[str, Any]]:
+    """Every change of the run, those after its best step too; none for an evaluation."""
+    checkpoints = sorted((directory / "checkpoints").glob("step_*.json"))
+    last = read_object(checkpoints[-1]) if checkpoints else {}
+    return list((last.get("meta_memory") or {}).get("history") or ())
+
+
+def _systems(result: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Key (as attempts are scoped) and label of each system, in the order of the result."""
+    labels = [str(s["label"]) for s in result.get("systems") or ()]
+    if result.get("kind") == "train":
+        return [{"key": label.split(" ")[0], "label": label} for label in labels]
+    return [{"key": str(i), "label": label} for i, label in enumerate(labels)]
+
+
+def _table(result: Mapping[str, Any], systems: Iterable[Mapping[str, str]]) -> list[dict[str, Any]]:
+    """Accuracy by type and in summary: a row each, a cell per system (None where it has none)."""
+    figures = (result.get("figures") or {}).get(result.get("reward")) or {}
+    by_system = {s["key"]: _with_intervals(figures.get(s["label"]) or {}) for s in systems}
+    kinds = sorted({kind for f in by_system.values() for kind in f.get("by_type") or {}})
+    rows = [_row(kind, "type", {k: (f.get("by_type") or {}).get(kind) for k, f in by_system.items()}) for kind in kinds]
+    for name in SUMMARIES:
+        group, _, inner = name.partition(" ")
+        cells = {
+            k: (f.get("by_evidence") or {}).get(inner) if group == "evidence" else f.get(name)
+            for k, f in by_system.items()
+        }
+        if name in ("overall", "task_averaged") or any(c and c.get("count") for c in cells.values()):
+            rows.append(_row(name, name, cells))
+    return rows
+
+
+def _with_intervals(figures: Mapping[str, Any]) -> dict[str, Any]:
+    nested = {k: with_intervals(figures.get(k) or {}) for k in ("by_type", "by_evidence")}
+    return {**with_intervals({k: v for k, v in figures.items() if k not in nested}), **nested}
+
+
+def _row(name: str, what: str, cells: Mapping[str, Any]) -> dict[str, Any]:
+    count = max((int(c.get("count") or 0) for c in cells.values() if c), default=0)
+    chosen = {"type": {"type": name}, "abstention": {"abstention": "yes"}}.get(what, {})
+    chosen = {"evidence retrieved": {"evidence": "retrieved"}, "evidence missed": {"evidence": "missed"}}.get(
+        what, chosen
+    )
+    return {"name": name.replace("_", "-"), "what": what, "count": count, "cells": dict(cells), "filter": chosen}
+
+
+def _data(directory: Path, result: Mapping[str, Any], systems: Iterable[Mapping[str, str]]) -> dict[str, Any]:
+    cases = load_cases(directory)
+    verdicts: dict[str, list[Mapping[str, Any]]] = {}
+    for v in _rows(directory / "verdicts.jsonl"):
+        verdicts.setdefault(v["attempt_id"], []).append(v)
+    index: dict[str, int] = {}
+    questions: list[dict[str, Any]] = []
+    attempts = []
+    for a in _rows(directory / "attempts.jsonl"):
+        if a["question_id"] not in index:
+            index[a["question_id"]] = len(questions)
+            case = cases.get(a["question_id"], {})
+            questions.append({"id": a["question_id"], **{k: v for k, v in case.items() if k != "id"}})
+        where, system, _ = a["scope"].split("/", 2)
+        attempts.append(
+            {
+                "q": index[a["question_id"]],
+                "part": where,
+                "system": system,
+                "draw": a["draw"],
+                "reply": a["response"],
+                "error": a["error"] or "",
+                "cut": a["finish_reason"] == "length",
+                "tokens": [a["usage"]["prompt_tokens"], a["usage"]["completion_tokens"]],
+                "verdicts": _verdicts(verdicts.get(a["id"], ()), str(result.get("reward"))),
+            }
+        )
+    part = str(result.get("part") or "test")
+    return {"part": part, "systems": list(systems), "questions": questions, "attempts": attempts}
+
+
+def _verdicts(found: Iterable[Mapping[str, Any]], reward: str) -> list[dict[str, Any]]:
+    """An attempt's verdicts, the reward's first."""
+    ordered = sorted(found, key=lambda v: (v["evaluator"] != reward, v["evaluator"], v["repeat"]))
+    return [
+        {
+            "by": v["evaluator"],
+            "judge": v["judge"],
+            "right": v["correct"] if v["status"] == "scored" else None,
+            "score": v["score"],
+            "raw": v["raw"],
+            "reason": v["reason"],
+        }
+        for v in ordered
+    ]
+
+
+def right(attempts: Iterable[Mapping[str, Any]]) -> bool:
+    """At least half of a question's attempts are right; invalid ones are wrong."""
+    values = [bool(a["verdicts"] and a["verdicts"][0]["right"]) for a in attempts]
+    return 2 * sum(values) >= len(values) > 0
+
+
+def _flips(data: Mapping[str, Any], systems: list[dict[str, str]]) -> list[dict[str, Any]]:
+    """Every later system against the first: counts of questions gained, lost and kept, by evidence retrieved or not."""
+    answers: dict[str, dict[int, list[Mapping[str, Any]]]] = {}
+    for a in data["attempts"]:
+        if a["part"] == data["part"]:
+            answers.setdefault(a["system"], {}).setdefault(a["q"], []).append(a)
+    rows = []
+    base = answers.get(systems[0]["key"], {}) if systems else {}
+    before = {q: right(found) for q, found in base.items()}
+    for system in systems[1:]:
+        after = {q: right(found) for q, found in answers.get(system["key"], {}).items()}
+        for evidence in ("all", "retrieved", "missed", "unknown"):
+            chosen = [q for q in before if q in after and evidence in ("all", _evidence(data["questions"][q]))]
+            if not chosen:
+                continue
+            kinds = {"gained": (False, True), "lost": (True, False), "both": (True, True), "neither": (False, False)}
+            counts = {k: sum((before[q], after[q]) == pair for q in chosen) for k, pair in kinds.items()}
+            rows.append({"system": system, "evidence": evidence, "count": len(chosen), **counts})
+    return [r for r in rows if not (r["evidence"] == "unknown" and r["count"] == rows[0]["count"])]
+
+
+def _evidence(question: Mapping[str, Any]) -> str:
+    return {True: "retrieved", False: "missed"}.get(question.get("retrieved"), "unknown")  # type: ignore[arg-type]
+
+
+def _figures(result: Mapping[str, Any], metrics: list[dict[str, Any]]) -> list[Figure]:
+    found = []
+    figures = (result.get("figures") or {}).get(result.get("reward")) or {}
+    series = []
+    for label, f in figures.items():
+        cells = {**with_intervals(f.get("by_type") or {}), "overall": with_intervals(f).get("overall") or {}}
+        ends = [c.get("interval") or (None, None) for c in cells.values()]
+        values = tuple(c.get("accuracy") for c in cells.values())
+        series.append(Series(label, tuple(cells), values, tuple(e[0] for e in ends), tuple(e[1] for e in ends)))
+    if series:
+        part = result.get("part") or "test"
+        found.append(
+            Figure(
+                "accuracy", f"Accuracy on {part} by question type", "question type", "accuracy", tuple(series), "bars"
+            )
+        )
+    found += _curves(result, metrics)
+    return found
+
+
+def _curves(result: Mapping[str, Any], metrics: list[dict[str, Any]]) -> Iterable[Figure]:
+    """Accuracy and the number of guidelines, by training step."""
+    points = result.get("validation") or []
+    if len(points) > 1:
+        size = int((result.get("split") or {}).get("validation") or 0)
+        ends = [wilson(p["score"] * size, size) or (None, None) for p in points]
+        lines = [
+            Series(
+                "validation",
+                tuple(float(p["step"]) for p in points),
+                tuple(p["score"] for p in points),
+                tuple(e[0] for e in ends),
+                tuple(e[1] for e in ends),
+            )
+        ]
+        batches = [m for m in metrics if m.get("right") is not None]
+        if batches:
+            steps = tuple(float(m["step"]) for m in batches)
+            lines.append(Series("attempts of the step's batch", steps, tuple(m["right"] for m in batches)))
+        yield Figure("steps", "Accuracy by training step", "step", "accuracy", tuple(lines))
+    sizes = [m for m in metrics if m.get("guidelines") is not None]
+    if len(sizes) > 1:
+        steps = tuple(float(m["step"]) for m in sizes)
+        line = Series("guidelines", steps, tuple(float(m["guidelines"]) for m in sizes))
+        yield Figure("guidelines", "Guidelines by training step", "step", "guidelines", (line,), share=False)
+
+
+def family(
+    result: Mapping[str, Any], changes: Sequence[Mapping[str, Any]], worth: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Every guideline there ever was, in order of birth: its texts with the steps they came in, whether it is in use,
+    the questions behind it, and when it went what took its place.
+
+    `changes` are those of the whole run; without them the result's own history is all there is. A guideline that was
+    deleted is *merged into* one that was added or changed in the same step for some of the same questions; where there
+    is none it is gone.
+    """
+    memory = result.get("meta_memory") or {}
+    current = list(memory.get("guidelines") or result.get("guidelines") or ())
+    history = list(changes or memory.get("history") or ())
+    in_use = {g["id"]: g["text"] for g in current}
+    found: dict[str, dict[str, Any]] = {}
+    for g in current:
+        if not any(c["id"] == g["id"] for c in history):
+            given = {"step": g.get("born"), "action": "given", "text": g["text"]}
+            found[g["id"]] = {"id": g["id"], "events": [given], "support": list(g.get("support") or ())}
+    for c in history:
+        entry = found.setdefault(c["id"], {"id": c["id"], "events": [], "support": []})
+        event = {"step": c["step"], "action": c["action"], "text": c["after"] or c["before"] or ""}
+        if c["action"] == "delete":
+            behind = {*c["support"], *entry["support"]}
+            same_step = [o for o in history if o["step"] == c["step"] and o["action"] != "delete"]
+            event["into"] = list(dict.fromkeys(o["id"] for o in same_step if behind & set(o["support"])))
+        entry["events"].append(event)
+        entry["support"] = list(dict.fromkeys([*entry["support"], *c["support"]]))
+    for name, entry in found.items():
+        last = entry["events"][-1]
+        entry["in_use"] = name in in_use
+        entry["text"] = in_use.get(name, last["text"])
+        entry["state"] = (
+            "" if name in in_use else "gone" if last["action"] == "delete" else "born after the chosen step"
+        )
+        entry["worth"] = worth.get(name)
+    return list(found.values())

@@ -1,0 +1,134 @@
+"""Writing a run's report and everything beside it.
+
+In: the directory of a finished run. Out: `report.html` (`write_report`, at the end of every run), and with
+`write_everything` the figures, tables and the audit file too.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import gzip
+import io
+import json
+from collections.abc import Mapping
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from metamem.files import write_atomically
+from metamem.reporting.figures import svg
+from metamem.reporting.run import RunReport, read_run
+
+if TYPE_CHECKING:
+    import jinja2
+
+_AUDIT = (
+    *("question_id", "type", "question", "accepted", "system", "draw", "reply", "evaluator", "judge", "verdict", "raw"),
+    *("your verdict", "your remark"),
+)
+# A spreadsheet takes a cell that begins with one of these for a formula.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def write_report(directory: Path) -> Path:
+    """Write a finished run's report.html; returns its path. Raises `DataError` when the run is not finished."""
+    path = directory / "report.html"
+    write_atomically(path, run_page(read_run(directory)))
+    return path
+
+
+def write_everything(directory: Path) -> list[Path]:
+    """The report, figures (PNG, PDF), the table of accuracies (Markdown, LaTeX) and audit.csv; returns the paths."""
+    from metamem.reporting.plots import write_figures
+    from metamem.studies.tables import latex, markdown
+
+    report = read_run(directory)
+    rows = accuracy_rows(report)
+    note = "; ".join(map(str, report.result.get("stamps") or ()))
+    texts = {
+        "report.html": run_page(report),
+        "accuracy.md": markdown(rows, note),
+        "accuracy.tex": latex(rows, note),
+        "audit.csv": audit(report.data),
+    }
+    for name, text in texts.items():
+        write_atomically(directory / name, text)
+    return [*(directory / name for name in texts), *write_figures(report.figures, directory / "figures")]
+
+
+def run_page(report: RunReport) -> str:
+    """A run's page as text."""
+    return page("run.html.jinja", report.data, report=report, figures=[svg(f) for f in report.figures])
+
+
+def page(template: str, data: Mapping[str, Any], **shown: Any) -> str:
+    """One page that needs nothing else: style and script inside, the data packed so that no text in it can end the
+    element that holds it.
+    """
+    packed = gzip.compress(json.dumps(data, ensure_ascii=False).encode("utf-8", "backslashreplace"), 6, mtime=0)
+    return environment().get_template(template).render(packed=base64.b64encode(packed).decode("ascii"), **shown)
+
+
+@cache
+def environment() -> jinja2.Environment:
+    """The templates of reports; whatever is put into them is escaped, except what they mark safe."""
+    import jinja2
+
+    made = jinja2.Environment(
+        loader=jinja2.PackageLoader("metamem.reporting"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    folder = resources.files("metamem.reporting") / "templates"
+    made.globals["style"] = (folder / "report.css").read_text(encoding="utf-8")
+    made.globals["script"] = (folder / "report.js").read_text(encoding="utf-8")
+    made.filters["share"] = lambda v: "–" if v is None else f"{v:.3f}"
+    made.filters["percent"] = lambda v: "–" if v is None else f"{100 * v:.1f}"
+    made.filters["number"] = lambda v: f"{int(v or 0):,}"
+    made.filters["pretty"] = lambda v: json.dumps(v, indent=1, ensure_ascii=False)
+    made.filters["compact"] = lambda v: json.dumps(v, ensure_ascii=False)
+    return made
+
+
+def accuracy_rows(report: RunReport) -> list[dict[str, Any]]:
+    """The report's table for papers: a row per type and summary, accuracy and interval per system."""
+    rows = []
+    for row in report.table:
+        cells: dict[str, Any] = {"question type": row["name"], "n": row["count"]}
+        for system in report.systems:
+            cell = row["cells"].get(system["key"]) or {}
+            interval = cell.get("interval")
+            text = "" if cell.get("accuracy") is None else f"{cell['accuracy']:.3f}"
+            cells[system["label"]] = text + (f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval and text else "")
+        rows.append(cells)
+    return rows
+
+
+def audit(data: Mapping[str, Any]) -> str:
+    """A CSV for people who check verdicts: the attempts of the evaluated part with question, accepted answers, reply
+    and verdict, and two empty columns for their own.
+    """
+    labels = {s["key"]: s["label"] for s in data["systems"]}
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_AUDIT)
+    for a in data["attempts"]:
+        if a["part"] != data["part"]:
+            continue
+        q = data["questions"][a["q"]]
+        about = [q["id"], q.get("type", ""), q.get("text", ""), " | ".join(q.get("answers") or ())]
+        given = [labels.get(a["system"], a["system"]), a["draw"], a["reply"] or a["error"]]
+        for v in a["verdicts"]:
+            verdict = {True: "right", False: "wrong", None: "invalid"}[v["right"]]
+            writer.writerow(
+                [_cell(c) for c in [*about, *given, v["by"], v["judge"], verdict, v["raw"] or v["reason"]]] + ["", ""]
+            )
+    return text.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value

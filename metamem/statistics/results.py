@@ -1,0 +1,253 @@
+"""One loader for whatever holds verdicts: the directory of a finished run (train or eval), or a plain result file.
+
+In: a path. Out: a `Source` with one `Row` per system and question, which comparisons and studies share, and the single
+verdicts behind them. What a run cannot tell (the type of its questions when its data set has gone) is said in `notes`,
+never guessed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from metamem.datasets.grouping import ABSTENTION_SUFFIX, base_id
+from metamem.errors import ConfigError, DataError
+from metamem.files import read_rows
+from metamem.statistics.aggregates import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """How one system fared on one question.
+
+    `system` is the key of a system in its source (`best`, `0`), `group` the cluster of the question (a conversation, a
+    base question), `strict` the share of right attempts with invalid ones wrong, `valid` that of the valid ones (None:
+    none is valid). `retrieved` says whether all evidence was retrieved, None when unknown.
+    """
+
+    system: str
+    question_id: str
+    type: str
+    abstention: bool
+    group: str
+    strict: float
+    valid: float | None
+    attempts: int = 1
+    invalid: int = 0
+    retrieved: bool | None = None
+    seed: int | None = None
+    fold: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """One verdict. `reply` tells an attempt from every other, also across runs: empty where the source does not say."""
+
+    system: str
+    question_id: str
+    attempt: str
+    reply: str
+    evaluator: str
+    judge: str
+    rubric: str
+    repeat: int
+    correct: bool | None
+    score: float
+
+
+@dataclass(frozen=True)
+class Source:
+    """What was read from one path. `labels`: key of a system → its label; `reward` the evaluator that `rows` are of."""
+
+    name: str
+    path: Path
+    labels: Mapping[str, str]
+    rows: tuple[Row, ...]
+    judgements: tuple[Judgement, ...] = ()
+    reward: str = ""
+    stamps: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass
+class Facts:
+    """What is known of a question beside its verdicts."""
+
+    type: str = ""
+    abstention: bool = False
+    group: str = ""
+    retrieved: bool | None = None
+
+
+def load(path: str | Path, part: str | None = None, evaluator: str | None = None) -> Source:
+    """Read a run's directory or a plain result file.
+
+    `part` of a run (default: the one its result is of) and `evaluator` (default: its reward) choose what `rows` are of.
+    Raises `DataError` naming the file and record, or `ConfigError` for a part or evaluator that the run does not have.
+    """
+    from metamem.statistics.plain_results import load_plain
+
+    place = Path(path)
+    if place.is_dir():
+        return _load_run(place, part, evaluator)
+    if not place.exists():
+        raise DataError(f"compare: no such run or result file: {path}")
+    return load_plain(place)
+
+
+def outcomes(judgements: Iterable[Judgement], facts: Mapping[str, Row], evaluator: str) -> list[Outcome]:
+    """The verdicts of one evaluator (first repeats) as `aggregates` takes them; `facts`: question id → any of its
+    rows.
+    """
+    return [
+        Outcome(j.question_id, f.type, f.abstention, j.correct, j.score, f.retrieved)
+        for j in judgements
+        if j.evaluator == evaluator and j.repeat == 0 and (f := facts[j.question_id])
+    ]
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file. Raises `DataError` when it is missing, damaged, or something else."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    if not isinstance(value, dict):
+        raise DataError(f"{path}: expected a JSON object, got {type(value).__name__}")
+    return value
+
+
+def _load_run(place: Path, part: str | None, evaluator: str | None) -> Source:
+    if not (place / "manifest.json").exists():
+        raise DataError(f"{place} is not a run: it holds no manifest.json")
+    if not (place / "result.json").exists():
+        raise DataError(f"{place} is not finished: give its command again to finish it")
+    result, config = read_object(place / "result.json"), read_object(place / "config.json")
+    manifest = read_object(place / "manifest.json")
+    part, evaluator = part or result.get("part", "test"), evaluator or result.get("reward", "")
+    kept, parts, known = [], set(), set()
+    for verdict in read_rows(place / "verdicts.jsonl"):
+        where, system, rest = verdict["attempt_id"].split("/", 2)
+        parts.add(where)
+        if where == part:
+            known.add(verdict["evaluator"])
+            kept.append((system, rest, verdict))
+    if not kept:
+        raise ConfigError(f"{place} holds no verdicts for part={part}; it has {', '.join(sorted(parts)) or 'none'}")
+    if evaluator not in known:
+        raise ConfigError(f"{place} holds no verdicts by '{evaluator}'; it has {', '.join(sorted(known))}")
+    replies = {a["id"]: f"{a['key']}/{a['response']}" for a in read_rows(place / "attempts.jsonl") if a["key"]}
+    judgements = tuple(
+        Judgement(
+            system,
+            v["question_id"],
+            v["attempt_id"],
+            replies.get(v["attempt_id"], ""),
+            v["evaluator"],
+            v["judge"],
+            v["rubric"],
+            v["repeat"],
+            v["correct"] if v["status"] == "scored" else None,
+            v["score"],
+        )
+        for system, _, v in kept
+    )
+    facts, notes = question_facts(place, config, manifest, {j.question_id for j in judgements})
+    seed, fold = result.get("seed"), (config.get("split") or {}).get("fold")
+    rows = _rows(judgements, facts, evaluator, seed, None if fold is None else str(fold))
+    stamps = tuple(map(str, result.get("stamps") or ()))
+    labels = _labels(result, (system for system, _, _ in kept))
+    return Source(place.resolve().name, place, labels, rows, judgements, evaluator, stamps, tuple(notes))
+
+
+def _labels(result: Mapping[str, Any], keys: Iterable[str]) -> dict[str, str]:
+    """Key of a system (how its attempts are scoped) → its label: in training the label's first word is the key; an
+    evaluation wrote its systems one after another.
+    """
+    labels = [str(s["label"]) for s in result.get("systems", ())]
+    if result.get("kind") == "train":
+        return {label.split(" ")[0]: label for label in labels}
+    return dict(zip(dict.fromkeys(keys), labels, strict=False))
+
+
+def _rows(
+    judgements: Iterable[Judgement], facts: Mapping[str, Facts], evaluator: str, seed: int | None, fold: str | None
+) -> tuple[Row, ...]:
+    grouped: dict[tuple[str, str], list[bool | None]] = {}
+    for j in judgements:
+        if j.evaluator == evaluator and j.repeat == 0:
+            grouped.setdefault((j.system, j.question_id), []).append(j.correct)
+    rows = []
+    for (system, question), verdicts in sorted(grouped.items()):
+        f, valid = facts[question], [v for v in verdicts if v is not None]
+        rows.append(
+            Row(
+                system,
+                question,
+                f.type,
+                f.abstention,
+                f.group or base_id(question),
+                sum(valid) / len(verdicts),
+                sum(valid) / len(valid) if valid else None,
+                len(verdicts),
+                len(verdicts) - len(valid),
+                f.retrieved,
+                seed,
+                fold,
+            )
+        )
+    return tuple(rows)
+
+
+def question_facts(
+    place: Path, config: Mapping[str, Any], manifest: Mapping[str, Any], asked: Iterable[str]
+) -> tuple[dict[str, Facts], list[str]]:
+    """Question id → what is known of it, and notes on what is not: from the files that the run keeps, else from the
+    data set it was made with, as long as that is still there and the same.
+    """
+    facts = {i: Facts(abstention=i.endswith(ABSTENTION_SUFFIX)) for i in asked}
+    for name, key in (("questions.jsonl", "question_id"), ("cases.jsonl", "id")):
+        for row in read_rows(place / name) if (place / name).exists() else ():
+            if row[key] in facts:
+                known = {k: row[k] for k in ("type", "abstention", "group", "retrieved") if k in row}
+                facts[row[key]] = dataclasses.replace(facts[row[key]], **known)
+    if all(f.type and f.group for f in facts.values()):
+        return facts, []
+    try:
+        questions = _dataset(config.get("dataset") or {}, manifest.get("contents", {}).get("dataset"))
+    except (ConfigError, DataError) as error:
+        return facts, [f"{place.name}: types and groups of its questions are not known: {error}"]
+    for i, f in facts.items():
+        if i in questions:
+            q = questions[i]
+            f.type, f.abstention, f.group = q.type, q.abstention, q.group
+    return facts, []
+
+
+@dataclass
+class _Cache:
+    """The data sets read last, by options and content: the runs of a study share theirs."""
+
+    held: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+_CACHE = _Cache()
+
+
+def _dataset(options: Mapping[str, Any], digests: Any) -> dict[str, Any]:
+    """Question id → question of a run's data set. Raises `DataError` when its files are not what they were."""
+    from metamem.registry import build, load_components
+    from metamem.runs import file_digest
+
+    key = json.dumps([options, digests], sort_keys=True)
+    if key not in _CACHE.held:
+        load_components()
+        loader = build("dataset", options)
+        if [file_digest(p) for p in loader.files()] != digests:
+            raise DataError(f"dataset={options.get('name')} is not what it was when the run was made")
+        _CACHE.held = {key: {q.id: q for q in loader.load().questions}}
+    return _CACHE.held[key]

@@ -1,0 +1,133 @@
+"""Runs as one tidy table: a row per run, part and system, every option that differs a column.
+
+In: directories of finished runs. Out: dicts of plain values with the same keys in the same order, ready for CSV or
+Parquet. Only results and configs are read, so a table of hundreds of runs is quick.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from metamem.errors import DataError
+from metamem.statistics.intervals import wilson
+from metamem.statistics.results import read_object
+
+# Options that say where a run stands and never what it is.
+_PLACES = ("name", "outputs", "run.", "journal.", "tracker")
+
+
+def tidy_table(runs: Iterable[str | Path]) -> list[dict[str, Any]]:
+    """The rows of finished runs, in the order given: first what identifies the row, then the options that differ
+    between the runs by their key on the command line, then the figures (None where a run has none).
+
+    A run has a row per system of its evaluated part and, after training, one per validated step (`part` validation).
+    Raises `DataError` for a directory that is not a finished run.
+    """
+    read = [(Path(run), *_read(Path(run))) for run in runs]
+    options = [_flat(config) for _, _, config in read]
+    differing = [k for k in dict.fromkeys(k for o in options for k in o) if len({repr(o.get(k)) for o in options}) > 1]
+    rows = [
+        {**about, **{k: own.get(k) for k in differing if k not in about}, **measured}
+        for (place, result, config), own in zip(read, options, strict=True)
+        for about, measured in _rows(place, result, config)
+    ]
+    columns = dict.fromkeys(k for row in rows for k in row)
+    return [{k: row.get(k) for k in columns} for row in rows]
+
+
+def _read(place: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    if not (place / "result.json").exists():
+        raise DataError(f"{place} is not a finished run: it holds no result.json")
+    return read_object(place / "result.json"), read_object(place / "config.json")
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted key → value, without what only says where a run stands."""
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        path = f"{prefix}{key}"
+        if path.startswith(tuple(p for p in _PLACES if p.endswith("."))) or path in _PLACES:
+            continue
+        if isinstance(value, Mapping):
+            found |= _flat(value, f"{path}.")
+        elif key == "name" and prefix:
+            # A component is chosen by its group's name: retriever=dense.
+            found[prefix.removesuffix(".")] = value
+        else:
+            found[path] = value
+    return found
+
+
+def _rows(
+    place: Path, result: Mapping[str, Any], config: Mapping[str, Any]
+) -> Iterable[tuple[dict[str, Any], dict[str, Any]]]:
+    about = {
+        "run": result.get("id"),
+        "directory": str(place),
+        "kind": result.get("kind"),
+        "dataset": (result.get("dataset") or {}).get("name"),
+        "policy": (result.get("roles") or {}).get("policy"),
+        "judge": (result.get("roles") or {}).get("judge"),
+        "stamps": ", ".join(map(str, result.get("stamps") or ())),
+        "seed": result.get("seed"),
+        "fold": (config.get("split") or {}).get("fold"),
+    }
+    figures: Mapping[str, Any] = result.get("figures") or {}
+    reward = str(result.get("reward"))
+    tokens = {
+        f"{role}_{what}": counts.get(what)
+        for role, counts in (result.get("calls") or {}).items()
+        for what in ("calls", "prompt_tokens", "completion_tokens")
+    }
+    for system in result.get("systems") or ():
+        label = system["label"]
+        measured = _figures((figures.get(reward) or {}).get(label) or {})
+        others = {
+            f"accuracy by {name}": _cell(by_label.get(label), "overall").get("accuracy")
+            for name, by_label in figures.items()
+            if name != reward
+        }
+        yield {**about, **_place(result.get("part"), system)}, {**measured, **others, **tokens}
+    for point in result.get("validation") or ():
+        step = {"label": f"step {point['step']}", "step": point["step"]}
+        size = (result.get("split") or {}).get("validation")
+        low, high = wilson(point["score"] * size, size) or (None, None) if size else (None, None)
+        measured = {"questions": size, "accuracy": point["score"], "low": low, "high": high}
+        yield {**about, **_place("validation", step)}, measured
+
+
+def _place(part: Any, system: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "part": part,
+        "system": system["label"],
+        "step": system.get("step"),
+        "guidelines": system.get("guidelines"),
+    }
+
+
+def _figures(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """One aggregate in columns; `low` and `high` are Wilson's 95 % interval of the strict accuracy."""
+    overall = _cell(figures, "overall")
+    count = overall.get("count") or 0
+    low, high = wilson(overall["accuracy"] * count, count) or (None, None) if count else (None, None)
+    return {
+        "questions": count,
+        "accuracy": overall.get("accuracy"),
+        "low": low,
+        "high": high,
+        "valid_accuracy": overall.get("valid_accuracy"),
+        "invalid": overall.get("invalid"),
+        "attempts": overall.get("attempts"),
+        "score": overall.get("score"),
+        "task_averaged": _cell(figures, "task_averaged").get("accuracy"),
+        "abstention": _cell(figures, "abstention").get("accuracy"),
+        "evidence retrieved": _cell(figures.get("by_evidence"), "retrieved").get("accuracy"),
+        "evidence missed": _cell(figures.get("by_evidence"), "missed").get("accuracy"),
+        **{f"type {kind}": cell.get("accuracy") for kind, cell in (figures.get("by_type") or {}).items()},
+    }
+
+
+def _cell(figures: Mapping[str, Any] | None, key: str) -> Mapping[str, Any]:
+    return (figures or {}).get(key) or {}

@@ -1,0 +1,42 @@
+"""The end of a sweep: its tidy table, the study's own table and figures, and one report.
+
+In: the sweep's jobs. Out: files in the sweep's folder, and their paths on the console. What fails here is said and
+does not undo what the jobs did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from metamem.studies.tables import job_rows, write_tables
+
+
+def conclude(jobs: Sequence[Mapping[str, Any]]) -> int:
+    """Write results.csv, results.parquet and report.html, and the study's files; returns the failed evaluations."""
+    from metamem.reporting.sweep import write_sweep_report
+    from metamem.studies.findings import Finding, write_finding
+    from metamem.studies.studies import STUDIES
+    from metamem.tracking.text import open_console, say
+
+    console = open_console()
+    folder = Path(str(jobs[0]["folder"]))
+    done = [job for job in jobs if job["status"] == "done" and job.get("runs")]
+    study = next((str(job["study"]) for job in jobs if job.get("study")), "")
+    finding: Finding | None = None
+    if study and done:
+        finding = STUDIES[study](done)
+        write_finding(finding, folder)
+    evaluations = finding.evaluations if finding else []
+    rows = job_rows([*jobs, *evaluations])
+    write_tables(rows, folder)
+    report = write_sweep_report(folder, jobs, rows, finding)
+    for evaluation in evaluations:
+        if evaluation["status"] != "done":
+            say(console, f"evaluation {' '.join(evaluation['overrides'])}: {evaluation['error']}", "red")
+    if finding is not None:
+        finding.show(console)
+    say(console, f"table  {folder / 'results.csv'}")
+    say(console, f"report {report}")
+    return sum(e["status"] != "done" for e in evaluations)

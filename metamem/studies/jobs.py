@@ -1,0 +1,111 @@
+"""Evaluations that a study needs after its training jobs, made in this process from the training runs' own options.
+
+In: directories of finished runs, and what is to be different. Out: job rows as a sweep's ledger has them. What is
+finished is not done again, a failed evaluation does not lose the others.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from metamem.config import COMPONENTS, BaseConfig, EvalConfig, Part
+from metamem.errors import DataError, UserError
+from metamem.meta_memory import MetaMemory, load, save
+from metamem.registry import REGISTRY
+from metamem.statistics.results import read_object
+
+
+def eval_config(run: Path, **changes: Any) -> EvalConfig:
+    """The options of a finished run as those of an evaluation, `changes` (root options) put over them.
+
+    Raises `DataError` when the run's config cannot be read.
+    """
+    from omegaconf import OmegaConf
+
+    stored = read_object(run / "config.json")
+    kept: dict[str, Any] = {}
+    for field in dataclasses.fields(BaseConfig):
+        value = stored.get(field.name)
+        if field.name in ("run", "optimizer", "tracker"):
+            continue
+        if field.name == "evaluator":
+            kept["evaluator"] = {name: _options("evaluator", v) for name, v in (value or {}).items()}
+        elif field.name in COMPONENTS:
+            kept[field.name] = _options(COMPONENTS[field.name], value) if value else None
+        elif field.default_factory is not dataclasses.MISSING and dataclasses.is_dataclass(field.default_factory):
+            typed = OmegaConf.merge(OmegaConf.structured(field.default_factory), value or {})
+            kept[field.name] = OmegaConf.to_object(typed)
+        elif field.name in stored:
+            kept[field.name] = value
+    return EvalConfig(**{**kept, **changes})
+
+
+def _options(kind: str, values: Mapping[str, Any]) -> Any:
+    from omegaconf import OmegaConf
+
+    entry = REGISTRY.entry(kind, str(values.get("name")))
+    return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(entry.config), dict(values)))
+
+
+@dataclasses.dataclass
+class Evaluations:
+    """Runs evaluations one after another and keeps a row of each."""
+
+    rows: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+
+    def run(self, like: Path, label: str, meta_memory: Any, part: str = "test", **changes: Any) -> Path | None:
+        """Evaluate `meta_memory` (as on the command line) with the options of the run `like`; the run's directory, or
+        None when it failed. `label` names the job in tables and the directory.
+        """
+        from metamem.evaluation import evaluate
+        from metamem.reports import given_overrides
+
+        row: dict[str, Any] = {"number": f"e{len(self.rows)}", "overrides": [label], "status": "failed", "error": ""}
+        self.rows.append(row)
+        try:
+            config = eval_config(like, meta_memory=meta_memory, part=Part(part), **changes)
+            with given_overrides([f"+evaluate={label}"]):
+                result = evaluate(config)
+        except KeyboardInterrupt:
+            raise
+        except Exception as error:
+            if not isinstance(error, UserError):
+                traceback.print_exc(file=sys.stderr)
+            row["error"] = str(error).splitlines()[0] if str(error) else type(error).__name__
+            return None
+        directory = str(result["directory"])
+        row |= {"status": "done", "runs": [directory]}
+        row |= {k: result.get(k) for k in ("directory", "score", "headline", "stamps")}
+        return Path(directory)
+
+
+def chosen_checkpoint(run: Path) -> Path:
+    """The checkpoint that a training run chose by validation, else its last. Raises `DataError` without any."""
+    best = read_object(run / "result.json").get("best_step")
+    checkpoints = sorted((run / "checkpoints").glob("step_*.json"))
+    if not checkpoints:
+        raise DataError(f"{run} is not a training run: it holds no checkpoints/step_*.json")
+    return run / "checkpoints" / f"step_{best:04d}.json" if isinstance(best, int) else checkpoints[-1]
+
+
+def chosen(run: Path) -> MetaMemory:
+    """The meta-memory of `chosen_checkpoint`."""
+    return load(chosen_checkpoint(run))
+
+
+def keep(meta_memory: MetaMemory, folder: Path, name: str) -> str:
+    """Write a meta-memory that a study made of another as `name`.json; the path, as the option takes it."""
+    path = folder / f"{re.sub(r'[^A-Za-z0-9 ._=,-]+', '-', name)}.json"
+    save(meta_memory, path)
+    return str(path)
+
+
+def runs_of(jobs: Sequence[Mapping[str, Any]]) -> list[Path]:
+    """All runs of jobs, in the jobs' order."""
+    return [Path(run) for job in jobs for run in job.get("runs") or ()]

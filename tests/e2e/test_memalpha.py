@@ -1,0 +1,96 @@
+"""Mem-α's memory in whole programs: under meta-memory training, and as episodes that survive being killed."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import programs
+from tests.server import Server
+from tests.simulated_server import simulated_reply
+
+
+@pytest.mark.slow
+def test_meta_memory_is_trained_on_a_memory_that_a_model_wrote(tmp_path: Path) -> None:
+    chosen = ["experiment=quick", "memory=memalpha", "retriever=memalpha", "dataset.limit=12"]
+    programs.run("train", *chosen, f"outputs={tmp_path}")
+    result = programs.result_of(programs.only_run(tmp_path, "quick"))
+    assert result["calls"]["builder"]["delivered"] > 0
+    assert result["memory"]["counts"]["calls_done"] > result["memory"]["units"] / 2
+    assert result["memory"]["costs"]["write"]["completion_tokens"] > 0
+    assert "simulated" in result["stamps"]
+
+
+def data(folder: Path) -> Path:
+    facts = [f"{i}. Person{i} lives in the city of Town{i}." for i in range(30)]
+    row = {
+        "chunks": json.dumps(["\n".join(facts[i : i + 6]) for i in range(0, 30, 6)]),
+        "questions_and_answers": json.dumps(
+            [{"question": f"Where does Person{i} live?", "answer": f"Town{i}"} for i in (1, 8, 20)]
+        ),
+        "data_source": "squad",
+    }
+    path = folder / "train.json"
+    path.write_text(json.dumps([row]))
+    return path
+
+
+def episodes(server: Server, data: Path, out: Path, outputs: Path) -> list[str]:
+    return [
+        *("--out", str(out), "--group", "8", "dataset=memalpha", f"dataset.path={data}", "split=all", "part=all"),
+        *("memory=memalpha", "memory.temperature=1.0", "retriever=memalpha", f"outputs={outputs}"),
+        *("backbone=openai", f"backbone.base_url={server.url}", "backbone.model=test-model"),
+        *("backbone.identity=test-weights", "backbone.max_concurrency=7"),
+    ]
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    stored: list[dict[str, Any]] = pytest.importorskip("pyarrow.parquet").read_table(path).to_pylist()
+    return stored
+
+
+@pytest.mark.slow
+def test_killed_at_twenty_random_points_episodes_and_rewards_are_the_same_and_none_is_asked_for_twice(
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("pyarrow")
+    source, reply = data(tmp_path), simulated_reply()
+    with Server(reply, keep_calls=False) as server:
+        programs.run("memalpha_episodes", *episodes(server, source, tmp_path / "whole.parquet", tmp_path / "whole"))
+        total = server.delivered
+    points = sorted(random.Random(7).sample(range(1, total), 20))
+    kills: list[int] = []
+    current: list[subprocess.Popen[str]] = []
+    lock = threading.Lock()
+
+    def kill(count: int) -> None:
+        with lock:
+            if points and count >= points[0] and current:
+                points.pop(0)
+                current.pop().send_signal(signal.SIGKILL)
+                kills.append(count)
+
+    with Server(reply, keep_calls=False, on_delivered=kill) as server:
+        command = episodes(server, source, tmp_path / "killed.parquet", tmp_path / "killed")
+        for _ in range(60):
+            process = programs.start("memalpha_episodes", *command)
+            with lock:
+                current[:] = [process]
+            printed, _ = process.communicate(timeout=300)
+            if process.returncode == 0:
+                break
+            assert process.returncode == -signal.SIGKILL, printed
+        else:
+            pytest.fail("the episodes never finished")
+    assert len(kills) >= 15
+    assert rows(tmp_path / "killed.parquet") == rows(tmp_path / "whole.parquet")
+    assert len({row["reward"] for row in rows(tmp_path / "whole.parquet")}) > 1
+    keys = programs.journal_keys(tmp_path / "killed")
+    assert len(keys) == len(set(keys)) == len(programs.journal_keys(tmp_path / "whole"))
