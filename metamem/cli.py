@@ -160,7 +160,11 @@ def _job(composed: Any) -> float | None:
         try:
             outcome.study = str(composed.get("study") or "")
             config = resolve(composed)
-            if isinstance(config, TrainConfig):
+            if config.dry_run:
+                from metamem.studies.dry_run import dry_run
+
+                result = dry_run(config)
+            elif isinstance(config, TrainConfig):
                 from metamem.training import train_folds
 
                 result = train_folds(config)

@@ -92,6 +92,9 @@ class BaseConfig:
     study: str = option(
         "", "what a sweep's runs are put together as when it ends (see experiments/README.md)", result=False
     )
+    dry_run: bool = option(
+        False, "say how many calls, tokens and GPU hours it would take, and call nothing", result=False
+    )
     run: RunOptions = field(default_factory=RunOptions, metadata={"help": "the run's directory", "result": False})
     journal: JournalOptions = field(
         default_factory=JournalOptions, metadata={"help": "stored replies", "result": False}
@@ -126,6 +129,7 @@ class TrainConfig(BaseConfig):
     train_questions: int | None = option(
         None, "learn from so many questions of the training part only, drawn by the seed, smaller draws within larger"
     )
+    test_steps: bool = option(False, "test the meta-memory after every step too, and their mean")
     eval_every: int = option(1, "score the meta-memory on validation every so many steps (the last step always)")
 
     def __post_init__(self) -> None:

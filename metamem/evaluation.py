@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from metamem.assembly import Prepared, Workshop, about, prepare, run_async
-from metamem.config import EvalConfig, plain
+from metamem.config import EvalConfig, Part, plain
 from metamem.contracts import Judged, Split, Tracker
 from metamem.datasets.splits import fold_names
 from metamem.errors import ConfigError, DataError
@@ -24,6 +24,7 @@ from metamem.reporting.cases import save_cases
 from metamem.reporting.write import write_report
 from metamem.reports import evaluation_rows, figures, job_overrides, open_trackers, retrieval_figures, strict_score
 from metamem.runs import CHECKPOINTS, Run, find_checkpoints
+from metamem.studies.ledger import record_read
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,12 @@ async def _evaluate(
     tracker.started({**about_run, "config": plain(config), "roles": roles})
     for what, count in about_run["dataset"]["notices"].items():
         tracker.note(f"{config.dataset.name}: {what}: {count}")
+    for system in systems:
+        for difference in _trained_otherwise(system, config):
+            tracker.note(difference)
     questions = prepared.questions(config.part.value)
+    if config.part in (Part.test, Part.all) and prepared.split.test:
+        record_read(prepared, run, [s.label for s in systems])
     by_label: dict[str, list[Judged]] = {}
     async with workshop:
         await workshop.gather(questions)
@@ -189,7 +195,7 @@ async def _evaluate(
             )
             by_label[system.label] = judged
             evaluation_rows(run, judged)
-    chosen = next((s.meta_memory for s in reversed(systems) if s.meta_memory is not None), None)
+    chosen = next((s for s in reversed(systems) if s.meta_memory is not None), None)
     result = {
         **about_run,
         "roles": roles,
@@ -203,7 +209,8 @@ async def _evaluate(
             for s in systems
         ],
         "figures": figures(by_label, workshop.gathered),
-        "guidelines": [to_json(g) for g in chosen.guidelines] if chosen else [],
+        "guidelines": [to_json(g) for g in chosen.meta_memory.guidelines] if chosen and chosen.meta_memory else [],
+        "guidelines_of": chosen.label if chosen else None,
         "retrieval": retrieval_figures(workshop.gathered, questions),
         "memory": dict(workshop.gathered.memory) or None,
         "compare": compare(by_label),
@@ -214,6 +221,20 @@ async def _evaluate(
     tracker.finished(result)
     write_report(run.directory)
     return result
+
+
+def _trained_otherwise(system: System, config: EvalConfig) -> list[str]:
+    """What a run that trained a meta-memory said of memory and evidence, where this evaluation says something else."""
+    then = _json(system.run / "config.json") if system.run else {}
+    now = plain(config)
+    found = []
+    for key in ("memory", "retriever", "evidence", "backbone"):
+        for option, value in (then.get(key) or {}).items():
+            if option in ("name", "k", "budget", "order", "model") and now[key].get(option) != value:
+                found.append(
+                    f"{system.label} was trained with {key}.{option}={value}; here it is {now[key].get(option)}"
+                )
+    return found
 
 
 def compare(by_label: Mapping[str, Sequence[Judged]]) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""`metamem ls | show | diff | report`: looking at runs, comparing two, writing a run's report again.
+"""`metamem ls | show | diff | report | reads`: looking at runs, comparing two, writing a run's report again.
 
 In: the folder of outputs and names of runs. Out: text on standard output; exit code 2 with one message for a mistake.
 """
@@ -28,6 +28,8 @@ def run(arguments: Sequence[str]) -> int:
             _list(outputs)
         elif options.command == "show":
             _show(find_run(outputs, options.run))
+        elif options.command == "reads":
+            _reads(outputs)
         elif options.command == "diff":
             _diff(find_run(outputs, options.a), find_run(outputs, options.b))
         else:
@@ -56,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     diff = commands.add_parser("diff", help="two runs: options, guidelines, questions that flip")
     for name in ("a", "b"):
         diff.add_argument(name, metavar=name.upper())
+    commands.add_parser("reads", help="how often each test part was read, and by which runs")
     report = commands.add_parser("report", help="write report.html, figures, tables and the audit file of runs")
     report.add_argument("run", metavar="RUN", nargs="+")
     return parser
@@ -162,6 +165,21 @@ def _diff(a: Path, b: Path) -> None:
         say(console, pair["sentence"])
         for title, ids in (("right only in a", pair["lost"]), ("right only in b", pair["gained"])):
             say(console, f"{title}: {', '.join(map(one_line, ids)) or 'none'}")
+
+
+def _reads(outputs: Path) -> None:
+    from metamem.studies.ledger import test_parts
+    from metamem.tracking.text import open_console, say, several
+
+    console = open_console()
+    parts = test_parts(outputs)
+    for part in parts:
+        readers = several(len(part.runs), "run")
+        say(console, f"{part.dataset}, split {part.split}: read {several(part.reads, 'time')} by {readers}", "bold")
+        for directory in part.runs.values():
+            say(console, f"  {directory}", "dim")
+    if not parts:
+        say(console, f"no test part was read in {outputs}")
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

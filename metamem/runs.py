@@ -31,7 +31,17 @@ CHECKPOINTS = "checkpoints"
 LOGS = ("attempts.jsonl", "verdicts.jsonl", "metrics.jsonl", "steps.jsonl", "questions.jsonl")
 # What a run may hold, in the order in which starting over removes it: the result first, so that a kill in between
 # leaves an unfinished run, and the manifest last, which says whose directory it is.
-OWN = ("result.json", "report.html", *LOGS, "timings.jsonl", "cases.jsonl", "split.json", "logs.json", CHECKPOINTS)
+OWN = (
+    "result.json",
+    "report.html",
+    "worth.json",
+    *LOGS,
+    "timings.jsonl",
+    "cases.jsonl",
+    "split.json",
+    "logs.json",
+    CHECKPOINTS,
+)
 LAST = ("config.json", "manifest.json")
 
 
@@ -69,7 +79,11 @@ def slug(overrides: Iterable[str], config: BaseConfig) -> str:
         if not _can_change_results(key, config):
             continue
         value = Path(value).stem if "/" in value else value
-        named_alone = "." not in key and "@" not in key and key not in ("seed", "reward", "part", "eval_every")
+        named_alone = (
+            "." not in key
+            and "@" not in key
+            and key not in ("seed", "reward", "part", "eval_every", "test_steps", "train_questions")
+        )
         shown = value if named_alone or key.endswith(".path") else f"{key.split('@')[-1].split('.')[-1]}-{value}"
         parts.append(re.sub(r"[^A-Za-z0-9.-]+", "-", shown).strip("-."))
     return "_".join(p for p in parts if p)[:80].strip("_-.") or "default"

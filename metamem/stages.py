@@ -245,7 +245,20 @@ class Bench:
 
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(one(q)) for q in ordered]
-        return [t.result() for t in tasks]
+        judged = [t.result() for t in tasks]
+        self._warn(stage, [v for j in judged for v in j.verdicts])
+        return judged
+
+    def _warn(self, stage: str, verdicts: Sequence[Verdict]) -> None:
+        """Say so when most verdicts are invalid: a judge that cannot be read is known after the first part, not the
+        last.
+        """
+        invalid = [v for v in verdicts if not v.valid]
+        if len(invalid) * 2 > len(verdicts):
+            sample = f"; a reply of the judge: {invalid[0].raw[:200]!r}" if invalid[0].raw else ""
+            self._tracker.note(
+                f"{stage}: {len(invalid)} of {len(verdicts)} verdicts are invalid ({invalid[0].reason}){sample}"
+            )
 
     def prompt(self, question: Question, meta_memory: MetaMemory | None) -> tuple[tuple[Message, ...], str]:
         """The messages that ask a question, and the hash of their evidence."""

@@ -20,7 +20,8 @@ from typing import Any
 
 from metamem.files import write_json
 
-_PLACE = "METAMEM_SWEEP_LEDGER"
+# The environment variable by which the jobs of a sweep, whatever process they run in, find its ledger.
+LEDGER = "METAMEM_SWEEP_LEDGER"
 _TOTAL = "total"
 
 
@@ -34,8 +35,8 @@ class JobOutcome:
 
     def finished(self, result: Mapping[str, Any]) -> None:
         """Keep of a result what the summary shows, and which runs it is of (several for all folds)."""
-        self.result = {k: result.get(k) for k in ("directory", "score", "headline", "stamps")}
-        self.result["runs"] = list(result.get("runs") or [str(result["directory"])] if "directory" in result else [])
+        self.result = {k: result.get(k) for k in ("directory", "score", "headline", "stamps", "plan")}
+        self.result["runs"] = list(result.get("runs") or ([str(result["directory"])] if "directory" in result else []))
 
 
 class Sweep:
@@ -52,7 +53,7 @@ class Sweep:
         `total` is the number of jobs, None where a sweeper decides it as it goes.
         """
         folder = Path(tempfile.mkdtemp(prefix="metamem-sweep-"))
-        os.environ[_PLACE] = str(folder)
+        os.environ[LEDGER] = str(folder)
         if total is not None:
             (folder / _TOTAL).write_text(str(total), encoding="ascii")
         return cls(folder)
@@ -69,7 +70,7 @@ class Sweep:
         for row in self.rows:
             if row["status"] == "running":
                 row |= {"status": "interrupted", "error": "its process ended without a word"}
-        os.environ.pop(_PLACE, None)
+        os.environ.pop(LEDGER, None)
         rmtree(self.folder, ignore_errors=True)
         if self.rows:
             from metamem.tracking.tables import print_sweep
@@ -88,7 +89,7 @@ class Sweep:
 @contextmanager
 def record_job() -> Iterator[JobOutcome]:
     """Record the job that runs inside: done or failed, its overrides, its result or its error."""
-    place = os.environ.get(_PLACE)
+    place = os.environ.get(LEDGER)
     outcome = JobOutcome(sweeping=place is not None)
     if place is None:
         yield outcome

@@ -12,6 +12,7 @@ import random
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from metamem.assembly import Prepared, Workshop, about, prepare, run_async
@@ -19,8 +20,9 @@ from metamem.config import TrainConfig, plain
 from metamem.contracts import Judged, Split, Tracker
 from metamem.datasets.splits import fold_names, save_split
 from metamem.errors import ConfigError, UserError
+from metamem.files import write_json
 from metamem.meta_memory import MetaMemory, save, to_dict
-from metamem.records import Status, from_json, to_json
+from metamem.records import Status, digest, from_json, to_json
 from metamem.reporting.cases import save_cases
 from metamem.reporting.write import write_report
 from metamem.reports import (
@@ -34,6 +36,7 @@ from metamem.reports import (
 )
 from metamem.runs import Run
 from metamem.stages import Bench
+from metamem.studies.ledger import record_read
 
 
 def train_folds(config: TrainConfig) -> dict[str, Any]:
@@ -340,7 +343,15 @@ async def _finish(
         systems.append(({"label": f"best (step {best})", "step": best, "guidelines": len(chosen)}, chosen))
     last = state.meta_memory
     systems.append(({"label": f"last (step {state.step})", "step": state.step, "guidelines": len(last)}, last))
+    if config.test_steps:
+        for number in range(1, state.step + 1):
+            after = from_json(MetaMemory, _load(run.checkpoint_path(number))["meta_memory"])
+            systems.append(({"label": f"step-{number}", "step": number, "guidelines": len(after)}, after))
     test = prepared.questions("test")
+    if test:
+        readers = record_read(prepared, run, [s["label"] for s, _ in systems])
+        if readers > 1:
+            tracker.note(f"this test part has been read by {readers} runs (metamem reads)")
     by_label: dict[str, list[Judged]] = {}
     for system, meta_memory in systems:
         if test:
@@ -355,6 +366,8 @@ async def _finish(
             )
             evaluation_rows(run, by_label[system["label"]])
     score = state.scores.get(best) if best is not None else None
+    stepwise = [strict_score(judged) for label, judged in by_label.items() if label.startswith("step-")]
+    known = [value for value in stepwise if value is not None]
     return {
         **about_run,
         "roles": labels(workshop),
@@ -368,6 +381,7 @@ async def _finish(
         "guidelines": [to_json(g) for g in chosen.guidelines],
         "meta_memory": to_dict(chosen),
         "validation": [{"step": s, "score": v} for s, v in sorted(state.scores.items())],
+        **({"mean_of_steps": round(sum(known) / len(known), 6)} if known else {}),
         "rejected_steps": list(state.rejected),
         "retrieval": retrieval_figures(workshop.gathered, test or prepared.dataset.questions),
         "calls": workshop.calls(),
@@ -376,8 +390,12 @@ async def _finish(
 
 
 def fold_result(config: TrainConfig, results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The folds' results as one: their directories and the mean of their scores."""
+    """The folds' results as one: their directories, the mean of their validation scores, and the totals over their
+    test parts, which are printed and kept in `folds-<id>.json` beside the runs.
+    """
+    from metamem.studies.folds import fold_totals
     from metamem.tracking.tables import print_sweep
+    from metamem.tracking.text import open_console, say
 
     scores = [r["score"] for r in results if r["score"] is not None]
     mean = sum(scores) / len(scores) if scores else None
@@ -392,11 +410,26 @@ def fold_result(config: TrainConfig, results: Sequence[Mapping[str, Any]]) -> di
             for i, (fold, r) in enumerate(zip(fold_names(config.split), results, strict=True))
         ]
     )
+    runs = [str(r["directory"]) for r in results]
+    totals: dict[str, Any] = (
+        fold_totals(runs) if all(r["split"]["test"] for r in results) else {"systems": {}, "gain": ""}
+    )
+    console = open_console()
+    for label, figures_of in totals["systems"].items():
+        low, high = figures_of["interval"]
+        counted = f"{figures_of['questions']} questions, each tested once"
+        say(console, f"{label}: {figures_of['accuracy']:.3f} [{low:.3f}, {high:.3f}] over {counted}")
+    if totals["gain"]:
+        say(console, totals["gain"])
+    kept = Path(config.outputs) / config.name / f"folds-{digest([r['id'] for r in results], 10)}.json"
+    write_json(kept, {"runs": runs, **totals})
+    say(console, f"totals {kept}")
     return {
         "kind": "folds",
+        "totals": totals,
         "name": config.name,
         "directory": ", ".join(str(r["directory"]) for r in results),
-        "runs": [str(r["directory"]) for r in results],
+        "runs": runs,
         "score": mean,
         "headline": f"mean validation {mean:.3f} over {len(results)} folds"
         if mean is not None

@@ -173,9 +173,8 @@ def waiting(data: Path) -> None:
         calls = caller.counts["calls"]
         ideal = calls * DELAY / CONCURRENCY
         print(f"  {len(talks)} conversations, {calls} calls, {sum(len(b.units) for b in banks)} facts")
-        print(
-            f"  a client alone takes {client:.2f} s for these calls, {client / ideal:.2f} of calls x 50 ms / {CONCURRENCY}"
-        )
+        print(f"  calls x 50 ms / {CONCURRENCY}: {ideal:.2f} s")
+        print(f"  a client alone takes {client:.2f} s for these calls, {client / ideal:.2f} of that")
         print(f"waiting: {seconds:.2f} s, {seconds / ideal:.2f} of calls x 50 ms / {CONCURRENCY} (at most 1.3)")
         print(f"waiting: 1/{calls * each / seconds:.0f} of one call after another (at most 1/10)")
         fresh = Known(build("embedder", {"name": "hashing"}))

@@ -1,84 +1,34 @@
 """Text metrics of Mem-α's and MemoryAgentBench's sources (numbers, key words, parts, ROUGE, Recall@5), by source.
 
 In: a question and an attempt. Out: a scored `Verdict`. Where a reply ends in an `Answer:` line or a boxed answer, that
-is what counts, so that reasoning before it is not taken for the answer. Definitions: Mem-α (arXiv 2509.25911),
-MemoryAgentBench (arXiv 2507.05257) and, for ROUGE, the package rouge-score.
+is what counts, so that reasoning before it is not taken for the answer. Definitions: `source_metrics`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
 from metamem.contracts import Caller, Rubric
 from metamem.datasets.sources import Metric, source_of
 from metamem.errors import ConfigError, unknown
 from metamem.evaluators.llm_judge import LLMJudge
+from metamem.evaluators.source_metrics import (
+    Rouge,
+    final_answer,
+    keyword_share,
+    number_match,
+    part_share,
+    recall_at,
+    rouge,
+)
 from metamem.evaluators.text import holds, normalise, says_unknown
 from metamem.records import Attempt, Question, Status, Verdict
 from metamem.registry import option, register
 
-_ANSWER_LINE = re.compile(r"^\W*answer\W*:\W*(.+)", re.IGNORECASE | re.MULTILINE | re.DOTALL)
-_BOXED = re.compile(r"\\boxed\{([^{}]*)\}")
-_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
-_LEADING_MARK = re.compile(r"^\s*(?:[-*•]|\d+[.)])\s*")
-_YEAR = re.compile(r"\s*\((?:18|19|20)\d\d\)\s*$")
 # The rubric's template for an answer that is one thing to be known.
 JUDGED_AS = "single-session-user"
-RECALLED = 5
-
-
-class Rouge(StrEnum):
-    """Which ROUGE: unigrams, bigrams, or the longest common subsequence."""
-
-    rouge1 = "rouge1"
-    rouge2 = "rouge2"
-    rougeL = "rougeL"
-
-
-def final_answer(response: str) -> str:
-    """What a reply gives as its answer: the last boxed text, else what follows the last `Answer:`, else all of it."""
-    if boxed := _BOXED.findall(response):
-        return str(boxed[-1]).strip()
-    starts = [match.start() for match in re.finditer(r"^\W*answer\W*:", response, re.IGNORECASE | re.MULTILINE)]
-    match = _ANSWER_LINE.match(response, starts[-1]) if starts else None
-    return match[1].strip() if match else response.strip()
-
-
-def number_match(response: str, answer: str) -> float:
-    """1 when the reply holds exactly one number and that is the answer's."""
-    given, wanted = _NUMBER.findall(response), _NUMBER.findall(answer)
-    return float(len(given) == 1 and len(wanted) == 1 and float(given[0]) == float(wanted[0]))
-
-
-def keyword_share(response: str, answers: Sequence[str]) -> float:
-    """The share of the gold key words in the reply, case folded; a single answer lists them, separated by ", "."""
-    listed = answers if len(answers) > 1 else answers[0].split(", ") if answers else ()
-    return _share(response, listed)
-
-
-def part_share(response: str, answer: str) -> float:
-    """The share of the answer's parts, separated by ";", in the reply, case folded."""
-    return _share(response, answer.split(";"))
-
-
-def recall_at(response: str, answers: Sequence[str], k: int = RECALLED) -> float:
-    """The share of the answers among the first k things that the reply lists, on lines or separated by commas."""
-    lines = [line for line in response.splitlines() if line.strip()]
-    items = lines if len(lines) > 1 else re.split(r"[;,]", response)
-    first = {_title(_LEADING_MARK.sub("", item)) for item in items[:k]}
-    wanted = {_title(answer) for answer in answers}
-    return len(first & wanted) / len(wanted) if wanted else 0.0
-
-
-def rouge(response: str, answer: str, kind: Rouge = Rouge.rougeL) -> float:
-    """ROUGE's F-measure with stemming, as the package rouge-score defines it."""
-    from rouge_score.rouge_scorer import RougeScorer
-
-    return float(RougeScorer([kind.value], use_stemmer=True).score(answer, response)[kind.value].fmeasure)
 
 
 def judged_questions(evaluators: Iterable[str], questions: Sequence[Question]) -> list[Question]:
@@ -92,16 +42,6 @@ def judged_questions(evaluators: Iterable[str], questions: Sequence[Question]) -
 
 def _for_judge(question: Question) -> Question:
     return dataclasses.replace(question, type=JUDGED_AS)
-
-
-def _share(response: str, parts: Iterable[str]) -> float:
-    wanted = [part.strip().casefold() for part in parts if part.strip()]
-    folded = response.casefold()
-    return sum(part in folded for part in wanted) / len(wanted) if wanted else 0.0
-
-
-def _title(text: str) -> str:
-    return normalise(_YEAR.sub("", text.strip().strip("\"'*_")))
 
 
 class _Graded:

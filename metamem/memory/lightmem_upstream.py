@@ -1,17 +1,17 @@
-"""`lightmem_upstream`: the package of LightMem's authors (zjunlp), as a memory of this framework, to check ours against.
+"""`lightmem_upstream`: the package of LightMem's authors (zjunlp) as a memory of this framework, to check ours against.
 
-In: a conversation, as pairs of a user's message and its reply, which is what the package takes. Out: a bank of the facts
-in its vector store. It is given this run's builder as its manager, our compressor and embedder as its models, and a
-folder of its own under a name that is a hash; it reaches for no network. Its facts name no message: their time names
+In: a conversation, as pairs of a user's message and its reply, which is what the package takes. Out: a bank of the
+facts in its vector store. It is given this run's builder as its manager, our compressor and embedder as its models, and
+a folder of its own under a name that is a hash; it reaches for no network. Its facts name no message: their time names
 the session.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import importlib
 import importlib.util
-import io
+import sys
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,12 +21,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from metamem.contracts import Cost, MemoryBank, MemoryContext
+from metamem.contracts import Cost, MemoryBank, MemoryContext, Unread
 from metamem.errors import ConfigError, MissingExtraError
 from metamem.memory.buffers import messages_of
 from metamem.memory.compression import MODEL, Compressor
 from metamem.memory.lightmem_options import MessagesUse
-from metamem.records import Conversation, Draw, Failure, Message, MemoryUnit, Request, Session, digest
+from metamem.records import Conversation, Draw, Failure, MemoryUnit, Message, Request, Session, digest
 from metamem.registry import option, register
 
 INSTALL = (
@@ -40,7 +40,7 @@ _MAKING = threading.Lock()
 
 @register("memory", "lightmem_upstream")
 class LightMemUpstream:
-    """zjunlp's LightMem package itself, when installed, with this run's builder and models: to compare with lightmem."""
+    """zjunlp's LightMem package itself, where it is installed: to compare lightmem with."""
 
     version = 1
     needs: tuple[str, ...] = ("builder", "embedder")
@@ -89,14 +89,21 @@ class LightMemUpstream:
         loop = asyncio.get_running_loop()
         manager = _Manager(context, self.config.reply_tokens, loop)
         units, left_out = await asyncio.to_thread(self._build, conversation, context, manager)
-        counts = {"facts": len(units), "left_out": left_out, "undelivered": manager.failed}
-        return MemoryBank("", conversation.id, units, len(conversation.sessions), {"extract": manager.cost}, counts)
+        counts = {"facts": len(units), "left_out": left_out, "undelivered": len(manager.failed)}
+        costs = {"extract": manager.cost}
+        sessions = len(conversation.sessions)
+        return MemoryBank("", conversation.id, units, sessions, costs, counts, tuple(manager.failed))
 
     async def extend(self, bank: MemoryBank, conversation: Conversation, context: MemoryContext) -> MemoryBank:
         """The new sessions as a conversation of their own, added to the bank."""
         new = await self.construct(replace(conversation, sessions=conversation.sessions[bank.sessions :]), context)
         units = tuple(replace(u, id=f"{bank.sessions}/{u.id}") for u in new.units)
-        return replace(bank, units=bank.units + units, sessions=len(conversation.sessions))
+        costs = {"extract": bank.costs["extract"] + new.costs["extract"]}
+        counts = {name: bank.counts[name] + count for name, count in new.counts.items()}
+        unread = (*bank.unread, *new.unread)
+        return MemoryBank(
+            "", bank.conversation_id, bank.units + units, len(conversation.sessions), costs, counts, unread
+        )
 
     async def update(self, bank: MemoryBank, context: MemoryContext) -> MemoryBank:
         """The bank as it is: the package updates what is in its own store, while it constructs."""
@@ -110,17 +117,15 @@ class LightMemUpstream:
             return (), left_out
         place = Path(self.config.storage) / digest([conversation.id, str(self.config)], 32)
         place.parent.mkdir(parents=True, exist_ok=True)
-        # The package reports by print; a run has its own display.
-        with contextlib.redirect_stdout(io.StringIO()):
-            memory = self._make(context, manager, place)
-            for number, pair in enumerate(pairs):
-                last = number == len(pairs) - 1
-                memory.add_memory(pair, force_segment=last, force_extract=last)
-            if self.config.update:
-                memory.construct_update_queue_all_entries()
-                memory.offline_update_all_entries(score_threshold=self.config.update_threshold)
-            entries = memory.embedding_retriever.get_all()
-            memory.embedding_retriever.client.close()
+        memory = self._make(context, manager, place)
+        for number, pair in enumerate(pairs):
+            last = number == len(pairs) - 1
+            memory.add_memory(pair, force_segment=last, force_extract=last)
+        if self.config.update:
+            memory.construct_update_queue_all_entries()
+            memory.offline_update_all_entries(score_threshold=self.config.update_threshold)
+        entries = memory.embedding_retriever.get_all()
+        memory.embedding_retriever.client.close()
         sessions = {_stamp(s): s for s in reversed(conversation.sessions)}
         found = sorted(entries, key=lambda e: (e["payload"]["float_time_stamp"], e["payload"]["memory"]))
         units = []
@@ -133,8 +138,7 @@ class LightMemUpstream:
 
     def _make(self, context: MemoryContext, manager: _Manager, place: Path) -> Any:
         """An instance of the package's memory with our parts in place of those its factories would make."""
-        from lightmem.memory import lightmem as package
-
+        package = importlib.import_module("lightmem.memory.lightmem")
         embedder = context.embedder
         assert embedder is not None
         compressor = _Compressor(self._compressor, self.config.rate)
@@ -165,7 +169,9 @@ class LightMemUpstream:
             try:
                 for name, part in parts.items():
                     setattr(package, name, SimpleNamespace(from_config=lambda *_, made=part: made))
-                return package.LightMemory.from_config(settings)
+                made = package.LightMemory.from_config(settings)
+                _silence()
+                return made
             finally:
                 for name, factory in known.items():
                     setattr(package, name, factory)
@@ -190,6 +196,13 @@ def pairs_of(sessions: Sequence[Session]) -> tuple[list[list[dict[str, str]]], i
     return pairs, count - 2 * len(pairs)
 
 
+def _silence() -> None:
+    """The package reports by print, whole prompts too; a run has its own display."""
+    for name, module in list(sys.modules.items()):
+        if name.split(".")[0] == "lightmem" and module is not None:
+            vars(module)["print"] = lambda *_, **__: None
+
+
 def _stamp(session: Session) -> str:
     return _minute(session.time or datetime(1970, 1, 1))
 
@@ -205,13 +218,12 @@ class _Manager:
         self._context, self._tokens, self._loop = context, tokens, loop
         self._guard = threading.Lock()
         self.cost = Cost()
-        self.failed = 0
+        self.failed: list[Unread] = []
 
     def instance(self, tokenizer: Any) -> Any:
         """An object of the package's manager class that asks the builder."""
-        from lightmem.factory.memory_manager.openai import OpenaiManager
-
-        made = OpenaiManager.__new__(OpenaiManager)  # its constructor would make a client of a server
+        kind = importlib.import_module("lightmem.factory.memory_manager.openai").OpenaiManager
+        made = kind.__new__(kind)  # its constructor would make a client of a server
         made.config = SimpleNamespace(model="builder")
         made.tokenizer = tokenizer
         made.generate_response = self.generate
@@ -227,8 +239,9 @@ class _Manager:
         outcome = asyncio.run_coroutine_threadsafe(_awaited(call), self._loop).result()[0].outcome
         with self._guard:
             if isinstance(outcome, Failure):
-                self.failed += 1
-                raise RuntimeError(outcome.reason)  # the package goes on without this call's facts
+                self.failed.append(Unread("extract", (), outcome.reason, delivered=False))
+                # The package does not survive a manager that raises: it is told that there is nothing.
+                return '{"data": []}', dict.fromkeys(("prompt_tokens", "completion_tokens", "total_tokens"), 0)
             usage = outcome.usage
             self.cost += Cost(1, usage.prompt_tokens, usage.completion_tokens)
         tokens = {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens}

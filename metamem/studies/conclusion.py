@@ -16,11 +16,17 @@ from metamem.studies.tables import job_rows, write_tables
 def conclude(jobs: Sequence[Mapping[str, Any]]) -> int:
     """Write results.csv, results.parquet and report.html, and the study's files; returns the failed evaluations."""
     from metamem.reporting.sweep import write_sweep_report
+    from metamem.studies.dry_run import Plan, after_training, show
     from metamem.studies.findings import Finding, write_finding
     from metamem.studies.studies import STUDIES
     from metamem.tracking.text import open_console, say
 
     console = open_console()
+    plans = [Plan.from_json(job["plan"]) for job in jobs if job.get("plan")]
+    if plans:
+        show(sum(plans[1:], plans[0]), f"dry run of {len(plans)} jobs: nothing was called")
+        say(console, after_training(str(jobs[0].get("study") or ""), [job for job in jobs if job.get("plan")]), "dim")
+        return 0
     folder = Path(str(jobs[0]["folder"]))
     done = [job for job in jobs if job["status"] == "done" and job.get("runs")]
     study = next((str(job["study"]) for job in jobs if job.get("study")), "")

@@ -21,7 +21,8 @@ _DRAWS = 4000
 
 def run_systems(runs: Iterable[str | Path], part: str | None = None, evaluator: str | None = None) -> dict[str, System]:
     """The systems of one run, or of several that are seeds or folds of one another: `without`, `best`, `last` of
-    training runs (without their steps), the labels of evaluations; in the order of the runs' results. Judged by the reward, or by `evaluator`.
+    training runs (without their steps), the labels of evaluations; in the order of the runs' results.
+    Judged by the reward, or by `evaluator`.
     """
     rows: dict[str, list[Row]] = {}
     for run in runs:

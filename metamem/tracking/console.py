@@ -7,6 +7,7 @@ a look at the clock; all drawing is done by a thread of rich's, four times a sec
 from __future__ import annotations
 
 import multiprocessing
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from rich.live import Live
 
 from metamem.files import read_rows
 from metamem.meta_memory import Action, Change, MetaMemory
+from metamem.sweeps import LEDGER
 from metamem.tracking.live import Stage, Watch, frame
 from metamem.tracking.tables import print_result
 from metamem.tracking.text import (
@@ -138,7 +140,11 @@ class Console:
     def finished(self, result: Mapping[str, Any]) -> None:
         """See `contracts.Tracker`. Ends the live display and prints the tables."""
         self.close()
-        print_result(result, self._console)
+        if LEDGER in os.environ:
+            # A job of a sweep: the sweep's table at the end says how it compares.
+            self._say(join((str(result.get("headline", "")), str(result.get("directory", "")))))
+        else:
+            print_result(result, self._console)
 
     def close(self) -> None:
         """See `contracts.Tracker`."""
@@ -201,7 +207,9 @@ class Console:
             return
         done = watch.done(stage.unit)
         speed = done / (now - stage.began) if now > stage.began else 0.0
-        left = f"{duration((stage.total - done) / speed)} left" if speed > 0 and done < stage.total else ""
+        left = (
+            f"{duration((stage.total - done) / speed)} left" if speed > 0 and 100 * done >= stage.total > done else ""
+        )
         attempts = f"{rate(watch.done('attempt') / (now - stage.began))} attempts/s" if watch.done("attempt") else ""
         self._say(join((f"{stage.name}: {count(done)}/{several(stage.total, stage.unit)}", attempts, left)))
 

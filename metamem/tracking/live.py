@@ -130,7 +130,7 @@ def _bars(watch: Watch, length: int) -> RenderableType:
     else:
         done, speed = watch.done(stage.unit), _rate(stage.samples, now, watch.done(stage.unit))
         remaining = max(stage.total - done, 0)
-        eta = f"{duration(remaining / speed)} left" if speed > 0 and remaining else ""
+        eta = f"{duration(remaining / speed)} left" if speed > 0 and remaining and now - stage.began > 3 else ""
         amount = f"{count(done)}/{several(stage.total, stage.unit)}"
         detail = f"{rate(speed)}/s  {eta}" if speed > 0 else duration(now - stage.began)
         grid.add_row(safe(stage.name), _bar(done, stage.total, length), amount, detail)

@@ -30,6 +30,7 @@ from metamem.tracking.text import (
     share,
     split_label,
     stamp_sentence,
+    visible,
 )
 
 # A call's counts (`backbones.caller`) and their titles: a request may ask for several replies.
@@ -85,7 +86,14 @@ def sections(result: Mapping[str, Any], width: int) -> list[RenderableType]:
     trained = result.get("kind") == "train"
     if result.get("guidelines"):
         step = result["best_step"] if result.get("best_step") is not None else result.get("steps")
-        parts.append(guideline_table(result["guidelines"], f" learned, as of step {step}" if trained else ""))
+        whose = (
+            f" learned, as of step {step}"
+            if trained
+            else f" of {result['guidelines_of']}"
+            if result.get("guidelines_of")
+            else ""
+        )
+        parts.append(guideline_table(result["guidelines"], visible(whose)))
     elif trained:
         parts.append(Text("no guidelines were learned" if result.get("steps") else "no training, no guidelines"))
     if result.get("calls"):

@@ -116,20 +116,29 @@ class WandbTracker:
         """Nothing: notes are the console's."""
 
     def finished(self, result: Mapping[str, Any]) -> None:
-        """See `contracts.Tracker`. A table of the guidelines, and the figures in the summary."""
+        """See `contracts.Tracker`. Tables of guidelines, lineage and attempts, the meta-memory and the
+        manifest as an artifact, the figures in the summary.
+        """
         self._complete = True
         if self._run is None:
             return
         import wandb
 
         self._flush()
-        columns = ["id", "text", "born", "changed", "support"]
-        rows = [
-            [g["id"], g["text"], g.get("born"), g.get("changed"), ", ".join(g.get("support") or ())]
-            for g in result.get("guidelines") or ()
-        ]
+        from metamem.tracking import wandb_tables
+
         with _kept_in(self._directory):
-            self._run.log({"learned_guidelines": wandb.Table(columns=columns, data=rows)})
+            for name, columns, rows in wandb_tables.tables(result, self._directory):
+                self._run.log({name: wandb.Table(columns=list(columns), data=rows)})
+            files = wandb_tables.artifact_files(result, self._directory)
+            if files:
+                about = {k: result.get(k) for k in ("name", "seed", "best_step", "score", "stamps")}
+                about["read from"] = wandb_tables.sources(result)
+                kind = "meta-memory" if result.get("meta_memory") else "evaluation"
+                artifact = wandb.Artifact(f"{kind}-{self._run.id}", type=kind, metadata=about)
+                for file in files:
+                    artifact.add_file(str(file))
+                self._run.log_artifact(artifact)
         self._run.summary.update(summary(result))
 
     def close(self) -> None:

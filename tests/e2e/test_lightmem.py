@@ -97,6 +97,7 @@ def test_what_decides_the_facts_decides_the_bank_and_nothing_else_does(tmp_path:
         assert len(set(banks(tmp_path)) - before) == len(first), change
 
 
+@pytest.mark.slow
 def test_a_questions_evidence_is_shown_with_its_origin_beside_the_gold_evidence(tmp_path: Path) -> None:
     light = ["memory=lightmem", "embedder=hashing", f"outputs={tmp_path}"]
     printed = programs.run("eval", *light, "show=sample_baker_ssa1", "retriever.k=4", "memory.messages_use=hybrid")
@@ -217,3 +218,48 @@ def test_the_papers_preset_runs_with_a_compressor_of_the_right_architecture(tmp_
     parts = manifests[0]["constructor"]["dependencies"]
     assert set(parts) == {"constructor", "builder", "embedder", "prompts"}
     assert parts["constructor"]["compressor"]["weights"]
+
+
+@pytest.mark.slow
+def test_one_sweep_prints_the_evidence_recall_of_three_memories_at_equal_token_budgets(
+    tmp_path: Path, shared: Path
+) -> None:
+    printed = programs.run(
+        "eval",
+        "-m",
+        "memory=lightmem,rounds,sessions",
+        "dataset=longmemeval",
+        f"dataset.path={shared / 'longmemeval_s_sample.json'}",
+        "backbone=simulated",
+        "embedder=hashing",
+        "split=all",
+        "part=all",
+        "evidence.budget=2000",
+        f"outputs={tmp_path}",
+    )
+    assert "27 conversations (27 built, 0 reused)" in printed
+    recalls = re.findall(r"evidence within 2,000 tokens holds ([\d.]+)% of the evidence sessions \(23 q", printed)
+    assert len(recalls) == 3
+    # Facts are shorter than rounds, and rounds than sessions: more of the evidence fits.
+    assert float(recalls[0]) > float(recalls[1]) > float(recalls[2])
+
+
+@pytest.mark.slow
+def test_the_ten_locomo_conversations_are_built_with_both_speakers(tmp_path: Path, shared: Path) -> None:
+    printed = programs.run(
+        "eval",
+        "memory=lightmem",
+        "memory.messages_use=hybrid",
+        "dataset=locomo",
+        f"dataset.path={shared / 'locomo10.json'}",
+        "backbone=simulated",
+        "embedder=hashing",
+        "split=all",
+        "part=all",
+        f"outputs={tmp_path}",
+    )
+    assert "10 conversations (10 built, 0 reused)" in printed
+    result = programs.result_of(programs.only_run(tmp_path, "eval"))
+    assert result["memory"]["unread"] == 0
+    assert result["memory"]["counts"]["messages"] > 5800
+    assert result["retrieval"]["turn/recall_any@10"] > 0.4

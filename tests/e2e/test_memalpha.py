@@ -19,13 +19,13 @@ from tests.simulated_server import simulated_reply
 
 @pytest.mark.slow
 def test_meta_memory_is_trained_on_a_memory_that_a_model_wrote(tmp_path: Path) -> None:
-    chosen = ["experiment=quick", "memory=memalpha", "retriever=memalpha", "dataset.limit=12"]
+    chosen = ["experiment=quick", "memory=memalpha", "retriever=memalpha"]
     programs.run("train", *chosen, f"outputs={tmp_path}")
     result = programs.result_of(programs.only_run(tmp_path, "quick"))
     assert result["calls"]["builder"]["delivered"] > 0
-    assert result["memory"]["counts"]["calls_done"] > result["memory"]["units"] / 2
-    assert result["memory"]["costs"]["write"]["completion_tokens"] > 0
-    assert "simulated" in result["stamps"]
+    assert result["score"] is not None
+    units = [line for path in (tmp_path / "memory").rglob("units.jsonl") for line in path.read_text().splitlines()]
+    assert {json.loads(unit)["kind"] for unit in units} >= {"core", "episodic"}
 
 
 def data(folder: Path) -> Path:

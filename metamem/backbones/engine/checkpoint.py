@@ -27,6 +27,7 @@ VOCABULARY = 1536
 HIDDEN, LAYERS, HEADS, KV_HEADS, HEAD_SIZE, MLP = 64, 2, 4, 2, 32, 128
 POSITIONS = 32768
 PAD, OPEN, CLOSE, THINK, THOUGHT = "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>"
+WIDER = {CLOSE: 2.0, THOUGHT: 1.4, PAD: 0.01, OPEN: 0.01, THINK: 0.01}
 
 # The turns of the ChatML format that Qwen's models use. Thinking switched off, the reasoning is closed before it
 # begins; switched on, it is opened, so that a reply starts inside of it.
@@ -39,7 +40,7 @@ TEMPLATE = (
 
 def recipe() -> str:
     """Hash of what the checkpoint is made from: this module's settings and the texts that the tokenizer learns from."""
-    settings = [VERSION, VOCABULARY, HIDDEN, LAYERS, HEADS, KV_HEADS, HEAD_SIZE, MLP, POSITIONS, TEMPLATE]
+    settings = [VERSION, VOCABULARY, HIDDEN, LAYERS, HEADS, KV_HEADS, HEAD_SIZE, MLP, POSITIONS, TEMPLATE, WIDER]
     hashed = sha256(json.dumps(settings).encode())
     for text in _texts():
         hashed.update(text.encode("utf-8") + b"\0")
@@ -111,10 +112,9 @@ def _weights(folder: Path) -> None:
         "model.norm.weight": np.ones(HIDDEN, np.float32),
         "lm_head.weight": drawn("head", VOCABULARY, HIDDEN, scale=0.6),
     }
-    # A sentence ends now and then, and so does a thought: their scores vary more widely than other tokens'.
-    tensors["lm_head.weight"][rows[CLOSE]] *= 2.0
-    tensors["lm_head.weight"][rows[THOUGHT]] *= 2.0
-    tensors["lm_head.weight"][[rows[PAD], rows[OPEN]]] *= 0.01
+    # A reply ends now and then, and so does a thought: their scores vary more widely than other tokens'.
+    for token, wider in WIDER.items():
+        tensors["lm_head.weight"][rows[token]] *= wider
     for layer in range(LAYERS):
         name = f"model.layers.{layer}"
         matrices = {

@@ -7,11 +7,14 @@ where vLLM itself only says that something failed. All of it blocks and runs in 
 from __future__ import annotations
 
 import atexit
+import contextlib
+import gc
 import json
 import logging
 import logging.config
 import os
 import re
+import sys
 import tempfile
 import threading
 import weakref
@@ -20,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from metamem.backbones.engine import spec as specs
-from metamem.backbones.engine.processes import Process, below, expect_kills, kill
+from metamem.backbones.engine.processes import Process, below, expect_kills, kill, remove, shared_memory
 from metamem.backbones.engine.requests import Renderer, first_line
 from metamem.errors import ConfigError, UserError
 
@@ -104,9 +107,11 @@ class Life:
         self._ended.set()
         self.log.with_suffix(".json").unlink(missing_ok=True)
         llm, self.llm = self.llm, None
-        self._kill()
+        shared = shared_memory(self._processes)
         if llm is not None:
             llm.shutdown(timeout=0)
+        self._kill()
+        remove(shared)
 
     def forget(self) -> None:
         """Remove the log."""
@@ -169,10 +174,10 @@ def cause(error: BaseException, log: Path) -> str:
                 if match and not any(hollow in match[2] for hollow in _HOLLOW):
                     found = f"{match[1].rsplit('.', 1)[-1]}: {match[2].strip()}"
                     break
-    if not found:
-        # pydantic wraps what a validator said.
-        said = re.search(r"Value error, (.+?)(?: \[type=|$)", str(error), re.DOTALL)
-        found = said[1].strip() if said else f"{type(error).__name__}: {first_line(error)}"
+    if not found and callable(told := getattr(error, "errors", None)):  # pydantic's: one entry for each wrong value
+        first = told()[0]
+        found = ": ".join([*(str(part) for part in first["loc"][:1]), first["msg"].removeprefix("Value error, ")])
+    found = found or f"{type(error).__name__}: {first_line(error)}"
     advice = next((text for pattern, text in _ADVICE if pattern.search(found)), None)
     return f"{found.rstrip('.')}. Try this: {advice}." if advice else found
 
@@ -190,5 +195,17 @@ def _logging(log: Path) -> dict[str, Any]:
 
 @atexit.register
 def _end_all() -> None:
+    """What a process does last: end its engines, then leave without going through all that vLLM and torch made.
+
+    The interpreter's last searches for garbage take seconds there. Without them some libraries complain at the very end
+    about objects that were not freed, which nobody needs to read; by then all that is of use has been printed.
+    """
     for life in list(_alive):
         life.end()
+    if "vllm" in sys.modules:
+        gc.freeze()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):  # closed, or a reader that left
+                stream.flush()
+        silent = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(silent, 2)

@@ -36,19 +36,17 @@ def kill(processes: frozenset[Process], wait: float = 2.0) -> None:
     import psutil
 
     dying: list[Any] = []
-    left: set[Path] = set()
+    left = shared_memory(processes)
     for pid, born in processes:
         try:
             process = psutil.Process(pid)
             if process.create_time() == born:
-                left |= _shared_memory(pid)
                 process.kill()
                 dying.append(process)
         except psutil.Error:
             continue
     psutil.wait_procs(dying, timeout=wait)
-    for file in left:
-        file.unlink(missing_ok=True)
+    remove(left)
 
 
 def expect_kills() -> None:
@@ -61,12 +59,20 @@ def expect_kills() -> None:
         sys.warnoptions.remove(quiet)
 
 
-def _shared_memory(pid: int) -> set[Path]:
-    """The blocks of multiprocessing's shared memory that a process uses, and the semaphores named after it."""
-    found = set(_SHARED.glob(f"sem.loky-{pid}-*"))
-    try:
-        lines = Path(f"/proc/{pid}/maps").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:  # another system, or it left meanwhile
-        return found
-    places = {Path(line.split(maxsplit=5)[-1]) for line in lines if f" {_SHARED}/psm_" in line}
-    return found | {place for place in places if place.exists()}
+def shared_memory(processes: frozenset[Process]) -> set[Path]:
+    """The blocks of multiprocessing's shared memory that processes use, and the semaphores named after them."""
+    found: set[Path] = set()
+    for pid, _ in processes:
+        found.update(_SHARED.glob(f"sem.loky-{pid}-*"))
+        try:
+            lines = Path(f"/proc/{pid}/maps").read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError:  # another system, or it left meanwhile
+            continue
+        found.update(Path(line.split(maxsplit=5)[-1]) for line in lines if f" {_SHARED}/psm_" in line)
+    return {place for place in found if place.exists()}
+
+
+def remove(files: set[Path]) -> None:
+    """Remove blocks of shared memory whose processes are gone."""
+    for file in files:
+        file.unlink(missing_ok=True)

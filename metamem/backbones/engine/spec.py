@@ -26,6 +26,7 @@ from metamem.errors import ConfigError, MissingExtraError, unknown
 from metamem.records import digest
 
 PLUGIN = "metamem"  # the watchdog's name among vLLM's plugins
+_PLAIN = {int, float, bool, str, type(None)}
 _CPU_CACHE = 4 << 30  # bytes of KV cache on a CPU, where vLLM would take nearly all memory
 
 
@@ -115,10 +116,17 @@ def complete(spec: EngineSpec, device_ids: Sequence[int] | None, thinks: bool, c
 
 
 def typed(arguments: Mapping[str, Any], engine_arguments: type) -> dict[str, Any]:
-    """The arguments with each mapping made the config class that its field wants; vLLM does so for some only."""
+    """The arguments with each mapping made the config class that its field wants; vLLM does so for some only.
+
+    Raises `ConfigError` for a value of another type than a plain field has, on which vLLM would fail somewhere later.
+    """
     types = {f.name: f.type for f in dataclasses.fields(engine_arguments)}
     made = dict(arguments)
     for name, value in arguments.items():
+        plain = set(typing.get_args(types.get(name)) or (types.get(name),))
+        if plain <= _PLAIN and not isinstance(value, tuple(plain | ({int} if float in plain else set()))):
+            wanted = " or ".join(sorted("null" if t is type(None) else t.__name__ for t in plain))
+            raise ConfigError(f"backbone.engine.{name} must be {wanted}, got {value!r}")
         classes = [c for c in (types.get(name), *typing.get_args(types.get(name))) if dataclasses.is_dataclass(c)]
         if isinstance(value, Mapping) and classes:
             made[name] = typing.cast(Any, classes[0])(**value)

@@ -10,16 +10,16 @@ import pytest
 from metamem.contracts import Reply
 from metamem.errors import ConfigError
 from metamem.evaluators.rubrics import MetaMemRubric
-from metamem.evaluators.sources import (
+from metamem.evaluators.source_metrics import (
     Rouge,
     final_answer,
-    judged_questions,
     keyword_share,
     number_match,
     part_share,
     recall_at,
     rouge,
 )
+from metamem.evaluators.sources import judged_questions
 from metamem.records import Attempt, Generation, Question, Request, Sampling, Verdict
 from metamem.registry import REGISTRY, load_components
 from metamem.statistics.streams import Scored, averages, rows_of, sizes

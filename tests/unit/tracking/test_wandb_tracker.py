@@ -45,7 +45,12 @@ tracker.note("a note")
 guideline = {"id": "G1", "text": "Prefer the later date.", "born": 1, "changed": 1, "support": ["q1"]}
 overall = {"accuracy": 0.7, "count": 10, "invalid": 0, "valid_accuracy": None}
 figures = {"llm_judge": {"best (step 1)": {"overall": overall}}}
-tracker.finished({"score": 0.75, "best_step": 1, "part": "test", "figures": figures, "guidelines": [guideline]})
+history = {"step": 1, "action": "add", "id": "G1", "before": None, "after": "Prefer", "support": ["q1"]}
+(place / "checkpoints").mkdir()
+(place / "checkpoints" / "step_0001.json").write_text("{}")
+(place / "manifest.json").write_text("{}")
+result = {"meta_memory": {"history": [history]}, "score": 0.75, "best_step": 1, "part": "test", "figures": figures}
+tracker.finished({**result, "guidelines": [guideline]})
 tracker.close()
 tracker.close()
 """
@@ -135,6 +140,17 @@ def test_an_offline_run_keeps_the_metrics_by_step(offline: SimpleNamespace) -> N
 
 
 @pytest.mark.slow
+def test_an_offline_run_keeps_lineage_and_the_meta_memory_as_an_artifact(offline: SimpleNamespace) -> None:
+    (table,) = offline.place.glob("wandb/offline-run-*/files/media/table/lineage*.json")
+    assert json.loads(table.read_text())["data"] == [[1, "add", "G1", None, "Prefer", "q1"]]
+    requests = [r.request for r in offline.records if r.WhichOneof("record_type") == "request"]
+    logged = [r.log_artifact.artifact for r in requests if r.WhichOneof("request_type") == "log_artifact"]
+    logged += [r.artifact for r in offline.records if r.WhichOneof("record_type") == "artifact"]
+    (kept,) = [a for a in logged if a.type == "meta-memory"]
+    assert {e.path for e in kept.manifest.contents} == {"manifest.json", "step_0001.json"}
+
+
+@pytest.mark.slow
 def test_an_offline_run_keeps_the_figures_and_the_guidelines(offline: SimpleNamespace) -> None:
     kept: dict[str, Any] = {}
     for record in offline.records:
@@ -143,7 +159,7 @@ def test_an_offline_run_keeps_the_figures_and_the_guidelines(offline: SimpleName
     assert kept["score"] == 0.75
     assert kept["best_step"] == 1
     assert kept["test/llm_judge/best/overall/accuracy"] == 0.7
-    (table,) = offline.place.glob("wandb/offline-run-*/files/media/table/*.json")
+    (table,) = offline.place.glob("wandb/offline-run-*/files/media/table/learned_guidelines*.json")
     assert json.loads(table.read_text())["data"] == [["G1", "Prefer the later date.", 1, 1, "q1"]]
 
 

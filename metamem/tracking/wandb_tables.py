@@ -1,0 +1,77 @@
+"""What a finished run leaves at W&B beside its numbers: guidelines with their lineage, attempts with evidence and
+verdicts, and the files that made the result.
+
+In: a result and the run's directory. Out: rows for tables, and the artifact's files with what they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+GUIDELINE_COLUMNS = ("id", "text", "born", "changed", "support")
+LINEAGE_COLUMNS = ("step", "action", "id", "before", "after", "support")
+ATTEMPT_COLUMNS = (
+    *("question_id", "type", "system", "draw", "question", "accepted", "evidence retrieved", "evidence"),
+    *("reply", "verdict", "raw verdict", "prompt tokens", "completion tokens"),
+)
+
+
+def tables(result: Mapping[str, Any], directory: Path) -> Iterator[tuple[str, tuple[str, ...], list[list[Any]]]]:
+    """Name, columns and rows of each table; those that a run has nothing for are left out, except the guidelines."""
+    guidelines = [
+        [g["id"], g["text"], g.get("born"), g.get("changed"), ", ".join(g.get("support") or ())]
+        for g in result.get("guidelines") or ()
+    ]
+    yield "learned_guidelines", GUIDELINE_COLUMNS, guidelines
+    history = (result.get("meta_memory") or {}).get("history") or ()
+    if history:
+        rows = [[c[k] for k in LINEAGE_COLUMNS[:-1]] + [", ".join(c.get("support") or ())] for c in history]
+        yield "lineage", LINEAGE_COLUMNS, rows
+    if (directory / "attempts.jsonl").exists() and (directory / "result.json").exists():
+        yield "attempts", ATTEMPT_COLUMNS, list(_attempts(directory))
+
+
+def _attempts(directory: Path) -> Iterator[list[Any]]:
+    """The attempts of the evaluated part with the reward's verdicts."""
+    from metamem.reporting.run import read_run
+
+    data = read_run(directory).data
+    labels = {s["key"]: s["label"] for s in data["systems"]}
+    for a in data["attempts"]:
+        if a["part"] != data["part"]:
+            continue
+        q = data["questions"][a["q"]]
+        found: Mapping[str, Any] = a["verdicts"][0] if a["verdicts"] else {"right": None, "raw": ""}
+        yield [
+            q["id"],
+            q.get("type", ""),
+            labels.get(a["system"], a["system"]),
+            a["draw"],
+            q.get("text", ""),
+            " | ".join(q.get("answers") or ()),
+            {True: "yes", False: "no"}.get(q.get("retrieved"), "unknown"),
+            "\n".join(u["text"] for u in q.get("evidence") or ()),
+            a["reply"] or a["error"],
+            {True: "right", False: "wrong", None: "invalid"}[found["right"]],
+            found["raw"],
+            *a["tokens"],
+        ]
+
+
+def artifact_files(result: Mapping[str, Any], directory: Path) -> list[Path]:
+    """The chosen checkpoint of a training and the manifest, where they are there."""
+    best, steps = result.get("best_step"), result.get("steps")
+    step = best if isinstance(best, int) else steps
+    files = [directory / "manifest.json"]
+    if isinstance(step, int):
+        files.append(directory / "checkpoints" / f"step_{step:04d}.json")
+    return [f for f in files if f.exists()]
+
+
+def sources(result: Mapping[str, Any]) -> list[str]:
+    """The trained meta-memories that an evaluation read, by the names of their runs' directories and steps."""
+    if result.get("kind") != "eval":
+        return []
+    return [str(s["label"]) for s in result.get("systems") or () if s.get("step") is not None]

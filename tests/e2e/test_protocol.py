@@ -1,0 +1,119 @@
+"""Protocol: folds score every question once, test reads are noted, a dry run says what a run then does."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from metamem.config import TrainConfig, resolve
+from metamem.errors import DataError
+from metamem.files import read_rows
+from metamem.hydra_bridge import config_folder, export
+from metamem.studies.dry_run import Plan, plan_job
+from metamem.studies.folds import fold_totals
+from metamem.studies.ledger import test_parts as parts_read
+from metamem.training import train
+from tests import programs
+
+pytestmark = pytest.mark.slow
+SMALL = ["optimizer.batch_size=10", "optimizer.attempts=3"]
+
+
+def config(*overrides: str) -> TrainConfig:
+    export()
+    with initialize_config_dir(str(config_folder()), version_base="1.3"):
+        made = resolve(compose("train", list(overrides)))
+    assert isinstance(made, TrainConfig)
+    return made
+
+
+def test_all_folds_score_every_question_exactly_once_and_steps_have_a_mean(tmp_path: Path) -> None:
+    given = ["split.fold=all", "split.folds=3", "optimizer.batch_size=20", "optimizer.attempts=2", "test_steps=true"]
+    printed = programs.run("train", f"outputs={tmp_path}", *given)
+    assert "over 60 questions, each tested once" in printed
+    (kept,) = (tmp_path / "train").glob("folds-*.json")
+    totals = json.loads(kept.read_text(encoding="utf-8"))
+    runs = [Path(r) for r in totals["runs"]]
+    asked: Counter[str] = Counter()
+    right = 0.0
+    for run in runs:
+        for v in read_rows(run / "verdicts.jsonl"):
+            if v["attempt_id"].startswith("test/last/"):
+                asked[v["question_id"]] += 1
+                right += bool(v["correct"])
+        result = programs.result_of(run)
+        steps = [f["overall"]["accuracy"] for k, f in result["figures"]["llm_judge"].items() if k.startswith("step-")]
+        assert len(steps) == result["steps"]
+        assert result["mean_of_steps"] == pytest.approx(sum(steps) / len(steps), abs=1e-6)
+    assert set(asked.values()) == {1} and len(asked) == 60
+    assert totals["systems"]["last"]["accuracy"] == pytest.approx(right / 60)
+    assert {len(p.runs) for p in parts_read(tmp_path)} == {1} and len(parts_read(tmp_path)) == 3
+    with pytest.raises(DataError, match="no folds"):
+        fold_totals([runs[0], runs[0]])
+
+
+def test_every_run_that_reads_a_test_part_is_in_the_ledger(tmp_path: Path) -> None:
+    programs.run("train", f"outputs={tmp_path}", *SMALL)
+    run = programs.only_run(tmp_path)
+    printed = programs.run("train", f"outputs={tmp_path}", *SMALL, "optimizer.attempts=2")
+    assert "this test part has been read by 2 runs" in printed
+    programs.run("eval", f"outputs={tmp_path}", f"meta_memory={run}", "part=validation")
+    programs.run("eval", f"outputs={tmp_path}", f"meta_memory={run}")
+    (part,) = parts_read(tmp_path)
+    assert len(part.runs) == part.reads == 3
+
+
+VARIANTS = [
+    [],
+    ["optimizer.epochs=2", "eval_every=3", "evaluation.attempts=2"],
+    ["optimizer.filter=false", "optimizer.reflect=false", "optimizer.consolidate=false"],
+    ["split.validation=0", "evaluator=[token_f1,llm_judge]", "train_questions=25", "test_steps=true"],
+    ["optimizer=none", "evidence.budget=200"],
+]
+
+
+@pytest.mark.parametrize("overrides", VARIANTS, ids=[" ".join(v) or "defaults" for v in VARIANTS])
+def test_a_dry_run_says_what_the_run_then_does(tmp_path: Path, overrides: list[str]) -> None:
+    chosen = config(f"outputs={tmp_path}", *SMALL[: 0 if "optimizer=none" in overrides else 2], *overrides)
+    plan = plan_job(chosen)
+    assert not list(tmp_path.glob("*/journal")), "nothing was called"
+    result = train(chosen)
+    run = Path(str(result["directory"]))
+    attempts = list(read_rows(run / "attempts.jsonl"))
+    verdicts = [v for v in read_rows(run / "verdicts.jsonl") if v["evaluator"] == "llm_judge"]
+    kinds = Counter(a["scope"].split("/")[0] for a in attempts)
+    assert plan.exact["training attempts"] == kinds["train"]
+    assert plan.exact["evaluation answers"] == kinds["validation"] + kinds["test"]
+    assert plan.exact["first verdicts"] == len(verdicts)
+    stages = {s.stage: s for s in plan.stages}
+    steps = list(read_rows(run / "steps.jsonl")) if (run / "steps.jsonl").exists() else []
+    traced = [t for s in steps for t in s["trace"]]
+    made: dict[str, int] = {"proposals": len(traced), "consolidations": sum(bool(s["changes"]) for s in steps)}
+    made["reflections"] = sum(len(t["reflections"]) for t in traced) if chosen_reflects(chosen) else 0
+    for name, count in made.items():
+        low, high = (stages[name].calls, stages[name].most_calls) if name in stages else (0, count)
+        assert low <= count <= high, name
+    answers = [s for s in plan.stages if s.role == "policy"]
+    expected = sum(s.prompt + s.written for s in answers)
+    took = sum(a["usage"]["prompt_tokens"] + a["usage"]["completion_tokens"] for a in attempts)
+    assert took == pytest.approx(expected, rel=0.05)
+    assert took <= sum(s.most_prompt + s.most_written for s in answers)
+    assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
+
+
+def chosen_reflects(chosen: TrainConfig) -> Any:
+    return getattr(chosen.optimizer, "reflect", False)
+
+
+def test_a_dry_run_of_a_study_adds_its_jobs_up_and_calls_nothing(tmp_path: Path) -> None:
+    printed = programs.run(
+        "train", "experiment=data_scale", f"outputs={tmp_path}", "train_questions=10,20", "dry_run=true"
+    )
+    assert "dry run of 2 jobs: nothing was called" in printed
+    assert "exactly 150 training attempts" in printed
+    assert not list(tmp_path.glob("*/journal")) and not list(tmp_path.glob("*/*/manifest.json"))

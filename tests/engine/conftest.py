@@ -1,0 +1,46 @@
+"""One engine with the tiny checkpoint for all tests of a session that ask one; skipped where vLLM is not installed."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from metamem.backbones.engine import checkpoint
+from metamem.registry import REGISTRY, load_components
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Every test of this folder starts an engine; vLLM's own warnings are not ours to mend."""
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.engine)
+            item.add_marker(pytest.mark.filterwarnings("ignore"))
+            if importlib.util.find_spec("vllm") is None:
+                item.add_marker(pytest.mark.skip(reason="needs vLLM (the extra gpu or cpu)"))
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny checkpoint."""
+    return checkpoint.write(tmp_path_factory.mktemp("model") / "tiny")
+
+
+def build(model: Path, **options: Any) -> Any:
+    """The tiny backbone, not started."""
+    load_components()
+    return REGISTRY.build("backbone", {"name": "tiny", "path": str(model), **options})
+
+
+@pytest.fixture(scope="session")
+def backbone(model: Path) -> Iterator[Any]:
+    """A started backbone on its engine."""
+    made = build(model)
+    asyncio.run(made.start())
+    yield made
+    asyncio.run(made.close())
