@@ -38,6 +38,7 @@ OWN = (
     *LOGS,
     "timings.jsonl",
     "cases.jsonl",
+    "worth.json",
     "split.json",
     "logs.json",
     CHECKPOINTS,

@@ -89,7 +89,7 @@ def test_a_training_run_by_one_engine_for_both_roles(whole: Path) -> None:
     result = programs.result_of(programs.only_run(whole))
     assert result["roles"]["policy"] == result["roles"]["judge"] == "tiny"
     assert result["calls"]["policy"]["delivered"] > 250
-    assert result["calls"]["judge"]["failed"] == 0
+    assert result["calls"]["judge"].get("failed", 0) == 0
 
 
 def test_an_evaluation_of_what_was_trained(whole: Path, model: Path) -> None:
@@ -98,7 +98,7 @@ def test_an_evaluation_of_what_was_trained(whole: Path, model: Path) -> None:
     finish(start("eval", *given, "evaluation.temperature=0.7"), 0)
     result = programs.result_of(programs.only_run(whole, "eval"))
     assert result["kind"] == "eval"
-    assert result["calls"]["policy"]["failed"] == 0
+    assert result["calls"]["policy"].get("failed", 0) == 0
 
 
 def test_evidence_is_left_out_where_a_prompt_does_not_fit_and_counted(model: Path, tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_evidence_is_left_out_where_a_prompt_does_not_fit_and_counted(model: Pat
     assert "least relevant pieces of its evidence are left out" in printed.replace("\n", " ")
     calls = programs.result_of(programs.only_run(tmp_path, "eval"))["calls"]["policy"]
     assert calls["evidence_dropped"] > 0
-    assert calls["failed"] == 0
+    assert calls.get("failed", 0) == 0
 
 
 def test_a_run_that_is_interrupted_and_killed_and_continued_equals_a_whole_one(
