@@ -25,6 +25,7 @@ from metamem.contracts import (
     Dataset,
     Embedder,
     Evaluator,
+    InEngine,
     MemoryConstructor,
     MemoryContext,
     Retriever,
@@ -78,11 +79,12 @@ class Prepared:
         return "builder" in self.memory.needs and self.contents["memory"] is not None
 
     def stamps(self) -> list[str]:
-        """What every reader of a figure must know: simulated, self-judged, leaky split."""
-        found = []
-        kinds = {role: str(b.identity().get("kind")) for role, b in self.backbones.items()}
-        if "simulated" in {kinds[role] for role in self.contents["roles"]}:
-            found.append("simulated")
+        """What every reader of a figure must know: simulated, random weights, self-judged, leaky split."""
+        used = [self.backbones[role].identity() for role in self.contents["roles"]]
+        # A backbone whose replies mean nothing says so in its identity.
+        found = sorted({str(i["stamp"]) for i in used if i.get("stamp")})
+        if any(i.get("kind") == "simulated" for i in used):
+            found.insert(0, "simulated")
         elif (
             self.rubric
             and "policy" in self.contents["roles"]
@@ -216,6 +218,7 @@ class Workshop:
 
     async def __aenter__(self) -> Workshop:
         try:
+            await self._prepare_engines()
             # One after another: an engine's start must not race another's.
             for backbone in self._distinct():
                 with speaking_of(self._role_of(backbone)):
@@ -274,6 +277,19 @@ class Workshop:
     def calls(self) -> dict[str, dict[str, int]]:
         """Per role what this process asked for, was given, and took from the journal."""
         return {role: dict(sorted(caller.counts.items())) for role, caller in self.callers.items()}
+
+    async def _prepare_engines(self) -> None:
+        """Have the process's pool place and start the engines that this run's backbones need."""
+        engines = [(self._role_of(b), b) for b in self._distinct() if isinstance(b, InEngine)]
+        if not engines:
+            return
+        from metamem.backbones.engine.pool import shared_pool, visible_gpus
+
+        specs = []
+        for role, backbone in engines:
+            with speaking_of(role):
+                specs.append(backbone.spec())
+        await shared_pool().prepare(specs, visible_gpus(), self.prepared.config.placement)
 
     def _role_of(self, backbone: Backbone) -> str:
         """The config key of the first role that a backbone plays."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from typing import Any
 
+from metamem.backbones.engine.pool import Placement
 from metamem.backbones.journal import Reuse
 from metamem.errors import ConfigError, unknown
 from metamem.registry import REGISTRY, option
@@ -94,6 +95,11 @@ class BaseConfig:
     )
     dry_run: bool = option(
         False, "say how many calls, tokens and GPU hours it would take, and call nothing", result=False
+    )
+    placement: Placement = option(
+        Placement.auto,
+        "in-process engines: disjoint (side by side, each on GPUs of its own), turns (one at a time) or auto",
+        result=False,
     )
     run: RunOptions = field(default_factory=RunOptions, metadata={"help": "the run's directory", "result": False})
     journal: JournalOptions = field(

@@ -23,7 +23,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from metamem.records import (
     Attempt,
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from metamem.backbones.engine.spec import EngineSpec
     from metamem.meta_memory import Change, MetaMemory, Refusal
 
 
@@ -239,6 +240,14 @@ class Backbone(Protocol):
 
     async def close(self) -> None:
         """Release what `start` took; safe to call twice."""
+
+
+@runtime_checkable
+class InEngine(Protocol):
+    """A backbone that runs in an engine of this process, which the pool places and keeps."""
+
+    def spec(self) -> EngineSpec:
+        """What its engine is started from; backbones of equal specs share one."""
 
 
 class Caller(Protocol):

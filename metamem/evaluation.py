@@ -377,8 +377,11 @@ async def _rejudge(
             evaluation_rows(run, judged)
     verdicts = [v for judged in by_label.values() for j in judged for v in j.verdicts]
     known = [(before[v.attempt_id, v.evaluator], v) for v in verdicts if (v.attempt_id, v.evaluator) in before]
+    stamps = [*_json(source / "result.json").get("stamps", []), *about_run["stamps"]]
     result = {
         **about_run,
+        # What was true of the answers stays true of their figures.
+        "stamps": list(dict.fromkeys(stamps)),
         "from": str(source),
         "roles": roles,
         **_headline(by_label),

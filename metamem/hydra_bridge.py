@@ -7,9 +7,10 @@ programs. No YAML file repeats a registered name.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from metamem.config import EvalConfig, TrainConfig
-from metamem.registry import REGISTRY, load_components
+from metamem.registry import REGISTRY, Entry, load_components
 
 
 def config_folder() -> Path:
@@ -32,7 +33,18 @@ def export() -> None:
     store.store(name="eval_options", node=EvalConfig)
     for entry in REGISTRY:
         package = f"evaluator.{entry.name}" if entry.kind == "evaluator" else None
-        store.store(group=entry.kind, name=entry.name, node=entry.config, package=package)
+        store.store(group=entry.kind, name=entry.name, node=_node(entry), package=package)
+
+
+def _node(entry: Entry) -> Any:
+    """An entry's options as Hydra's node. A dict among them takes any key (`backbone.engine.max_num_seqs=64`)."""
+    from omegaconf import OmegaConf
+
+    node = OmegaConf.structured(entry.config)
+    for option in entry.options:
+        if OmegaConf.get_type(node, option.name) is dict:
+            OmegaConf.set_struct(node[option.name], False)
+    return node
 
 
 def presets(group: str) -> dict[str, str]:

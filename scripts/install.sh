@@ -1,5 +1,6 @@
 #!/bin/sh
-# Make the virtual environment $1 and install the project into it with its development tools.
+# Make the virtual environment $1 and install the project into it with its development tools and the engine that fits
+# this machine: the extra `gpu` where nvidia-smi works, else `cpu`.
 # Packages come from the registry that this machine's pip is set up for; uv installs them, several times faster than pip.
 # Without an NVIDIA GPU torch is the CPU build: from pip's find-links when they hold one, else from PyTorch's CPU index.
 set -eu
@@ -20,9 +21,23 @@ setting() { $pip config get "global.$1" 2>/dev/null || true; }
 export UV_FIND_LINKS="${UV_FIND_LINKS:-${PIP_FIND_LINKS:-$(setting find-links)}}"
 index=${UV_DEFAULT_INDEX:-${PIP_INDEX_URL:-$(setting index-url)}}
 [ -z "$index" ] || export UV_DEFAULT_INDEX="$index"
+# Where Python is told to keep no bytecode, every start of an engine would compile torch and vLLM again: a minute.
+[ -z "${PYTHONDONTWRITEBYTECODE:-}" ] || export UV_COMPILE_BYTECODE=1
 uv() { "$venv/bin/python" -m uv pip install --quiet --python "$venv/bin/python" "$@"; }
 
-if ! command -v nvidia-smi >/dev/null 2>&1 && ! "$venv/bin/python" -c 'import torch' 2>/dev/null; then
-    { [ -n "$UV_FIND_LINKS" ] && uv --no-index --no-deps 'torch>=2.4' 2>/dev/null; } || uv --torch-backend cpu 'torch>=2.4'
+if nvidia-smi >/dev/null 2>&1; then
+    extra=gpu
+    project() { uv --editable "$here[$1]"; }
+else
+    extra=cpu
+    torch=
+    if ! { [ -n "$UV_FIND_LINKS" ] && uv --no-index --no-deps 'torch>=2.4' 2>/dev/null; }; then
+        torch='--torch-backend cpu'
+    fi
+    # shellcheck disable=SC2086
+    project() { uv $torch --override "$here/scripts/overrides.txt" --editable "$here[$1]"; }
 fi
-uv --override "$here/scripts/overrides.txt" --editable "$here[dev]"
+project "dev,$extra" || {
+    echo "The engine (extra '$extra') cannot be installed here; without it backbone=vllm and backbone=tiny are missing." >&2
+    project dev
+}

@@ -39,20 +39,16 @@ class Tiny(VLLM):
             """The engine arguments that these options stand for."""
             return {"kv_cache_memory_bytes": _CACHE, **super().arguments()}
 
-    def weights(self) -> Weights:
+    def _find(self) -> Weights:
         """The checkpoint, written when it is not there. Raises `ConfigError` for a folder that holds something else."""
-        if self._weights is None:
-            given = self.config.path
-            folder = Path(given).expanduser() if given else cache_folder() / f"tiny-{checkpoint.recipe()}"
-            if not folder.exists():
-                try:
-                    checkpoint.write(folder)
-                except OSError as error:
-                    raise ConfigError(
-                        f"backbone.path: cannot write the checkpoint {folder}: {error.strerror}"
-                    ) from None
-            elif not (folder / MARK).is_file():
-                raise ConfigError(f"backbone.path: {folder} is there and holds no tiny checkpoint; name another folder")
-            found = find_weights(str(folder), None)
-            self._weights = replace(found, name="tiny", identity={**found.identity, "model": "tiny"})
-        return self._weights
+        given = self.config.path
+        folder = Path(given).expanduser() if given else cache_folder() / f"tiny-{checkpoint.recipe()}"
+        if not folder.exists():
+            try:
+                checkpoint.write(folder)
+            except OSError as error:
+                raise ConfigError(f"backbone.path: cannot write the checkpoint {folder}: {error.strerror}") from None
+        elif not (folder / MARK).is_file():
+            raise ConfigError(f"backbone.path: {folder} is there and holds no tiny checkpoint; name another folder")
+        found = find_weights(str(folder), None)
+        return replace(found, name="tiny", identity={**found.identity, "model": "tiny"})

@@ -15,6 +15,7 @@ from typing import Any
 from metamem.backbones.engine import requests
 from metamem.backbones.engine.engine import Engine
 from metamem.backbones.engine.options import HARMLESS, OWN_OPTIONS, EngineOptions, OnOverflow
+from metamem.backbones.engine.pool import shared_pool
 from metamem.backbones.engine.spec import EngineSpec, check_engine_options, check_installed
 from metamem.backbones.engine.weights import Weights, find_weights
 from metamem.errors import BackboneError, ConfigError
@@ -51,17 +52,25 @@ class VLLM:
         check_engine_options(config.engine, OWN_OPTIONS)
         self.config = config
         self._engine: Engine | None = None
+        self._pooled = False
         self._weights: Weights | None = None
 
     # --- what it is
 
     def weights(self) -> Weights:
-        """The weights that are named; looked up once. Raises `ConfigError` or `UnreachableError` for none."""
+        """The weights that are named; looked up once. Raises `ConfigError` or `UnreachableError` for none, and for ones
+        that cannot be spread as asked.
+        """
         if self._weights is None:
-            if not self.config.model:
-                raise ConfigError("give backbone.model, the folder of a model or its id on the Hugging Face hub")
-            self._weights = find_weights(self.config.model, self.config.revision)
+            weights = self._find()
+            _check_heads(weights, self.config.tensor_parallel_size)
+            self._weights = weights
         return self._weights
+
+    def _find(self) -> Weights:
+        if not self.config.model:
+            raise ConfigError("give backbone.model, the folder of a model or its id on the Hugging Face hub")
+        return find_weights(self.config.model, self.config.revision)
 
     def identity(self) -> Mapping[str, Any]:
         """The weights by content (for the hub: id and commit), tokenizer and chat template among them; precision and
@@ -82,7 +91,6 @@ class VLLM:
         """What its engine is started from. Raises as `weights` does."""
         weights = self.weights()
         arguments = self.config.arguments()
-        _check_heads(weights, arguments["tensor_parallel_size"])
         if weights.commit:
             # Exactly what the identity names, though the hub moves on.
             arguments |= {"revision": weights.commit, "tokenizer_revision": weights.commit}
@@ -91,12 +99,18 @@ class VLLM:
     # --- what it does
 
     async def start(self) -> None:
-        """Start its engine. Raises `ConfigError` with the cause when it cannot be."""
+        """Take its engine from the pool, or start one of its own where no pool has prepared it.
+
+        Raises `ConfigError` with the cause when it cannot be started.
+        """
+        pooled = shared_pool().engine(self.spec())
         if self._engine is None:
-            self._engine = Engine(self.spec())
+            self._engine = pooled if isinstance(pooled, Engine) else Engine(self.spec())
+        self._pooled = self._engine is pooled
         self._engine.begin_run()
         try:
-            await self._engine.start()
+            if not self._pooled:
+                await self._engine.start()
             if self.config.thinking and self.config.thinking_budget and not self._engine.renderer.thinks:
                 raise ConfigError("backbone.thinking_budget: the model's tokenizer has no tokens <think> and </think>")
         except BaseException:
@@ -104,9 +118,9 @@ class VLLM:
             raise
 
     async def close(self) -> None:
-        """End its engine. Safe to call twice."""
+        """End its engine, unless it is the pool's: that one outlives the run. Safe to call twice."""
         engine, self._engine = self._engine, None
-        if engine is not None:
+        if engine is not None and not self._pooled:
             await engine.stop()
 
     @property
@@ -132,7 +146,8 @@ class VLLM:
                 f"the prompt has {len(prompt.tokens)} tokens, {-left} too many: of the {context} tokens that the model "
                 f"takes (backbone.max_model_len) {kept} are kept for the reply (max_tokens)"
             )
-        output = await self.engine.generate(prompt.tokens, requests.parameters(request), self.config.timeout)
+        async with shared_pool().turn(self.engine.spec):
+            output = await self.engine.generate(prompt.tokens, requests.parameters(request), self.config.timeout)
         return requests.read(output, prompt.opened)
 
     def overflow(self, messages: Sequence[Message], sampling: Sampling) -> int:
@@ -157,7 +172,8 @@ class VLLM:
             raise BackboneError(
                 f"prompt and continuation have {len(tokens)} tokens; the model takes {self.engine.context - 1} at most"
             )
-        output = await self.engine.generate(tokens, requests.scoring(), self.config.timeout)
+        async with shared_pool().turn(self.engine.spec):
+            output = await self.engine.generate(tokens, requests.scoring(), self.config.timeout)
         return requests.log_probabilities(output, len(prompt.tokens))
 
     def _prompt(

@@ -135,7 +135,8 @@ def type_table(title: str, systems: Mapping[str, Mapping[str, Any]], titles: Map
         return found
 
     def row(name: str, cells: Sequence[Mapping[str, Any]], key: str = "accuracy", style: str = "") -> None:
-        questions = max((c.get("count") or 0 for c in cells), default=0)
+        counted = "valid_count" if key == "valid_accuracy" else "count"
+        questions = max((c.get(counted) or 0 for c in cells), default=0)
         shown = (share(c.get(key)) for c in cells)
         table.add_row(safe(name), count(questions) if questions else "", *shown, style=style)
 

@@ -22,6 +22,7 @@ WARNING = "bold yellow"
 
 _STAMPS = {
     "simulated": "Figures come from the scripted stand-in 'simulated', not from a language model.",
+    "random weights": "The replies come from random weights and mean nothing.",
     "self-judged": "The judge is the policy itself.",
     "leaky": "The split has the same group on both sides.",
 }

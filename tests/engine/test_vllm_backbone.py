@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import psutil
 import pytest
 
 from metamem.backbones.engine.requests import parameters
@@ -186,3 +187,21 @@ def test_scores_are_those_of_the_model_itself(backbone: Any, model: Path) -> Non
     assert run(backbone.score(messages, "")) == []
     with pytest.raises(BackboneError, match="the model takes"):
         run(backbone.score(messages, "long " * backbone.engine.context))
+
+
+def test_memory_does_not_grow_over_twenty_batches(backbone: Any) -> None:
+    def resident() -> int:
+        here = psutil.Process()
+        return sum(p.memory_info().rss for p in [here, *here.children(recursive=True)])
+
+    def batch(name: str, words: int, count: int) -> list[Request]:
+        return [ask(f"{name} {i}: " + "who was it? " * words, replace(SAMPLED, max_tokens=8)) for i in range(count)]
+
+    # The cache of 200,000 tokens takes memory as it is first used: all of it, before anything is compared.
+    run(together(backbone, batch("first", 500, 160)))
+    for i in range(3):
+        run(together(backbone, batch(f"warm {i}", 20, 60)))
+    before = resident()
+    for i in range(20):
+        run(together(backbone, batch(f"batch {i}", 20, 60)))
+    assert resident() <= 1.02 * before

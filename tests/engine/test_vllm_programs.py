@@ -60,6 +60,15 @@ def alive(session: int) -> list[str]:
     return found
 
 
+def most_at_once(process: subprocess.Popen[str], name: str) -> int:
+    """How many processes of that name there were at once, until the program ends."""
+    most = 0
+    while process.poll() is None:
+        most = max(most, sum(name in command for command in alive(process.pid)))
+        time.sleep(0.3)
+    return most
+
+
 def wait(condition: Callable[[], object], seconds: float, what: str) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
@@ -76,12 +85,10 @@ def whole(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The outputs of a training run that nothing interrupted."""
     outputs = tmp_path_factory.mktemp("whole")
     process = start("train", *arguments(model, outputs))
-    cores: set[str] = set()
-    while process.poll() is None and not cores:
-        cores = {c for c in alive(process.pid) if "EngineCore" in c}
-        time.sleep(0.1)
+    assert most_at_once(process, "EngineCore") == 1, "one engine plays both roles"
     printed = finish(process, 0)
-    assert "leaked" not in printed and "Traceback" not in printed
+    assert "leaked" not in printed
+    assert "Traceback" not in printed
     return outputs
 
 
@@ -92,10 +99,13 @@ def test_a_training_run_by_one_engine_for_both_roles(whole: Path) -> None:
     assert result["calls"]["judge"].get("failed", 0) == 0
 
 
-def test_an_evaluation_of_what_was_trained(whole: Path, model: Path) -> None:
+def test_an_evaluation_of_what_was_trained_by_two_workers(whole: Path, model: Path) -> None:
     given = arguments(model, whole, f"meta_memory={programs.only_run(whole)}", "evaluation.attempts=2")
     given = [g for g in given if not g.startswith("optimizer.")]
-    finish(start("eval", *given, "evaluation.temperature=0.7"), 0)
+    given += ["evaluation.temperature=0.7", "backbone.tensor_parallel_size=2", "judge.tensor_parallel_size=2"]
+    process = start("eval", *given)
+    assert most_at_once(process, "Worker") == 2
+    finish(process, 0)
     result = programs.result_of(programs.only_run(whole, "eval"))
     assert result["kind"] == "eval"
     assert result["calls"]["policy"].get("failed", 0) == 0

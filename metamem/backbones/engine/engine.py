@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,11 @@ class Engine:
         """What turns messages into the model's tokens; there from the first start on, also while stopped."""
         assert self._renderer is not None, "start the engine first"
         return self._renderer
+
+    @property
+    def fingerprint(self) -> Mapping[str, Any]:
+        """vLLM's version, the kind of device and the number of parts: what may move a reply's last digits."""
+        return self._life.fingerprint if self._life else {}
 
     @property
     def llm(self) -> Any:

@@ -56,7 +56,8 @@ class Abandoned(UserError):
 
 class Life:
     """What is started once and ended once. `llm` is there after `begin`; `log` is what its processes wrote;
-    `stopped` says that it was ended on purpose, `can_sleep` whether it can give its memory up and live on.
+    `stopped` says that it was ended on purpose, `can_sleep` whether it can give its memory up and live on,
+    `fingerprint` what runs where.
     """
 
     def __init__(self, spec: specs.EngineSpec, device_ids: Sequence[int] | None, renderer: Renderer | None) -> None:
@@ -66,6 +67,7 @@ class Life:
         self.llm: Any = None
         self.stopped = False
         self.can_sleep = False
+        self.fingerprint: dict[str, Any] = {}
         handle, name = tempfile.mkstemp(prefix=f"metamem-engine-{os.getpid()}-", suffix=".log")
         os.close(handle)
         self.log = Path(name)
@@ -128,6 +130,7 @@ class Life:
         if own_logging:  # this process's share of the log
             logging.config.dictConfig(_logging(self.log))
         from vllm import AsyncEngineArgs
+        from vllm import __version__ as version
         from vllm.platforms import current_platform
         from vllm.v1.engine.async_llm import AsyncLLM
 
@@ -136,6 +139,8 @@ class Life:
             self.renderer = Renderer(load_tokenizer(self.spec))
         # On a CPU a sleeping engine never wakes.
         self.can_sleep = bool(self.spec.arguments.get("enable_sleep_mode")) and not cpu
+        parts = self.spec.arguments.get("tensor_parallel_size", 1)
+        self.fingerprint = {"vllm": version, "device": current_platform.device_type, "tensor_parallel_size": parts}
         arguments = specs.complete(self.spec, self.device_ids, self.renderer.thinks, cpu)
         os.environ.update(specs.variables(self.spec, self.log, cpu))
         expect_kills()

@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from typing import Protocol
 
 from metamem.backbones.engine.spec import EngineSpec
@@ -168,9 +169,9 @@ class Pool:
                 await self._engines[key].start()
                 self._current = key
 
-    def engine(self, spec: EngineSpec) -> PooledEngine:
-        """The engine of a spec that was prepared."""
-        return self._engines[spec.key]
+    def engine(self, spec: EngineSpec) -> PooledEngine | None:
+        """The engine of a spec that was prepared; None for one that was not."""
+        return self._engines.get(spec.key)
 
     @asynccontextmanager
     async def turn(self, spec: EngineSpec) -> AsyncIterator[None]:
@@ -239,6 +240,14 @@ class Pool:
                 self._busy[key or ""] += 1
                 arrived.set_result(None)
         self._consider()
+
+
+@cache
+def shared_pool() -> Pool:
+    """The pool of this process: it outlives runs, and its engines end with the process."""
+    from metamem.backbones.engine.engine import Engine
+
+    return Pool(Engine)
 
 
 def _raise_in_waiting(pool: Pool) -> Callable[[asyncio.Task[None]], None]:

@@ -102,6 +102,7 @@ def test_an_engine_outlives_its_run_and_equal_specs_share_it() -> None:
         pool = Pool(Engine)
         await pool.prepare([spec("a"), spec("a")], (), Placement.auto)
         first = pool.engine(spec("a"))
+        assert first is not None
         await pool.prepare([spec("a"), spec("b")], (), Placement.auto)
         assert pool.engine(spec("a")) is first
         assert isinstance(first, Engine)

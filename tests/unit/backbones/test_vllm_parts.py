@@ -158,7 +158,7 @@ def test_a_model_is_needed(installed: None) -> None:
 
 def test_heads_that_cannot_be_dealt_out_are_told_before_anything_is_loaded(installed: None, tiny: Path) -> None:
     with pytest.raises(ConfigError, match="tensor_parallel_size=3 does not divide the 4 attention heads"):
-        built(model=str(tiny), tensor_parallel_size=3).spec()
+        built(model=str(tiny), tensor_parallel_size=3).identity()
 
 
 def test_only_what_changes_a_reply_identifies_the_model(installed: None, tiny: Path) -> None:
