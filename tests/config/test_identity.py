@@ -95,6 +95,7 @@ def test_an_option_changes_the_identity_exactly_when_it_can_change_a_result(
     assert (changed != identity_of("train", choice)) is counts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [

@@ -55,6 +55,7 @@ def builder_rows(outputs: Path) -> list[dict[str, Any]]:
     return [row for row in map(json.loads, lines) if row.get("role") == "builder"]
 
 
+@pytest.mark.slow
 def test_the_sample_is_evaluated_on_memories_that_the_simulated_builder_made(tmp_path: Path) -> None:
     printed = programs.run("eval", "memory=lightmem", "embedder=hashing", "part=all", f"outputs={tmp_path}")
     assert re.search(r"memory: \d+ units of 10 conversations \(10 built, 0 reused\) took \d+ calls", printed)

@@ -114,6 +114,7 @@ def test_a_difference_that_the_correction_over_the_table_takes_back_is_not_calle
 
 
 # Few examples: the library's correction collects garbage at every call.
+@pytest.mark.slow
 @settings(max_examples=4, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.sampled_from([True, False, None])), min_size=8, max_size=30), st.randoms())
 def test_order_changes_no_statistic_and_swapping_the_systems_mirrors_the_difference(
