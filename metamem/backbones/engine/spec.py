@@ -56,7 +56,7 @@ def check_installed(backbone: str) -> None:
     extra = "gpu" if shutil.which("nvidia-smi") else "cpu"
     script = Path(__file__).resolve().parents[3] / "scripts" / "install.sh"
     if script.is_file():
-        command = f"sh {script} {sys.prefix}"
+        command = f"EXTRA={extra} sh {script} {sys.prefix}"
     else:
         index = "" if extra == "gpu" else " --extra-index-url https://download.pytorch.org/whl/cpu"
         command = f"{sys.executable} -m pip install 'metamem[{extra}]'{index}"
