@@ -25,19 +25,14 @@ index=${UV_DEFAULT_INDEX:-${PIP_INDEX_URL:-$(setting index-url)}}
 [ -z "${PYTHONDONTWRITEBYTECODE:-}" ] || export UV_COMPILE_BYTECODE=1
 uv() { "$venv/bin/python" -m uv pip install --quiet --python "$venv/bin/python" "$@"; }
 
-if nvidia-smi >/dev/null 2>&1; then
-    extra=gpu
-    project() { uv --editable "$here[$1]"; }
+# EXTRA=gpu or EXTRA=cpu brings vLLM along, for engines inside the experiment.
+if [ "${EXTRA:-}" = gpu ] || { [ -z "${EXTRA:-}" ] && nvidia-smi >/dev/null 2>&1; }; then
+    uv --editable "$here[dev${EXTRA:+,$EXTRA}]"
 else
-    extra=cpu
     torch=
     if ! { [ -n "$UV_FIND_LINKS" ] && uv --no-index --no-deps 'torch>=2.4' 2>/dev/null; }; then
         torch='--torch-backend cpu'
     fi
     # shellcheck disable=SC2086
-    project() { uv $torch --override "$here/scripts/overrides.txt" --editable "$here[$1]"; }
+    uv $torch --override "$here/scripts/overrides.txt" --editable "$here[dev${EXTRA:+,$EXTRA}]"
 fi
-project "dev,$extra" || {
-    echo "The engine (extra '$extra') cannot be installed here; without it backbone=vllm and backbone=tiny are missing." >&2
-    project dev
-}
