@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -150,16 +151,28 @@ class MiniLM:
 
         # Windows of like length share a batch: little padding, several times faster. Rows return to their places.
         order = sorted(range(len(windows)), key=lambda i: (-len(windows[i]), i))
-        parts = []
+        size = self.config.batch_size
+        batches = [order[start : start + size] for start in range(0, len(order), size)]
         low = self.precision is Precision.bfloat16
-        with torch.inference_mode(), torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=low):
-            for start in range(0, len(order), self.config.batch_size):
-                rows = order[start : start + self.config.batch_size]
+
+        def embed(rows: list[int]) -> NDArray[np.float32]:
+            with torch.inference_mode(), torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=low):
                 batch = model.tokenizer.pad({"input_ids": [windows[i] for i in rows]}, return_tensors="pt")
                 features = {name: tensor.to(model.device) for name, tensor in batch.items()}
-                parts.append(model(features)["sentence_embedding"].float().cpu().numpy())
+                return np.asarray(model(features)["sentence_embedding"].float().cpu().numpy())
+
+        threads = torch.get_num_threads()
+        # On a CPU a batch per thread, not threads per batch: those wait for each other at every product, and where
+        # other processes want the CPUs too, they wait for long.
+        with ThreadPoolExecutor(
+            threads if model.device.type == "cpu" else 1, initializer=torch.set_num_threads, initargs=(1,)
+        ) as pool:
+            parts = []
+            for part in pool.map(embed, batches):
+                parts.append(part)
                 if self.progress is not None:
-                    self.progress(start + len(rows), len(windows))
+                    self.progress(sum(map(len, parts)), len(windows))
+        torch.set_num_threads(threads)  # part of the setting belongs to the whole process
         vectors = np.empty((len(windows), parts[0].shape[1]), np.float32)
         vectors[order] = np.concatenate(parts)
         norms = np.linalg.norm(vectors, axis=1, keepdims=True)
