@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -157,6 +157,14 @@ def prepare(config: BaseConfig, split: Split | None = None) -> Prepared:
     )
 
 
+def other_fold(prepared: Prepared, config: BaseConfig) -> Prepared:
+    """The same for another fold of the same split: data, memories and backbones are shared. Raises as `prepare`."""
+    splitter: Splitter = build("split", config.split)
+    split = splitter.split(prepared.dataset.questions, config.seed)
+    contents = {**prepared.contents, "split": split_hash(split)}
+    return replace(prepared, config=config, split=split, contents=contents)
+
+
 def _roles(config: BaseConfig, rubric: Rubric | None, parts: Mapping[str, Any]) -> list[str]:
     """The roles that a program uses under this config."""
     judging_only = isinstance(config, EvalConfig) and config.from_ is not None
@@ -198,18 +206,23 @@ def memory_parts(
 
 
 class Workshop:
-    """The parts of a locked run; `async with` starts the backbones that are needed and closes everything."""
+    """The parts of a locked run; `async with` starts the backbones that are needed and closes everything.
 
-    def __init__(self, prepared: Prepared, run: Run, tracker: Tracker, roles: Sequence[str]) -> None:
+    With `shared` the backbones are somebody else's, who has started them for several runs.
+    """
+
+    def __init__(
+        self, prepared: Prepared, run: Run, tracker: Tracker, roles: Sequence[str], shared: bool = False
+    ) -> None:
         config = prepared.config
         self.prepared = prepared
         self.run = run
         self.tracker = tracker
         self.journal = Journal(Path(config.outputs), config.name, run.id, config.journal.reuse)
-        wanted = [r for r in roles if r != "judge" or prepared.rubric is not None]
-        if "policy" in roles and prepared.built:
-            wanted.append("builder")
-        self.callers = {role: JournaledCaller(prepared.backbones[role], self.journal, role) for role in wanted}
+        self._shared = shared
+        self._roles = used_roles(prepared, roles)
+        self._stack = AsyncExitStack()
+        self.callers = {role: JournaledCaller(prepared.backbones[role], self.journal, role) for role in self._roles}
         self.evaluators: dict[str, Evaluator] = {
             name: build("evaluator", options, judge=self.callers.get("judge"), rubric=prepared.rubric, seed=config.seed)
             for name, options in config.evaluator.items()
@@ -217,25 +230,17 @@ class Workshop:
         self.gathered = Gathered({}, {}, {})
 
     async def __aenter__(self) -> Workshop:
-        try:
-            await self._prepare_engines()
-            # One after another: an engine's start must not race another's.
-            for backbone in self._distinct():
-                with speaking_of(self._role_of(backbone)):
-                    await backbone.start()
-        except BaseException:
-            await self.__aexit__(None, None, None)
-            raise
+        async with AsyncExitStack() as stack:
+            stack.callback(self.journal.close)
+            if not self._shared:
+                await stack.enter_async_context(started(self.prepared, self._roles))
+            self._stack = stack.pop_all()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        async with AsyncExitStack() as stack:
-            # One that cannot be closed does not keep the others, nor the journal, open.
-            stack.callback(self.journal.close)
-            for backbone in self._distinct():
-                stack.push_async_callback(backbone.close)
+        await self._stack.__aexit__(kind, error, trace)
 
     async def gather(self, questions: Sequence[Question]) -> None:
         """Build memories and retrieve the evidence of these questions."""
@@ -278,26 +283,42 @@ class Workshop:
         """Per role what this process asked for, was given, and took from the journal."""
         return {role: dict(sorted(caller.counts.items())) for role, caller in self.callers.items()}
 
-    async def _prepare_engines(self) -> None:
-        """Have the process's pool place and start the engines that this run's backbones need."""
-        engines = [(self._role_of(b), b) for b in self._distinct() if isinstance(b, InEngine)]
-        if not engines:
-            return
-        from metamem.backbones.engine.pool import shared_pool
-        from metamem.machine import visible_gpus
 
-        specs = []
-        for role, backbone in engines:
-            with speaking_of(role):
-                specs.append(backbone.spec())
-        await shared_pool().prepare(specs, visible_gpus(), self.prepared.config.placement)
+def used_roles(prepared: Prepared, roles: Sequence[str]) -> list[str]:
+    """Of the roles that a program has, those that it will ask under this config; the builder comes with the policy."""
+    wanted = [r for r in roles if r != "judge" or prepared.rubric is not None]
+    return [*wanted, "builder"] if "policy" in roles and prepared.built else wanted
 
-    def _role_of(self, backbone: Backbone) -> str:
-        """The config key of the first role that a backbone plays."""
-        return next(ROLES[role] for role, known in self.prepared.backbones.items() if known is backbone)
 
-    def _distinct(self) -> list[Backbone]:
-        return list({id(c.backbone): c.backbone for c in self.callers.values()}.values())
+@asynccontextmanager
+async def started(prepared: Prepared, roles: Sequence[str]) -> AsyncIterator[None]:
+    """Within it the backbones of these roles can be asked; closed at the end, each once, whatever another raises."""
+    distinct = {id(b): (ROLES[role], b) for role in reversed(roles) if (b := prepared.backbones[role])}
+    named = list(reversed(distinct.values()))  # each by the config key of the first role that it plays
+    async with AsyncExitStack() as stack:
+        for _, backbone in named:
+            stack.push_async_callback(backbone.close)
+        await _prepare_engines(named, prepared.config.placement)
+        # One after another: an engine's start must not race another's.
+        for key, backbone in named:
+            with speaking_of(key):
+                await backbone.start()
+        yield
+
+
+async def _prepare_engines(named: Sequence[tuple[str, Backbone]], placement: Any) -> None:
+    """Have the process's pool place and start the engines that these backbones need."""
+    engines = [(key, b) for key, b in named if isinstance(b, InEngine)]
+    if not engines:
+        return
+    from metamem.backbones.engine.pool import shared_pool
+    from metamem.machine import visible_gpus
+
+    specs = []
+    for key, backbone in engines:
+        with speaking_of(key):
+            specs.append(backbone.spec())
+    await shared_pool().prepare(specs, visible_gpus(), placement)
 
 
 @contextmanager

@@ -26,12 +26,14 @@ from metamem.statistics.aggregates import Outcome, aggregate
 
 
 @contextmanager
-def open_trackers(config: BaseConfig, run: Run, about: Mapping[str, Any]) -> Iterator[Tracker]:
-    """The console and the chosen tracker as one; closed at the end, also after an error."""
+def open_trackers(
+    config: BaseConfig, run: Run, about: Mapping[str, Any], console: Tracker | None = None
+) -> Iterator[Tracker]:
+    """The console (its own, where none is given) and the chosen tracker as one; closed also after an error."""
     from metamem.tracking.console import Console
     from metamem.tracking.trackers import Trackers
 
-    watching: list[Tracker] = [Console()]
+    watching: list[Tracker] = [console or Console()]
     if config.tracker is not None:
         watching.append(build("tracker", config.tracker, run_directory=run.directory))
     trackers = Trackers(watching)

@@ -7,15 +7,17 @@ anywhere continues behind its last checkpoint, and the journal gives back what w
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from metamem.assembly import Prepared, Workshop, about, prepare, run_async
+from metamem.assembly import Prepared, Workshop, about, other_fold, prepare, run_async, started, used_roles
 from metamem.config import TrainConfig, plain
 from metamem.contracts import Judged, Split, Tracker
 from metamem.datasets.splits import fold_names, save_split
@@ -38,10 +40,14 @@ from metamem.runs import Run
 from metamem.stages import Bench
 from metamem.studies.ledger import record_read
 
+ROLES = ("policy", "judge", "reflector")
+
 
 def train_folds(config: TrainConfig) -> dict[str, Any]:
-    """Train on the fold that is chosen, or with `split.fold=all` on each in turn; returns the result (of all folds:
+    """Train on the fold that is chosen, or with `split.fold=all` on all at once; returns the result (of all folds:
     their mean score).
+
+    The folds share data, memories and backbones, and none waits for another, so no engine idles at a fold's barrier.
     """
     folds = fold_names(config.split)
     if len(folds) <= 1:
@@ -51,28 +57,76 @@ def train_folds(config: TrainConfig) -> dict[str, Any]:
             "run.dir cannot be given with split.fold=all: the folds would share one directory. "
             "Use outputs=DIR or name=NAME."
         )
-    results = [train(replace(config, split=replace(config.split, fold=fold)), fold) for fold in folds]
+    configs = [replace(config, split=replace(config.split, fold=fold)) for fold in folds]
+    first = prepare(configs[0])
+    prepared = [_thinned(p) for p in (first, *(other_fold(first, c) for c in configs[1:]))]
+    with ExitStack() as stack:
+        jobs = []
+        for fold, fold_prepared in zip(folds, prepared, strict=True):
+            run = Run("train", fold_prepared.config, fold_prepared.contents, _overrides(fold))
+            stack.callback(run.close)
+            jobs.append((f"fold {fold}", fold_prepared, run))
+        results = _train_side_by_side(jobs, stack)
     return fold_result(config, results)
 
 
-def train(config: TrainConfig, fold: str | None = None) -> dict[str, Any]:
+def train(config: TrainConfig) -> dict[str, Any]:
     """Train one meta-memory; continues an unfinished run and reports a finished one."""
-    prepared = prepare(config)
-    _check(config, prepared)
-    if config.train_questions is not None:
-        prepared.split = thinned(prepared.split, config.train_questions, config.seed)
-    run = Run("train", config, prepared.contents, _overrides(fold))
+    prepared = _thinned(prepare(config))
+    run = Run("train", config, prepared.contents, job_overrides())
     try:
         about_run = about(prepared, run, "train")
         with open_trackers(config, run, about_run) as tracker:
             if run.finished:
-                tracker.note(f"already finished: {run.directory} (start over with run.force=true)")
-                result = run.result()
-                tracker.finished(result)
-                return result
-            return run_async(_train(config, prepared, run, tracker, about_run))
+                return _already(run, tracker)
+            return run_async(_train(prepared, run, tracker, about_run))
     finally:
         run.close()
+
+
+def _train_side_by_side(jobs: Sequence[tuple[str, Prepared, Run]], stack: ExitStack) -> list[dict[str, Any]]:
+    """Train several runs of one program as tasks of one process; finished ones are reported. In the order of `jobs`."""
+    from metamem.tracking.console import Board
+
+    board = Board()
+    watched = []
+    for label, prepared, run in jobs:
+        about_run = about(prepared, run, "train")
+        tracker = stack.enter_context(open_trackers(prepared.config, run, about_run, board.seat(label)))
+        watched.append((prepared, run, tracker, about_run))
+
+    async def all_of_them() -> list[dict[str, Any]]:
+        async with started(watched[0][0], used_roles(watched[0][0], ROLES)), asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(_reported(run, tracker) if run.finished else _train(p, run, tracker, about_run, True))
+                for p, run, tracker, about_run in watched
+            ]
+        return [task.result() for task in tasks]
+
+    if all(run.finished for _, run, _, _ in watched):
+        return [_already(run, tracker) for _, run, tracker, _ in watched]
+    return run_async(all_of_them())
+
+
+async def _reported(run: Run, tracker: Tracker) -> dict[str, Any]:
+    return _already(run, tracker)
+
+
+def _already(run: Run, tracker: Tracker) -> dict[str, Any]:
+    tracker.note(f"already finished: {run.directory} (start over with run.force=true)")
+    result = run.result()
+    tracker.finished(result)
+    return result
+
+
+def _thinned(prepared: Prepared) -> Prepared:
+    """With the training part that is asked for. Raises `ConfigError` for what cannot be trained on."""
+    config = prepared.config
+    assert isinstance(config, TrainConfig)
+    _check(config, prepared)
+    if config.train_questions is None:
+        return prepared
+    return replace(prepared, split=thinned(prepared.split, config.train_questions, config.seed))
 
 
 def thinned(split: Split, count: int, seed: int) -> Split:
@@ -86,10 +140,9 @@ def thinned(split: Split, count: int, seed: int) -> Split:
     return replace(split, train=tuple(sorted(drawn)))
 
 
-def _overrides(fold: str | None) -> list[str]:
-    """The overrides that name a run's directory; a fold of `split.fold=all` by its own number."""
-    given = job_overrides()
-    return given if fold is None else [*(o for o in given if not o.startswith("split.fold=")), f"split.fold={fold}"]
+def _overrides(fold: str) -> list[str]:
+    """The overrides that name the run's directory of one of all folds: with its number in place of `all`."""
+    return [f"split.fold={fold}" if o.startswith("split.fold=") else o for o in job_overrides()]
 
 
 def schedule(
@@ -135,13 +188,15 @@ def _check(config: TrainConfig, prepared: Prepared) -> None:
 
 
 async def _train(
-    config: TrainConfig, prepared: Prepared, run: Run, tracker: Tracker, about_run: Mapping[str, Any]
+    prepared: Prepared, run: Run, tracker: Tracker, about_run: Mapping[str, Any], shared: bool = False
 ) -> dict[str, Any]:
+    config = prepared.config
+    assert isinstance(config, TrainConfig)
     options = config.optimizer
     steps = schedule(prepared.split.train, options.epochs, options.batch_size, options.drop_last, config.seed)
     state = _restore(run)
     save_split(prepared.split, run.directory / "split.json")
-    workshop = Workshop(prepared, run, tracker, ["policy", "judge", "reflector"])
+    workshop = Workshop(prepared, run, tracker, ROLES, shared)
     resumed_at = state.step if state.step >= 0 else None
     tracker.started(
         {**about_run, "config": plain(config), "steps": len(steps), "resumed_at": resumed_at, "roles": labels(workshop)}

@@ -44,9 +44,7 @@ def _checked_fold(fold: Any, folds: int) -> str:
 
 def _one_fold(fold: str, folds: int) -> int:
     if fold == ALL_FOLDS:
-        raise ConfigError(
-            f"split.fold=all stands for {folds} splits, one after another; here one is needed: 0 to {folds - 1}"
-        )
+        raise ConfigError(f"split.fold=all stands for {folds} splits; here one is needed: 0 to {folds - 1}")
     return int(fold)
 
 

@@ -19,7 +19,7 @@ from rich.live import Live
 from metamem.files import read_rows
 from metamem.meta_memory import Action, Change, MetaMemory
 from metamem.sweeps import LEDGER
-from metamem.tracking.live import Stage, Watch, frame
+from metamem.tracking.live import Stage, Watch, frame, table_of
 from metamem.tracking.tables import print_result
 from metamem.tracking.text import (
     WARNING,
@@ -43,10 +43,17 @@ _NEVER = float("inf")
 
 
 class Console:
-    """Shows a run; implements `contracts.Tracker`. `clock` gives seconds."""
+    """Shows a run; implements `contracts.Tracker`. `clock` gives seconds.
+
+    On a `board` it is one of several that share the terminal: lines that begin with its `label`, a common live display.
+    """
 
     def __init__(
-        self, console: rich.console.Console | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        console: rich.console.Console | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        board: Board | None = None,
+        label: str = "",
     ) -> None:
         self._console = console or open_console()
         self._clock = clock
@@ -55,7 +62,8 @@ class Console:
         # A sweep's jobs in other processes share the terminal: two live displays would overwrite each other.
         self._alone = multiprocessing.current_process().name == "MainProcess"
         self._live: Live | None = None
-        self._prefix = ""
+        self._board = board
+        self._prefix = f"{label}: " if label else ""
         self._line_due = _NEVER
         self._open = False
         self._in_step = False
@@ -75,7 +83,9 @@ class Console:
         if resumed_at is not None:
             watch.step = int(resumed_at)
             watch.rows = _earlier_rows(about.get("directory"), watch.step)
-        if self._console.is_interactive and self._alone:
+        if self._board is not None:
+            self._board.open(self._prefix, watch)
+        elif self._console.is_interactive and self._alone:
             self._live = Live(
                 console=self._console,
                 refresh_per_second=_REFRESHES_PER_SECOND,
@@ -84,7 +94,8 @@ class Console:
             )
             self._live.start()
             return
-        self._prefix = "" if self._alone else f"[{one_line(about.get('id', ''))}] "
+        if not self._alone:
+            self._prefix = f"[{one_line(about.get('id', ''))}] {self._prefix}"
         steps = several(watch.steps, "step") if watch.steps else ""
         continued = f"continued after step {watch.step}" if resumed_at is not None else ""
         self._say(join((watch.name, watch.subject, steps, continued)))
@@ -153,6 +164,8 @@ class Console:
         if self._live is not None:
             self._live.stop()
             self._live = None
+        if self._board is not None:
+            self._board.close(self._watch)
         self._line_due = _NEVER
 
     def _end_stage(self) -> None:
@@ -215,6 +228,38 @@ class Console:
 
     def _say(self, text: str, style: str = "") -> None:
         say(self._console, self._prefix + text, style)
+
+
+class Board:
+    """The display of runs that go on side by side: on a terminal a live table of them below the lines they print."""
+
+    def __init__(self, console: rich.console.Console | None = None) -> None:
+        self._console = console or open_console()
+        self._watches: dict[str, Watch] = {}
+        self._live: Live | None = None
+
+    def seat(self, label: str, clock: Callable[[], float] = time.monotonic) -> Console:
+        """What shows one of the runs, under its label."""
+        return Console(self._console, clock, self, label)
+
+    def open(self, label: str, watch: Watch) -> None:
+        """A run begins."""
+        self._watches[label.rstrip(": ")] = watch
+        if self._live is None and self._console.is_interactive:
+            self._live = Live(
+                console=self._console,
+                refresh_per_second=_REFRESHES_PER_SECOND,
+                transient=True,
+                get_renderable=lambda: table_of(dict(self._watches)),
+            )
+            self._live.start()
+
+    def close(self, watch: Watch) -> None:
+        """A run ends; the display goes with the last one."""
+        self._watches = {label: w for label, w in self._watches.items() if w is not watch}
+        if not self._watches and self._live is not None:
+            self._live.stop()
+            self._live = None
 
 
 def _earlier_rows(directory: Any, step: int) -> list[Mapping[str, Any]]:

@@ -102,6 +102,26 @@ def frame(watch: Watch, width: int, height: int) -> Group:
     return Group(*parts)
 
 
+def table_of(watches: Mapping[str, Watch]) -> RenderableType:
+    """Several runs that go on side by side, a row each (label → run): what each does and has reached."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
+    for title in ("", "stage", "", "done", "step", "guidelines", "best validation"):
+        table.add_column(title, no_wrap=True, justify="right" if title in ("done", "guidelines") else "left")
+    for label, watch in watches.items():
+        stage = watch.stage
+        scores = [row["validation"] for row in watch.rows if row.get("validation") is not None]
+        table.add_row(
+            safe(label, "bold"),
+            safe(stage.name if stage else "starting"),
+            _bar(watch.done(stage.unit), stage.total, 20) if stage else "",
+            f"{count(watch.done(stage.unit))}/{several(stage.total, stage.unit)}" if stage else "",
+            f"{watch.step}/{watch.steps}" if watch.steps else "",
+            count(watch.held()),
+            share(max(scores), 2) if scores else "",
+        )
+    return table
+
+
 def _header(watch: Watch, width: int) -> RenderableType:
     """The run's name with its stamps beside it, where there is room for both, and what it works on."""
     name, subject = _cut(Text(watch.name, "bold")), _cut(Text(watch.subject, "dim"))

@@ -162,6 +162,7 @@ class WandbTracker:
             id=str(about["id"]),
             name=Path(str(about.get("directory") or self._directory)).name,
             resume="allow",
+            reinit="create_new",  # the folds of a run log side by side
             dir=str(self._directory),
             config={**about.get("config", {}), **{k: about[k] for k in ("roles", "stamps") if about.get(k)}},
             allow_val_change=True,

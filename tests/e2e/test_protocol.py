@@ -57,6 +57,22 @@ def test_all_folds_score_every_question_exactly_once_and_steps_have_a_mean(tmp_p
         fold_totals([runs[0], runs[0]])
 
 
+def test_folds_side_by_side_learn_what_each_learns_alone(tmp_path: Path) -> None:
+    given = ["split.folds=3", *SMALL]
+    programs.run("train", f"outputs={tmp_path / 'all'}", "split.fold=all", *given)
+    (kept,) = (tmp_path / "all" / "train").glob("folds-*.json")
+    together = [Path(r) for r in json.loads(kept.read_text(encoding="utf-8"))["runs"]]
+    for fold, run in enumerate(together):
+        outputs = tmp_path / str(fold)
+        programs.run("train", f"outputs={outputs}", f"split.fold={fold}", *given)
+        alone = programs.only_run(outputs)
+        assert alone.name == run.name
+        for name in ("attempts.jsonl", "verdicts.jsonl", "metrics.jsonl", "steps.jsonl"):
+            assert (alone / name).read_bytes() == (run / name).read_bytes(), name
+    again = programs.run("train", f"outputs={tmp_path / 'all'}", "split.fold=all", *given)
+    assert again.count("already finished") == 3
+
+
 def test_every_run_that_reads_a_test_part_is_in_the_ledger(tmp_path: Path) -> None:
     programs.run("train", f"outputs={tmp_path}", *SMALL)
     run = programs.only_run(tmp_path)
