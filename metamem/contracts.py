@@ -395,3 +395,27 @@ class Tracker(Protocol):
 
     def close(self) -> None:
         """The run is over or was given up; safe to call twice."""
+
+
+# Kind → what a component of it must have. `prompts` has one class, whose options name the files.
+CONTRACTS: Mapping[str, type] = {
+    "backbone": Backbone,
+    "dataset": DatasetLoader,
+    "embedder": Embedder,
+    "evaluator": Evaluator,
+    "memory": MemoryConstructor,
+    "optimizer": Optimizer,
+    "retriever": Retriever,
+    "rubric": Rubric,
+    "split": Splitter,
+    "tracker": Tracker,
+}
+
+
+def lacks(kind: str, component: Any) -> list[str]:
+    """The members of its kind's contract that a component does not have, sorted."""
+    contract = CONTRACTS.get(kind)
+    if contract is None:
+        return []
+    members = {n for c in contract.__mro__ for n in (*vars(c).get("__annotations__", ()), *vars(c)) if n[0] != "_"}
+    return sorted(name for name in members if not hasattr(component, name))

@@ -181,14 +181,23 @@ class Registry:
     def build(self, kind: str, config: Any, **dependencies: Any) -> Any:
         """Construct the component that `config.name` names: `component(options, **dependencies)`.
 
-        Only the dependencies that the constructor names are handed over.
+        Only the dependencies that the constructor names are handed over. Raises `ConfigError` for a component, such as
+        a plugin's, that lacks what the contract of its kind asks for.
         """
+        from metamem.contracts import lacks
+
         options = self.options(kind, config)
         component = self.entry(kind, options.name).component
         wanted = inspect.signature(component).parameters
         if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in wanted.values()):
             dependencies = {k: v for k, v in dependencies.items() if k in wanted}
-        return component(options, **dependencies)
+        made = component(options, **dependencies)
+        if absent := lacks(kind, made):
+            raise ConfigError(
+                f"{kind}={options.name}: {component.__module__}.{component.__qualname__} lacks {', '.join(absent)}, "
+                f"which metamem.contracts asks of every {kind}"
+            )
+        return made
 
 
 KINDS = (

@@ -439,6 +439,7 @@ async def _finish(
         **({"mean_of_steps": round(sum(known) / len(known), 6)} if known else {}),
         "rejected_steps": list(state.rejected),
         "retrieval": retrieval_figures(workshop.gathered, test or prepared.dataset.questions),
+        "memory": dict(workshop.gathered.memory) or None,
         "calls": workshop.calls(),
         "next": next_command(run.directory),
     }
