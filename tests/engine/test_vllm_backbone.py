@@ -11,12 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-import psutil
 import pytest
 
 from metamem.backbones.engine.requests import parameters
 from metamem.errors import BackboneError
 from metamem.records import Draw, Generation, Message, Request, Sampling
+
+psutil = pytest.importorskip("psutil", reason="comes with vLLM")
 
 T = TypeVar("T")
 SCHEMA = {

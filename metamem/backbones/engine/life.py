@@ -47,7 +47,6 @@ _ADVICE = (
     ),
     (re.compile(r"max_model_len|max_position_embeddings"), "lower backbone.max_model_len"),
 )
-_alive: weakref.WeakSet[Life] = weakref.WeakSet()
 
 
 class Abandoned(UserError):
@@ -80,7 +79,7 @@ class Life:
 
         Raises `ConfigError` with the cause, `Abandoned` when `end` was called meanwhile.
         """
-        _alive.add(self)
+        self._end_at_exit()
         settings = self.log.with_suffix(".json")
         own_logging = not os.environ.get("VLLM_LOGGING_CONFIG_PATH")
         settings.write_text(json.dumps(_logging(self.log)), encoding="utf-8")
@@ -107,6 +106,7 @@ class Life:
     def end(self) -> None:
         """End the processes. May be called while they start, and again."""
         self._ended.set()
+        atexit.unregister(self.end)
         self.log.with_suffix(".json").unlink(missing_ok=True)
         llm, self.llm = self.llm, None
         shared = shared_memory(self._processes)
@@ -148,6 +148,12 @@ class Life:
         if self._ended.is_set():
             raise Abandoned("stopped")
         return AsyncLLM.from_engine_args(AsyncEngineArgs(**specs.typed(arguments, AsyncEngineArgs)))
+
+    def _end_at_exit(self) -> None:
+        # What is registered last goes first. vLLM has its engines ended by a finalizer, which takes its time; all
+        # finalizers go together, where the first of the process was made.
+        weakref.finalize(self, bool)
+        atexit.register(self.end)
 
     def _kill(self) -> None:
         if self._processes:
@@ -199,14 +205,12 @@ def _logging(log: Path) -> dict[str, Any]:
 
 
 @atexit.register
-def _end_all() -> None:
-    """What a process does last: end its engines, then leave without going through all that vLLM and torch made.
+def _leave() -> None:
+    """What a process does last: it leaves without going through all that vLLM and torch made.
 
     The interpreter's last searches for garbage take seconds there. Without them some libraries complain at the very end
     about objects that were not freed, which nobody needs to read; by then all that is of use has been printed.
     """
-    for life in list(_alive):
-        life.end()
     if "vllm" in sys.modules:
         gc.freeze()
         for stream in (sys.stdout, sys.stderr):

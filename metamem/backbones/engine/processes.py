@@ -8,6 +8,7 @@ shared memory is removed here.
 from __future__ import annotations
 
 import sys
+import time
 from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
@@ -45,8 +46,20 @@ def kill(processes: frozenset[Process], wait: float = 2.0) -> None:
                 dying.append(process)
         except psutil.Error:
             continue
-    psutil.wait_procs(dying, timeout=wait)
+    deadline = time.monotonic() + wait
+    while any(map(_lives, dying)) and time.monotonic() < deadline:
+        time.sleep(0.01)
     remove(left)
+
+
+def _lives(process: Any) -> bool:
+    import psutil
+
+    try:
+        # Whoever inherits a dead worker may take a while to notice.
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False
 
 
 def expect_kills() -> None:
@@ -60,7 +73,7 @@ def expect_kills() -> None:
 
 
 def shared_memory(processes: frozenset[Process]) -> set[Path]:
-    """The blocks of multiprocessing's shared memory that processes use, and the semaphores named after them."""
+    """The blocks of shared memory that processes use (queues, collectives), and the semaphores named after them."""
     found: set[Path] = set()
     for pid, _ in processes:
         found.update(_SHARED.glob(f"sem.loky-{pid}-*"))
@@ -68,7 +81,7 @@ def shared_memory(processes: frozenset[Process]) -> set[Path]:
             lines = Path(f"/proc/{pid}/maps").read_text(encoding="utf-8", errors="replace").splitlines()
         except OSError:  # another system, or it left meanwhile
             continue
-        found.update(Path(line.split(maxsplit=5)[-1]) for line in lines if f" {_SHARED}/psm_" in line)
+        found.update(Path(line.split(maxsplit=5)[-1]) for line in lines if f" {_SHARED}/" in line)
     return {place for place in found if place.exists()}
 
 
