@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from metamem.backbones.caller import JournaledCaller
+from metamem.backbones.engine.fitting import check_prompts
 from metamem.backbones.journal import Journal
 from metamem.config import BaseConfig, EvalConfig, identity, plain
 from metamem.contracts import (
@@ -26,6 +27,7 @@ from metamem.contracts import (
     Embedder,
     Evaluator,
     InEngine,
+    Measuring,
     MemoryConstructor,
     MemoryContext,
     Retriever,
@@ -44,6 +46,9 @@ from metamem.registry import build
 from metamem.retrieval.evidence import tokenizer_identity
 from metamem.runs import Run, file_digest
 from metamem.stages import Bench, Gathered, gather_evidence
+
+if TYPE_CHECKING:
+    from metamem.backbones.engine.preflight import Row
 
 T = TypeVar("T")
 ROLES = {"policy": "backbone", "judge": "judge", "reflector": "reflector", "builder": "builder"}
@@ -128,7 +133,8 @@ def prepare(config: BaseConfig, split: Split | None = None) -> Prepared:
     embedder: Embedder = build("embedder", config.embedder)
     retriever: Retriever = build("retriever", config.retriever, embedder=embedder, store=store)
     prepared_only = all(q.prepared is not None for q in dataset.questions)
-    parts = {} if prepared_only else memory_parts(memory, backbones["builder"], embedder, prompts)
+    with speaking_of(_key_of(backbones["builder"], backbones)):
+        parts = {} if prepared_only else memory_parts(memory, backbones["builder"], embedder, prompts)
     memory_identity = constructor_identity(config.memory, **parts)
     contents: dict[str, Any] = {
         "dataset": [file_digest(p) for p in loader.files()],
@@ -139,7 +145,7 @@ def prepare(config: BaseConfig, split: Split | None = None) -> Prepared:
         "memory": None if prepared_only else [memory.version, parts.get("constructor"), parts.get("embedder")],
         "retriever": None if prepared_only else dict(retriever.identity()),
         "tokenizer": tokenizer_identity(config.evidence.tokenizer) if config.evidence.budget else None,
-        "roles": {role: _role_identity(config, role, backbones[role]) for role in _roles(config, rubric, parts)},
+        "roles": {role: _role_identity(config, role, backbones) for role in _roles(config, rubric, parts)},
     }
     return Prepared(
         config,
@@ -178,11 +184,17 @@ def _roles(config: BaseConfig, rubric: Rubric | None, parts: Mapping[str, Any]) 
     return [role for role, wanted in used.items() if wanted]
 
 
-def _role_identity(config: BaseConfig, role: str, backbone: Backbone) -> dict[str, Any]:
+def _role_identity(config: BaseConfig, role: str, backbones: Mapping[str, Backbone]) -> dict[str, Any]:
     """What decides a role's replies: the model by what it is, not by where it is, and how it samples."""
     place = ("base_url", "model", "identity", "path", "name")
     options = {k: v for k, v in identity(getattr(config, ROLES[role])).items() if k not in place}
-    return {"model": dict(backbone.identity()), "options": options}
+    with speaking_of(_key_of(backbones[role], backbones)):
+        return {"model": dict(backbones[role].identity()), "options": options}
+
+
+def _key_of(backbone: Backbone, backbones: Mapping[str, Backbone]) -> str:
+    """The config key of the first role that a backbone plays."""
+    return next(ROLES[role] for role, known in backbones.items() if known is backbone)
 
 
 def memory_parts(
@@ -206,48 +218,79 @@ def memory_parts(
 
 
 class Workshop:
-    """The parts of a locked run; `async with` starts the backbones that are needed and closes everything.
+    """The parts of a locked run; `async with` gathers the evidence of `questions`, starts the backbones that are
+    needed, and closes everything.
 
-    With `shared` the backbones are somebody else's, who has started them for several runs.
+    A run that goes on beside others has a `lead`, the workshop of one of them that is entered before and left after
+    it: its backbones and the evidence that it gathered serve all.
     """
 
     def __init__(
-        self, prepared: Prepared, run: Run, tracker: Tracker, roles: Sequence[str], shared: bool = False
+        self,
+        prepared: Prepared,
+        run: Run,
+        tracker: Tracker,
+        roles: Sequence[str],
+        questions: Sequence[Question] = (),
+        lead: Workshop | None = None,
     ) -> None:
         config = prepared.config
         self.prepared = prepared
         self.run = run
         self.tracker = tracker
         self.journal = Journal(Path(config.outputs), config.name, run.id, config.journal.reuse)
-        self._shared = shared
-        self._roles = used_roles(prepared, roles)
-        self._stack = AsyncExitStack()
-        self.callers = {role: JournaledCaller(prepared.backbones[role], self.journal, role) for role in self._roles}
+        wanted = [r for r in roles if r != "judge" or prepared.rubric is not None]
+        if "policy" in roles and prepared.built:
+            wanted.append("builder")
+        self.callers = {role: JournaledCaller(prepared.backbones[role], self.journal, role) for role in wanted}
         self.evaluators: dict[str, Evaluator] = {
             name: build("evaluator", options, judge=self.callers.get("judge"), rubric=prepared.rubric, seed=config.seed)
             for name, options in config.evaluator.items()
         }
         self.gathered = Gathered({}, {}, {})
+        self._questions = questions
+        self._lead = lead
 
     async def __aenter__(self) -> Workshop:
-        async with AsyncExitStack() as stack:
-            stack.callback(self.journal.close)
-            if not self._shared:
-                await stack.enter_async_context(started(self.prepared, self._roles))
-            self._stack = stack.pop_all()
+        if self._lead is not None:
+            self.gathered = self._lead.gathered
+            return self
+        inside = [b for b in self._distinct() if isinstance(b, InEngine)]
+        try:
+            if inside:
+                for row in inspect_engines(self.prepared, self.callers):
+                    self.tracker.note(row.sentence())
+            # A server that cannot be reached is known before evidence is gathered, and that prompts are too long before
+            # a model is loaded.
+            await self._start([b for b in self._distinct() if not isinstance(b, InEngine)])
+            if not self.prepared.built:
+                await self._gather()
+            await self._prepare_engines(inside)
+            await self._start([cast(Backbone, b) for b in inside])
+            if self.prepared.built:
+                await self._gather()
+        except BaseException:
+            await self.__aexit__(None, None, None)
+            raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._stack.__aexit__(kind, error, trace)
+        async with AsyncExitStack() as stack:
+            # One that cannot be closed does not keep the others, nor the journal, open.
+            stack.callback(self.journal.close)
+            for backbone in self._distinct() if self._lead is None else ():
+                stack.push_async_callback(backbone.close)
 
-    async def gather(self, questions: Sequence[Question]) -> None:
-        """Build memories and retrieve the evidence of these questions."""
+    async def _gather(self) -> None:
+        """Build memories, retrieve the questions' evidence, and see whether the prompts fit."""
+        if not self._questions:
+            return
         p = self.prepared
         self.gathered = await gather_evidence(
             p.dataset,
-            questions,
+            self._questions,
             p.memory,
             p.memory_identity,
             p.store,
@@ -256,6 +299,18 @@ class Workshop:
             self.tracker,
             MemoryContext(self.callers.get("builder"), p.embedder),
         )
+        policy = p.backbones["policy"]
+        if "policy" in self.callers and isinstance(policy, Measuring) and (room := policy.prompt_room()) is not None:
+            try:
+                count = await policy.counter()
+            except Exception as error:  # a tokenizer's files and a hub: many types; the engine says what is wrong
+                self.tracker.note(f"whether all prompts fit is not known before the model is loaded: {error}")
+                return
+            by_id, bench = {q.id: q for q in self._questions}, self.bench()
+            said = {i: sum(len(m.content) for m in bench.prompt(q, None)[0]) for i, q in by_id.items()}
+            measure = lambda i: count(bench.prompt(by_id[i], None)[0])  # noqa: E731
+            if remark := await asyncio.to_thread(check_prompts, said, measure, *room):
+                self.tracker.note(remark)
 
     def bench(self) -> Bench:
         """What answers and judges, on the gathered evidence; without a policy among the roles it only judges."""
@@ -283,42 +338,45 @@ class Workshop:
         """Per role what this process asked for, was given, and took from the journal."""
         return {role: dict(sorted(caller.counts.items())) for role, caller in self.callers.items()}
 
+    async def _prepare_engines(self, inside: Sequence[InEngine]) -> None:
+        """Have the process's pool place and start the engines that this run's backbones need."""
+        if inside:
+            from metamem.backbones.engine.pool import shared_pool
+            from metamem.backbones.engine.preflight import look
 
-def used_roles(prepared: Prepared, roles: Sequence[str]) -> list[str]:
-    """Of the roles that a program has, those that it will ask under this config; the builder comes with the policy."""
-    wanted = [r for r in roles if r != "judge" or prepared.rubric is not None]
-    return [*wanted, "builder"] if "policy" in roles and prepared.built else wanted
+            await shared_pool().prepare([b.spec() for b in inside], look().devices, self.prepared.config.placement)
 
-
-@asynccontextmanager
-async def started(prepared: Prepared, roles: Sequence[str]) -> AsyncIterator[None]:
-    """Within it the backbones of these roles can be asked; closed at the end, each once, whatever another raises."""
-    distinct = {id(b): (ROLES[role], b) for role in reversed(roles) if (b := prepared.backbones[role])}
-    named = list(reversed(distinct.values()))  # each by the config key of the first role that it plays
-    async with AsyncExitStack() as stack:
-        for _, backbone in named:
-            stack.push_async_callback(backbone.close)
-        await _prepare_engines(named, prepared.config.placement)
+    async def _start(self, backbones: Sequence[Backbone]) -> None:
         # One after another: an engine's start must not race another's.
-        for key, backbone in named:
-            with speaking_of(key):
+        for backbone in backbones:
+            with speaking_of(self._role_of(backbone)):
                 await backbone.start()
-        yield
+
+    def _role_of(self, backbone: Backbone) -> str:
+        return _key_of(backbone, self.prepared.backbones)
+
+    def _distinct(self) -> list[Backbone]:
+        return list({id(c.backbone): c.backbone for c in self.callers.values()}.values())
 
 
-async def _prepare_engines(named: Sequence[tuple[str, Backbone]], placement: Any) -> None:
-    """Have the process's pool place and start the engines that these backbones need."""
-    engines = [(key, b) for key, b in named if isinstance(b, InEngine)]
-    if not engines:
-        return
-    from metamem.backbones.engine.pool import shared_pool
-    from metamem.machine import visible_gpus
+def inspect_engines(prepared: Prepared, roles: Iterable[str]) -> list[Row]:
+    """What the in-process engines of these roles need and get, before anything is loaded; equal ones are one.
 
-    specs = []
-    for key, backbone in engines:
-        with speaking_of(key):
-            specs.append(backbone.spec())
-    await shared_pool().prepare(specs, visible_gpus(), placement)
+    Raises `ConfigError` when this machine cannot hold them.
+    """
+    from metamem.backbones.engine.needs import Demand, demand
+    from metamem.backbones.engine.preflight import check, look
+
+    wanted: dict[str, Demand] = {}
+    for role in roles:
+        backbone, key = prepared.backbones[role], ROLES[role]
+        if isinstance(backbone, InEngine):
+            spec, weights = backbone.spec(), getattr(backbone, "weights", None)
+            new = demand((key,), spec, weights() if weights else None, backbone.sampling().max_tokens)
+            if known := wanted.get(spec.key):
+                new = replace(known, keys=(*known.keys, key), reply=max(known.reply, new.reply))
+            wanted[spec.key] = new
+    return check(list(wanted.values()), prepared.config.placement, look()) if wanted else []
 
 
 @contextmanager

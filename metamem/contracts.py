@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -32,6 +32,7 @@ from metamem.records import (
     Failure,
     Generation,
     MemoryUnit,
+    Message,
     Question,
     Request,
     Sampling,
@@ -248,6 +249,19 @@ class InEngine(Protocol):
 
     def spec(self) -> EngineSpec:
         """What its engine is started from; backbones of equal specs share one."""
+
+
+@runtime_checkable
+class Measuring(Protocol):
+    """A backbone that knows how long a prompt may be, before it is started."""
+
+    def prompt_room(self) -> tuple[int, int] | None:
+        """The tokens that a prompt may have beside the reply, and those of both; None where none fails for its length,
+        or where nothing is known.
+        """
+
+    async def counter(self) -> Callable[[Sequence[Message]], int]:
+        """What counts a prompt's tokens; a prompt that fails for another reason has none."""
 
 
 class Caller(Protocol):

@@ -167,7 +167,8 @@ async def _evaluate(
     about_run: Mapping[str, Any],
     systems: Sequence[System],
 ) -> dict[str, Any]:
-    workshop = Workshop(prepared, run, tracker, ["policy", "judge"])
+    questions = prepared.questions(config.part.value)
+    workshop = Workshop(prepared, run, tracker, ["policy", "judge"], questions)
     roles = {role: caller.label for role, caller in workshop.callers.items()}
     tracker.started({**about_run, "config": plain(config), "roles": roles})
     for what, count in about_run["dataset"]["notices"].items():
@@ -175,12 +176,10 @@ async def _evaluate(
     for system in systems:
         for difference in _trained_otherwise(system, config):
             tracker.note(difference)
-    questions = prepared.questions(config.part.value)
     if config.part in (Part.test, Part.all) and prepared.split.test:
         record_read(prepared, run, [s.label for s in systems])
     by_label: dict[str, list[Judged]] = {}
     async with workshop:
-        await workshop.gather(questions)
         save_cases(run.directory, questions, workshop.gathered)
         bench = workshop.bench()
         for number, system in enumerate(systems):

@@ -8,7 +8,7 @@ never of completion.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -59,6 +59,15 @@ class Gathered:
     metrics: Mapping[str, Mapping[str, float]]
     retrieved: Mapping[str, bool | None]
     memory: Mapping[str, Any] = field(default_factory=dict)
+
+    def of(self, ids: Collection[str]) -> Gathered:
+        """What concerns some of the questions."""
+        return Gathered(
+            {i: v for i, v in self.evidence.items() if i in ids},
+            {i: v for i, v in self.metrics.items() if i in ids},
+            {i: v for i, v in self.retrieved.items() if i in ids},
+            self.memory,
+        )
 
 
 async def gather_evidence(

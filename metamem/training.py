@@ -12,19 +12,19 @@ import json
 import random
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from metamem.assembly import Prepared, Workshop, about, other_fold, prepare, run_async, started, used_roles
+from metamem.assembly import Prepared, Workshop, about, other_fold, prepare, run_async
 from metamem.config import TrainConfig, plain
 from metamem.contracts import Judged, Split, Tracker
 from metamem.datasets.splits import fold_names, save_split
 from metamem.errors import ConfigError, UserError
 from metamem.files import write_json
 from metamem.meta_memory import MetaMemory, save, to_dict
-from metamem.records import Status, digest, from_json, to_json
+from metamem.records import Question, Status, digest, from_json, to_json
 from metamem.reporting.cases import save_cases
 from metamem.reporting.write import write_report
 from metamem.reports import (
@@ -79,7 +79,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
         with open_trackers(config, run, about_run) as tracker:
             if run.finished:
                 return _already(run, tracker)
-            return run_async(_train(prepared, run, tracker, about_run))
+            return run_async(_train_alone(Workshop(prepared, run, tracker, ROLES, _asked(prepared)), about_run))
     finally:
         run.close()
 
@@ -89,27 +89,35 @@ def _train_side_by_side(jobs: Sequence[tuple[str, Prepared, Run]], stack: ExitSt
     from metamem.tracking.console import Board
 
     board = Board()
-    watched = []
-    for label, prepared, run in jobs:
+    results: dict[int, dict[str, Any]] = {}
+    unfinished: list[tuple[int, Workshop, Mapping[str, Any]]] = []
+    for number, (label, prepared, run) in enumerate(jobs):
         about_run = about(prepared, run, "train")
         tracker = stack.enter_context(open_trackers(prepared.config, run, about_run, board.seat(label)))
-        watched.append((prepared, run, tracker, about_run))
+        if run.finished:
+            results[number] = _already(run, tracker)
+        else:
+            lead = unfinished[0][1] if unfinished else None
+            asked = _asked(prepared) if lead else prepared.dataset.questions
+            unfinished.append((number, Workshop(prepared, run, tracker, ROLES, asked, lead), about_run))
 
-    async def all_of_them() -> list[dict[str, Any]]:
-        async with started(watched[0][0], used_roles(watched[0][0], ROLES)), asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(_reported(run, tracker) if run.finished else _train(p, run, tracker, about_run, True))
-                for p, run, tracker, about_run in watched
-            ]
-        return [task.result() for task in tasks]
+    async def all_of_them() -> None:
+        begun = [(number, workshop, _begin(workshop, about_run)) for number, workshop, about_run in unfinished]
+        async with AsyncExitStack() as entered:
+            for _, workshop, _ in begun:
+                await entered.enter_async_context(workshop)
+            async with asyncio.TaskGroup() as group:
+                tasks = {number: group.create_task(_train(w, what)) for number, w, what in begun}
+        results.update({number: task.result() for number, task in tasks.items()})
 
-    if all(run.finished for _, run, _, _ in watched):
-        return [_already(run, tracker) for _, run, tracker, _ in watched]
-    return run_async(all_of_them())
+    if unfinished:
+        run_async(all_of_them())
+    return [results[number] for number in range(len(jobs))]
 
 
-async def _reported(run: Run, tracker: Tracker) -> dict[str, Any]:
-    return _already(run, tracker)
+def _asked(prepared: Prepared) -> list[Question]:
+    """The questions of all parts."""
+    return [q for part in ("train", "validation", "test") for q in prepared.questions(part)]
 
 
 def _already(run: Run, tracker: Tracker) -> dict[str, Any]:
@@ -187,16 +195,24 @@ def _check(config: TrainConfig, prepared: Prepared) -> None:
         raise ConfigError("optimizer.accept=validation needs a validation part, and this split has none")
 
 
-async def _train(
-    prepared: Prepared, run: Run, tracker: Tracker, about_run: Mapping[str, Any], shared: bool = False
-) -> dict[str, Any]:
+@dataclass
+class Begun:
+    """What a run is about to do: its batches, where it stands, and what was said of it."""
+
+    steps: list[tuple[int, list[str]]]
+    state: State
+    about: Mapping[str, Any]
+
+
+def _begin(workshop: Workshop, about_run: Mapping[str, Any]) -> Begun:
+    """Go back to the last checkpoint and say what is to be done; nothing is started yet."""
+    prepared, run, tracker = workshop.prepared, workshop.run, workshop.tracker
     config = prepared.config
     assert isinstance(config, TrainConfig)
     options = config.optimizer
     steps = schedule(prepared.split.train, options.epochs, options.batch_size, options.drop_last, config.seed)
     state = _restore(run)
     save_split(prepared.split, run.directory / "split.json")
-    workshop = Workshop(prepared, run, tracker, ROLES, shared)
     resumed_at = state.step if state.step >= 0 else None
     tracker.started(
         {**about_run, "config": plain(config), "steps": len(steps), "resumed_at": resumed_at, "roles": labels(workshop)}
@@ -208,58 +224,69 @@ async def _train(
         )
     for what, count in about_run["dataset"]["notices"].items():
         tracker.note(f"{config.dataset.name}: {what}: {count}")
+    return Begun(steps, state, about_run)
+
+
+async def _train_alone(workshop: Workshop, about_run: Mapping[str, Any]) -> dict[str, Any]:
+    begun = _begin(workshop, about_run)
     async with workshop:
-        await workshop.gather([q for part in ("train", "validation", "test") for q in prepared.questions(part)])
-        save_cases(run.directory, prepared.dataset.questions, workshop.gathered)
-        bench = workshop.bench()
-        policy = workshop.optimizer(options)
-        by_id = {q.id: q for q in prepared.dataset.questions}
-        if state.step < 0:
-            state.step = 0
-            score = await _validate(config, prepared, run, bench, state.meta_memory, 0)
-            _keep(run, state, 0, score, {"step": 0, "guidelines": 0}, tracker)
-        for number, (epoch, batch) in enumerate(steps, 1):
-            if number <= state.step:
-                continue
-            began = time.perf_counter()
-            tracker.stage(f"step {number}/{len(steps)}", len(batch), "question")
-            old = state.meta_memory
-            update = await policy.step(
-                old, [by_id[i] for i in batch], _Watched(bench, tracker), f"train/{number}", number
-            )
-            for text in update.notes:
-                tracker.note(f"step {number}: {text}")
-            run.append("attempts.jsonl", [to_json(a) for j in update.judged for a in j.attempts])
-            run.append("verdicts.jsonl", [to_json(v) for j in update.judged for v in (*j.verdicts, *j.other_verdicts)])
-            row = {"step": number, "epoch": epoch, **_training_figures(update.judged), **update.counts}
-            gated = getattr(options, "accept", None) == "validation"
-            score = None
-            if gated or number % config.eval_every == 0 or number == len(steps):
-                score = await _validate(config, prepared, run, bench, update.meta_memory, number)
-            state.meta_memory = update.meta_memory
-            if gated and score is not None and score < max(state.scores.values()):
-                # Refused: the guidelines stay, but no id is ever given out twice.
-                state.meta_memory = replace(old, next_id=update.meta_memory.next_id, step=number)
-                state.rejected += (number,)
-            accepted = number not in state.rejected
-            row |= {"accepted": int(accepted), "guidelines": len(state.meta_memory)}
-            run.append(
-                "steps.jsonl",
-                [
-                    {
-                        "step": number,
-                        "questions": [j.question.id for j in update.judged],
-                        "accepted": accepted,
-                        "changes": to_json(update.changes),
-                        "refused": to_json(update.refused),
-                        "notes": list(update.notes),
-                        "trace": list(update.trace),
-                    }
-                ],
-            )
-            _keep(run, state, number, score, row, tracker, update.changes if accepted else ())
-            run.append("timings.jsonl", [{"step": number, "seconds": round(time.perf_counter() - began, 3)}])
-        result = await _finish(config, prepared, run, workshop, bench, state, tracker, about_run)
+        return await _train(workshop, begun)
+
+
+async def _train(workshop: Workshop, begun: Begun) -> dict[str, Any]:
+    prepared, run, tracker = workshop.prepared, workshop.run, workshop.tracker
+    config, steps, state, about_run = prepared.config, begun.steps, begun.state, begun.about
+    assert isinstance(config, TrainConfig)
+    options = config.optimizer
+    workshop.gathered = workshop.gathered.of({q.id for q in _asked(prepared)})
+    save_cases(run.directory, prepared.dataset.questions, workshop.gathered)
+    bench = workshop.bench()
+    policy = workshop.optimizer(options)
+    by_id = {q.id: q for q in prepared.dataset.questions}
+    if state.step < 0:
+        state.step = 0
+        score = await _validate(config, prepared, run, bench, state.meta_memory, 0)
+        _keep(run, state, 0, score, {"step": 0, "guidelines": 0}, tracker)
+    for number, (epoch, batch) in enumerate(steps, 1):
+        if number <= state.step:
+            continue
+        began = time.perf_counter()
+        tracker.stage(f"step {number}/{len(steps)}", len(batch), "question")
+        old = state.meta_memory
+        update = await policy.step(old, [by_id[i] for i in batch], _Watched(bench, tracker), f"train/{number}", number)
+        for text in update.notes:
+            tracker.note(f"step {number}: {text}")
+        run.append("attempts.jsonl", [to_json(a) for j in update.judged for a in j.attempts])
+        run.append("verdicts.jsonl", [to_json(v) for j in update.judged for v in (*j.verdicts, *j.other_verdicts)])
+        row = {"step": number, "epoch": epoch, **_training_figures(update.judged), **update.counts}
+        gated = getattr(options, "accept", None) == "validation"
+        score = None
+        if gated or number % config.eval_every == 0 or number == len(steps):
+            score = await _validate(config, prepared, run, bench, update.meta_memory, number)
+        state.meta_memory = update.meta_memory
+        if gated and score is not None and score < max(state.scores.values()):
+            # Refused: the guidelines stay, but no id is ever given out twice.
+            state.meta_memory = replace(old, next_id=update.meta_memory.next_id, step=number)
+            state.rejected += (number,)
+        accepted = number not in state.rejected
+        row |= {"accepted": int(accepted), "guidelines": len(state.meta_memory)}
+        run.append(
+            "steps.jsonl",
+            [
+                {
+                    "step": number,
+                    "questions": [j.question.id for j in update.judged],
+                    "accepted": accepted,
+                    "changes": to_json(update.changes),
+                    "refused": to_json(update.refused),
+                    "notes": list(update.notes),
+                    "trace": list(update.trace),
+                }
+            ],
+        )
+        _keep(run, state, number, score, row, tracker, update.changes if accepted else ())
+        run.append("timings.jsonl", [{"step": number, "seconds": round(time.perf_counter() - began, 3)}])
+    result = await _finish(config, prepared, run, workshop, bench, state, tracker, about_run)
     run.finish(result)
     tracker.finished(result)
     write_report(run.directory)

@@ -8,14 +8,15 @@ and rebuilding is in `engine.engine`, rendering and reading in `engine.requests`
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from metamem.backbones.engine import requests
-from metamem.backbones.engine.engine import Engine
+from metamem.backbones.engine.engine import Engine, load_renderer
 from metamem.backbones.engine.options import HARMLESS, OWN_OPTIONS, EngineOptions, OnOverflow
 from metamem.backbones.engine.pool import shared_pool
+from metamem.backbones.engine.shape import check_parts, read_shape
 from metamem.backbones.engine.spec import EngineSpec, check_engine_options, check_installed
 from metamem.backbones.engine.weights import Weights, find_weights
 from metamem.errors import BackboneError, ConfigError
@@ -59,11 +60,11 @@ class VLLM:
 
     def weights(self) -> Weights:
         """The weights that are named; looked up once. Raises `ConfigError` or `UnreachableError` for none, and for ones
-        that cannot be spread as asked.
+        that cannot be spread as asked, or whose context is shorter than asked for.
         """
         if self._weights is None:
             weights = self._find()
-            _check_heads(weights, self.config.tensor_parallel_size)
+            check_parts(read_shape(weights.config), weights.name, self.config.arguments())
             self._weights = weights
         return self._weights
 
@@ -158,6 +159,31 @@ class VLLM:
             return 0
         return max(0, -self._left(self._prompt(messages, sampling), sampling))
 
+    def prompt_room(self) -> tuple[int, int] | None:
+        """The tokens that a prompt may have beside `max_tokens`, and those of prompt and reply together; None where too
+        long a prompt is made to fit, or where nothing is known. Needs no engine.
+        """
+        context = self.config.max_model_len or read_shape(self.weights().config).limit
+        if context is None or self.config.on_overflow is OnOverflow.drop_evidence:
+            return None
+        return context - self.config.max_tokens, context
+
+    async def counter(self) -> Callable[[Sequence[Message]], int]:
+        """What counts a prompt's tokens, 0 for one that is refused; starts no engine. Raises whatever a tokenizer's
+        files may cause.
+        """
+        pooled = shared_pool().engine(self.spec())
+        known = pooled.renderer if isinstance(pooled, Engine) and pooled.running else None
+        renderer = known or await load_renderer(self.spec())
+
+        def count(messages: Sequence[Message]) -> int:
+            try:
+                return len(renderer.prompt(messages, self.config.thinking).tokens)
+            except BackboneError:
+                return 0
+
+        return count
+
     async def score(self, messages: Sequence[Message], continuation: str) -> list[float]:
         """The natural log-probability of each token of a continuation, given the prompt and what precedes it.
 
@@ -183,15 +209,3 @@ class VLLM:
 
     def _left(self, prompt: requests.Prompt, sampling: Sampling) -> int:
         return self.engine.context - sampling.max_tokens - len(prompt.tokens)
-
-
-def _check_heads(weights: Weights, parts: int) -> None:
-    """Raises `ConfigError` when a model's attention heads cannot be dealt out evenly, before anything is loaded."""
-    config = weights.config or {}
-    heads = {**config, **(config.get("text_config") or {})}.get("num_attention_heads")
-    if isinstance(heads, int) and heads % parts:
-        choices = ", ".join(str(n) for n in range(1, heads + 1) if heads % n == 0)
-        raise ConfigError(
-            f"backbone.tensor_parallel_size={parts} does not divide the {heads} attention heads of {weights.name}. "
-            f"Choices: {choices}"
-        )

@@ -8,20 +8,38 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from metamem.backbones.engine.life import Life
+from metamem.backbones.engine.life import Life, load_tokenizer
 from metamem.backbones.engine.loop import call, in_thread
 from metamem.backbones.engine.requests import Renderer, first_line, refusals
-from metamem.backbones.engine.spec import EngineSpec
+from metamem.backbones.engine.spec import EngineSpec, environment
 from metamem.errors import BackboneError, UserError
 
 REBUILDS = 1  # in one run
 
 _starting = asyncio.Lock()  # engines start one after another: side by side they take each other's ports
 _requests = itertools.count(1)
+
+
+async def load_renderer(spec: EngineSpec) -> Renderer:
+    """What turns messages into a model's tokens, without its engine. Raises whatever a tokenizer's files may cause."""
+
+    async def loaded() -> Renderer:
+        async with _starting:
+            return await in_thread(lambda: _quietly(spec), "metamem-tokenizer")
+
+    return await call(loaded())
+
+
+def _quietly(spec: EngineSpec) -> Renderer:
+    # vLLM sets its logging up when it is first imported; an engine that is started later gives it a file.
+    logging.getLogger("vllm").addHandler(logging.NullHandler())
+    with environment({"VLLM_CONFIGURE_LOGGING": "0"}):
+        return Renderer(load_tokenizer(spec))
 
 
 class EngineDied(UserError):

@@ -62,15 +62,17 @@ class Plan:
 
 
 def plan(specs: Sequence[EngineSpec], gpus: Sequence[int], placement: Placement) -> Plan:
-    """Deal the GPUs out to a run's distinct specs, in their order; without GPUs nothing is dealt out.
+    """Deal the GPUs out to a run's distinct specs, in their order; without GPUs nothing is dealt out, nor to engines
+    that ray places.
 
     Raises `ConfigError` when one of them alone needs more GPUs than there are, or when `placement=disjoint` cannot be.
     """
     distinct = list({s.key: s for s in specs}.values())
     if not gpus:
         return Plan(dict.fromkeys((s.key for s in distinct), None), placement is Placement.turns and len(distinct) > 1)
-    given = {s.key: tuple(s.arguments["device_ids"]) for s in distinct if s.arguments.get("device_ids")}
-    for spec in distinct:
+    local = [s for s in distinct if not s.elsewhere]
+    given = {s.key: tuple(s.arguments["device_ids"]) for s in local if s.arguments.get("device_ids")}
+    for spec in local:
         if spec.processes > len(gpus):
             raise ConfigError(
                 f"backbone.tensor_parallel_size: {spec.model} is to be spread over {spec.processes} GPUs, and this "
@@ -80,18 +82,18 @@ def plan(specs: Sequence[EngineSpec], gpus: Sequence[int], placement: Placement)
         if absent:
             raise ConfigError(f"backbone.engine.device_ids: no GPU {absent[0]}; there are {', '.join(map(str, gpus))}")
     taken = [g for devices in given.values() for g in devices]
-    needed = sum(s.processes for s in distinct if s.key not in given)
+    needed = sum(s.processes for s in local if s.key not in given)
     fits = len(taken) == len(set(taken)) and needed <= len(set(gpus) - set(taken))
     if placement is Placement.disjoint and not fits:
-        wanted = ", ".join(f"{s.model}: {s.processes}" for s in distinct)
+        wanted = ", ".join(f"{s.model}: {s.processes}" for s in local)
         raise ConfigError(
-            f"placement=disjoint: the engines need {sum(s.processes for s in distinct)} GPUs side by side ({wanted}), "
+            f"placement=disjoint: the engines need {sum(s.processes for s in local)} GPUs side by side ({wanted}), "
             f"and there are {len(gpus)}. Use placement=turns, or lower a tensor_parallel_size"
         )
     turns = len(distinct) > 1 and (placement is Placement.turns or not fits)
-    devices: dict[str, tuple[int, ...] | None] = {}
+    devices: dict[str, tuple[int, ...] | None] = dict.fromkeys((s.key for s in distinct), None)
     free = [g for g in gpus if g not in taken]
-    for spec in distinct:
+    for spec in local:
         if spec.key in given:
             devices[spec.key] = given[spec.key]
         elif turns:

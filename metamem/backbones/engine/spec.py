@@ -27,7 +27,7 @@ from metamem.records import digest
 
 PLUGIN = "metamem"  # the watchdog's name among vLLM's plugins
 _PLAIN = {int, float, bool, str, type(None)}
-_CPU_CACHE = 4 << 30  # bytes of KV cache on a CPU, where vLLM would take nearly all memory
+CPU_CACHE = 4 << 30  # bytes of KV cache on a CPU, where vLLM would take nearly all memory
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,15 @@ class EngineSpec:
 
     @property
     def processes(self) -> int:
-        """How many devices the engine spreads over on this machine."""
+        """How many devices the engine spreads over."""
         sizes = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
         return int(self.arguments.get(sizes[0], 1) * self.arguments.get(sizes[1], 1) * self.arguments.get(sizes[2], 1))
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether ray chooses the devices, of this machine or of others."""
+        names = ("distributed_executor_backend", "data_parallel_backend")
+        return any(self.arguments.get(name) == "ray" for name in names)
 
 
 def check_installed(backbone: str) -> None:
@@ -110,7 +116,7 @@ def complete(spec: EngineSpec, device_ids: Sequence[int] | None, thinks: bool, c
         # A prefill in pieces breaks seeded sampling on a CPU. vLLM then batches at least a whole context.
         chosen |= {"enforce_eager": True, "enable_chunked_prefill": False}
         if not os.environ.get("VLLM_CPU_KVCACHE_SPACE") and "gpu_memory_utilization" not in spec.arguments:
-            chosen["kv_cache_memory_bytes"] = _CPU_CACHE
+            chosen["kv_cache_memory_bytes"] = CPU_CACHE
     known = {name: value for name, value in chosen.items() if name in engine_fields()}
     return {**known, **spec.arguments, "model": spec.model}
 

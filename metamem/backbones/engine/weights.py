@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
@@ -24,11 +24,15 @@ _SUFFIXES = {".json", ".jinja", ".txt", ".model", ".tiktoken", ".py", ".safetens
 _WHOLE = 64 << 20  # files up to this size are hashed whole
 _SAMPLE = 1024  # of larger ones, so many bytes from the middle of every tensor, or of every block
 _BLOCKS = 4096
+# Bytes of a number in the precisions that safetensors names, where they are not 1.
+SIZES = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2}
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Where weights are and what they are. `folder` is None for a hub's; `stamp` is what results must say of them."""
+    """Where weights are and what they are. `folder` is None for a hub's; `stamp` is what results must say of them;
+    `stored` is bytes by precision (`BF16`; empty where files do not say), None where it is not known.
+    """
 
     name: str
     folder: Path | None
@@ -36,6 +40,7 @@ class Weights:
     commit: str | None = None
     config: Mapping[str, Any] | None = None
     stamp: str | None = None
+    stored: Mapping[str, int] | None = None
 
 
 def find_weights(model: str, revision: str | None) -> Weights:
@@ -51,9 +56,12 @@ def find_weights(model: str, revision: str | None) -> Weights:
         return _local(place.resolve())
     if model.startswith(("/", ".", "~")) or not _HUB_ID.fullmatch(model):
         raise ConfigError(f"backbone.model: there is no folder {place}, and '{model}' is no id of the Hugging Face hub")
-    commit, cached = _commit(model, revision)
-    config = json.loads((cached / "config.json").read_bytes()) if cached and (cached / "config.json").exists() else None
-    return Weights(model, None, {"model": model, "commit": commit}, commit, config)
+    commit, cached, stored = _commit(model, revision)
+    file = cached / "config.json" if cached and (cached / "config.json").exists() else _fetched(model, commit)
+    config = json.loads(file.read_bytes()) if file else None
+    if stored is None and cached is not None:
+        stored = _stored(sorted(f for f in cached.iterdir() if f.is_file())) if cached.is_dir() else None
+    return Weights(model, None, {"model": model, "commit": commit}, commit, config, None, stored)
 
 
 def _local(place: Path) -> Weights:
@@ -68,16 +76,52 @@ def _local(place: Path) -> Weights:
     mark = place / MARK
     stamp = json.loads(mark.read_bytes()).get("stamp") if mark.is_file() else None
     identity = {"model": place.name, "weights": sha256(listing.encode()).hexdigest()[:32]}
-    return Weights(place.name, place, identity, None, config, stamp)
+    return Weights(place.name, place, identity, None, config, stamp, _stored(files))
 
 
-def _commit(model: str, revision: str | None) -> tuple[str, Path | None]:
-    """The commit that a hub id stands for now, and the local cache's folder of it if there is one."""
+def _stored(files: Sequence[Path]) -> dict[str, int] | None:
+    """Bytes of weights by precision, from the headers of safetensors files; of other files by their size."""
+    chosen = [f for f in files if f.suffix == ".safetensors"]
+    # The same weights may lie there twice, whole and in parts: the index names those that are loaded.
+    named = [f for f in chosen if not f.name.startswith("consolidated")]
+    for index in (f for f in files if f.name == "model.safetensors.index.json"):
+        parts = set(json.loads(index.read_bytes()).get("weight_map", {}).values())
+        named = [f for f in chosen if f.name in parts]
+    found: dict[str, int] = {}
+    for file in named or chosen:
+        with file.open("rb") as stream:
+            tensors, _ = _header(stream, file)
+        for name, tensor in tensors.items():
+            if name != "__metadata__":
+                start, end = tensor["data_offsets"]
+                found[tensor.get("dtype", "")] = found.get(tensor.get("dtype", ""), 0) + end - start
+    if not chosen and (other := sum(f.stat().st_size for f in files if f.suffix in (".bin", ".pt", ".gguf"))):
+        found[""] = other
+    return found or None
+
+
+def _fetched(model: str, commit: str | None) -> Path | None:
+    """The hub's config.json, a few kilobytes that an engine will want anyway; None when it cannot be had."""
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(model, "config.json", revision=commit, etag_timeout=10))
+    except Exception:  # network, gated id, no such file: many types; what is not known is not checked
+        return None
+
+
+def _commit(model: str, revision: str | None) -> tuple[str, Path | None, dict[str, int] | None]:
+    """The commit that a hub id stands for now, the local cache's folder of it if there is one, and what the hub says
+    of the weights: bytes by precision.
+    """
     from huggingface_hub import HfApi, snapshot_download
 
-    commit, refused = None, None
+    commit, refused, stored = None, None, None
     try:
-        commit = HfApi().model_info(model, revision=revision, timeout=10).sha
+        info = HfApi().model_info(model, revision=revision, timeout=10)
+        commit = info.sha
+        if counts := getattr(getattr(info, "safetensors", None), "parameters", None):
+            stored = {precision: count * SIZES.get(precision, 1) for precision, count in counts.items()}
     except Exception as error:  # network, offline mode, unknown or gated id: many types; the cache may know it
         refused = error
     try:
@@ -91,7 +135,7 @@ def _commit(model: str, revision: str | None) -> tuple[str, Path | None]:
             f"({type(refused).__name__}). Check the name and the network, log in (hf auth login) for a gated model, or "
             "give backbone.model=/path/of/a/model."
         ) from refused
-    return commit or (cached.name if cached else ""), cached
+    return commit or (cached.name if cached else ""), cached, stored
 
 
 def _file_hash(file: Path) -> str:
@@ -120,12 +164,7 @@ def _hash_of(file: Path, size: int, modified: int) -> str:
 def _places(stream: BinaryIO, file: Path, size: int) -> Iterator[tuple[int, int]]:
     """The tensors of a safetensors file (format: https://huggingface.co/docs/safetensors), else even blocks."""
     if file.suffix == ".safetensors":
-        length = int.from_bytes(stream.read(8), "little")
-        header = stream.read(length)
-        try:
-            tensors = json.loads(header)
-        except ValueError:
-            raise ConfigError(f"backbone.model: {file} is damaged: its header cannot be read") from None
+        tensors, length = _header(stream, file)
         for place in range(0, length, _SAMPLE):
             yield 8 + place, min(8 + place + _SAMPLE, 8 + length)
         for name in sorted(tensors):
@@ -136,6 +175,15 @@ def _places(stream: BinaryIO, file: Path, size: int) -> Iterator[tuple[int, int]
     step = max(size // _BLOCKS, 1)
     for start in range(0, size, step):
         yield start, min(start + step, size)
+
+
+def _header(stream: BinaryIO, file: Path) -> tuple[dict[str, Any], int]:
+    """What a safetensors file says of its tensors, and how many bytes that takes behind the first eight."""
+    length = int.from_bytes(stream.read(8), "little")
+    try:
+        return dict(json.loads(stream.read(length))), length
+    except (ValueError, TypeError, OverflowError, MemoryError):
+        raise ConfigError(f"backbone.model: {file} is damaged: its header cannot be read") from None
 
 
 def cache_folder() -> Path:

@@ -1,0 +1,130 @@
+"""What one engine needs: bytes of weights and of KV cache, on each device that it spreads over.
+
+In: an engine's spec, and what is known of its weights. Out: bytes, or None where nothing is known. All of it is what
+an engine takes at least: activations and graphs come on top.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from metamem.backbones.engine.shape import Shape, cache_bytes, parallel, read_shape
+from metamem.backbones.engine.spec import CPU_CACHE, EngineSpec
+from metamem.backbones.engine.weights import SIZES, Weights
+from metamem.machine import GPU
+
+GIB = 2**30
+# vLLM's default for gpu_memory_utilization: 0.9 or 0.92, by version.
+SHARE = 0.92
+_FLOATS = ("F64", "F32", "F16", "BF16")
+
+
+@dataclass(frozen=True)
+class Demand:
+    """An engine that a run wants: the config keys of its roles, its spec, and what is known of its model.
+
+    `reply` is what a reply may have at most, in tokens.
+    """
+
+    keys: tuple[str, ...]
+    spec: EngineSpec
+    name: str
+    shape: Shape = field(default_factory=Shape)
+    stored: Mapping[str, int] | None = None
+    reply: int = 0
+
+    @property
+    def context(self) -> int | None:
+        """Tokens of prompt and reply together."""
+        return self.spec.arguments.get("max_model_len") or self.shape.limit
+
+    def at(self, **arguments: Any) -> Demand:
+        """The same engine with other arguments."""
+        return replace(self, spec=EngineSpec(self.spec.model, {**self.spec.arguments, **arguments}))
+
+
+def demand(keys: Sequence[str], spec: EngineSpec, weights: Weights | None, reply: int) -> Demand:
+    """What an engine wants, from its spec and its weights (None: nothing is known of them)."""
+    if weights is None:
+        return Demand(tuple(keys), spec, spec.model, reply=reply)
+    return Demand(tuple(keys), spec, weights.name, read_shape(weights.config), weights.stored, reply)
+
+
+def weight_bytes(d: Demand) -> int | None:
+    """Bytes of the weights once loaded, all parts together: as stored, or as `dtype` and `quantization` make them."""
+    if d.stored is None:
+        return None
+    size = _size(d)
+    method = d.spec.arguments.get("quantization")
+    if method and not d.shape.quantized and not str(method).startswith("fp8"):
+        return None
+    total, numbers = 0, 0
+    for precision, stored in d.stored.items():
+        if precision in _FLOATS:
+            numbers += stored // SIZES[precision]
+        else:
+            total += stored
+    if method and not d.shape.quantized:
+        # Embeddings keep their precision.
+        kept = min(d.shape.embedded, numbers)
+        return total + kept * size + (numbers - kept)
+    return total + numbers * size
+
+
+def weights_on_each(d: Demand) -> int | None:
+    """Bytes of the weights on each device, at least."""
+    total = weight_bytes(d)
+    if total is None:
+        return None
+    arguments = d.spec.arguments
+    pieces = parallel(arguments) * int(arguments.get("pipeline_parallel_size", 1))
+    if d.shape.expert:
+        # Experts are dealt out to the replicas, too.
+        pieces *= int(arguments.get("data_parallel_size", 1))
+    return max(0, total // pieces - int(float(arguments.get("cpu_offload_gb") or 0) * GIB))
+
+
+def cache_for_one(d: Demand) -> int | None:
+    """Bytes of KV cache on each device for one prompt and reply of the whole context."""
+    kind = str(d.spec.arguments.get("kv_cache_dtype", "auto"))
+    size = 1 if "fp8" in kind or "int8" in kind else _size(d)
+    return cache_bytes(d.shape, d.context, size, d.spec.arguments) if d.context else None
+
+
+def _size(d: Demand) -> int:
+    return 4 if d.spec.arguments.get("dtype") in ("float32", "float") else 2
+
+
+def room_on(d: Demand, gpu: GPU) -> int | None:
+    """Bytes that are left for the KV cache of a GPU, at most; below 0 where the weights do not fit."""
+    weights = weights_on_each(d)
+    if weights is None:
+        return None
+    if given := d.spec.arguments.get("kv_cache_memory_bytes"):
+        # Then vLLM does not look at gpu_memory_utilization.
+        return int(given) if weights + int(given) <= gpu.memory else gpu.memory - weights - int(given)
+    return int(gpu.memory * share(d)) - weights
+
+
+def share(d: Demand) -> float:
+    """The share of a GPU's memory that the engine may use."""
+    return float(d.spec.arguments.get("gpu_memory_utilization") or SHARE)
+
+
+def too_small_for(d: Demand, gpu: GPU) -> bool:
+    """Whether a GPU cannot hold the weights and the cache of one whole context; False where nothing is known."""
+    room, request = room_on(d, gpu), cache_for_one(d)
+    return room is not None and (room <= 0 or (request is not None and room < request))
+
+
+def cache_on_cpu(d: Demand) -> int | None:
+    """Bytes of KV cache that each part of an engine on processors has; None where vLLM decides."""
+    if given := d.spec.arguments.get("kv_cache_memory_bytes"):
+        return int(given)
+    space = os.environ.get("VLLM_CPU_KVCACHE_SPACE", "")
+    if space.isdigit() and int(space):
+        return int(space) * GIB
+    return None if "gpu_memory_utilization" in d.spec.arguments else CPU_CACHE
