@@ -13,10 +13,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from metamem.assembly import Prepared, prepare
+from metamem.assembly import Prepared, inspect_engines, prepare
 from metamem.config import EvalConfig, TrainConfig
 from metamem.contracts import MemoryContext
 from metamem.datasets.splits import fold_names
+from metamem.errors import ConfigError
 from metamem.meta_memory import MetaMemory, from_texts
 from metamem.records import Question
 from metamem.retrieval.evidence import format_date, render_unit
@@ -172,6 +173,12 @@ class _Planner:
         return self._plan(stages, {"evaluation answers": answered, "first verdicts": judged * answered})
 
     def _plan(self, stages: Sequence[Stage], exact: Mapping[str, int]) -> Plan:
+        try:
+            rows = inspect_engines(self.prepared, self.prepared.contents["roles"])
+            self.notes += [f"engine of {row.sentence()}" for row in rows]
+        except ConfigError as error:
+            # What is planned here may be meant for another machine.
+            self.notes.append(f"on this machine it would not start: {error}")
         plan = Plan((), {})
         for stage in stages:
             plan += Plan((stage,), {})

@@ -48,7 +48,6 @@ async def until(condition: Callable[[], bool]) -> None:
     ("options", "message"),
     [
         ({"engine": {"kv_cache_memory_bytes": 1 << 20}}, r"KV cache.*Try this: .*backbone\.max_model_len"),
-        ({"max_model_len": 100_000}, r"max_model_len.*Try this: lower backbone\.max_model_len"),
         ({"dtype": "float7"}, "dtype"),
         ({"engine": {"max_num_seqs": "many"}}, "max_num_seqs"),
     ],

@@ -118,6 +118,7 @@ def test_a_hub_id_is_identified_by_its_commit_and_the_engine_is_held_to_it(
 ) -> None:
     monkeypatch.setattr("huggingface_hub.HfApi.model_info", lambda *a, **k: SimpleNamespace(sha="c0ffee"))
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *a, **k: "/nowhere/c0ffee")
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *a, **k: 1 / 0)
     backbone = built(model="some/model", revision="main")
     assert backbone.identity()["commit"] == "c0ffee"
     assert backbone.spec().arguments["revision"] == "c0ffee"
