@@ -244,6 +244,17 @@ class Backbone(Protocol):
 
 
 @runtime_checkable
+class Scorer(Protocol):
+    """A backbone that can say how likely its model finds a text; what perplexity is made of."""
+
+    async def score(self, messages: Sequence[Message], continuation: str) -> list[float]:
+        """The natural log-probability of each token of a continuation, given the prompt and what precedes it.
+
+        Raises `BackboneError` when it cannot be had for this text.
+        """
+
+
+@runtime_checkable
 class InEngine(Protocol):
     """A backbone that runs in an engine of this process, which the pool places and keeps."""
 

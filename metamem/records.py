@@ -155,6 +155,7 @@ class Request:
     `schema` is a JSON schema the reply must follow where the backbone can enforce it. `repeat` counts deliberate
     repetitions (asking again after an unreadable reply, a second verdict), so that a greedy repetition is a call of its
     own. `tools` are the functions the model may call, each a JSON schema (`{"type": "function", "function": {...}}`).
+    With a `continuation` no reply is wanted but the scores of that text's tokens, as if it were the reply.
     """
 
     messages: tuple[Message, ...]
@@ -163,6 +164,7 @@ class Request:
     schema: dict[str, Any] | None = None
     repeat: int = 0
     tools: tuple[dict[str, Any], ...] = ()
+    continuation: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +187,8 @@ class ToolCall:
 class Generation:
     """One delivered sample. `text` is without reasoning; `finish_reason` is stop or length (cut at its limit).
 
-    `calls` are those that the backbone reads apart; others stand in the text, in the model's own form.
+    `calls` are those that the backbone reads apart; others stand in the text, in the model's own form. `scores` are
+    the natural log-probabilities of a continuation's tokens, where those were asked for.
     """
 
     text: str
@@ -193,6 +196,7 @@ class Generation:
     usage: Usage = Usage()
     reasoning: str = ""
     calls: tuple[ToolCall, ...] = ()
+    scores: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

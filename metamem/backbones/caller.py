@@ -7,16 +7,17 @@ delivered sample is written before it is handed on; a call that gives fewer samp
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from metamem.backbones.journal import Journal, draw_key, request_hash
-from metamem.contracts import Backbone, Reply
+from metamem.contracts import Backbone, Reply, Scorer
 from metamem.errors import BackboneError
-from metamem.records import Draw, Failure, Generation, Request, Sampling
+from metamem.records import Draw, Failure, Generation, Message, Request, Sampling
 
 
 class JournaledCaller:
@@ -74,6 +75,27 @@ class JournaledCaller:
             replies.append(Reply(key, outcome, key in ready))
         return replies
 
+    async def score(self, messages: Sequence[Message], continuation: str) -> Reply:
+        """The scores of a text as the reply to a prompt (`Generation.scores`), by the same rules as a reply.
+
+        The key holds no sampling: it cannot change a score.
+        """
+        (reply,) = await self(Request(tuple(messages), Sampling(), continuation=continuation))
+        return reply
+
+    async def _asked(self, request: Request) -> list[Generation]:
+        """What the backbone gives for a request: samples, or the scores of its continuation."""
+        if request.continuation is None:
+            return await self.backbone.generate(request)
+        if not isinstance(self.backbone, Scorer):
+            raise TypeError(f"{self.label} cannot score texts")
+        scores = await self.backbone.score(request.messages, request.continuation)
+        if not scores:
+            raise BackboneError("the text has no tokens")
+        if not all(map(math.isfinite, scores)):
+            raise BackboneError("the model gives a token of the text no probability")
+        return [Generation("", scores=tuple(scores))]
+
     async def _ask(self, request_id: str, request: Request, missing: list[tuple[str, Draw]]) -> None:
         """Ask for what is missing, in runs of consecutive draws; several runs at once."""
         runs: list[list[tuple[str, Draw]]] = []
@@ -105,7 +127,7 @@ class JournaledCaller:
             self.counts["calls"] += 1
             began = self._clock()
             try:
-                generations = (await self.backbone.generate(part))[: len(run)]
+                generations = (await self._asked(part))[: len(run)]
                 if not generations:
                     raise BackboneError("no sample was delivered")
             except BackboneError as error:

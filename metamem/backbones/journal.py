@@ -45,6 +45,8 @@ def request_hash(identity: Mapping[str, Any], request: Request) -> str:
     if request.tools:
         # Requests without tools keep the keys they had before there were any. Tools are JSON already and much of it.
         body.append(json.dumps(request.tools, sort_keys=True))
+    if request.continuation is not None:
+        body.append({"continuation": request.continuation})
     return hashlib.sha256(canonical(body).encode("utf-8", "surrogatepass")).hexdigest()[:_KEY_DIGITS]
 
 
@@ -124,6 +126,7 @@ class Journal:
                 "sampling": request.sampling,
                 "schema": request.schema,
                 "repeat": request.repeat,
+                **({} if request.continuation is None else {"continuation": request.continuation}),
             }
             lines.append(_line({"request": request_id, "body": {**to_json(body), "tools": request.tools}}))
         for key, draw, generation in replies:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from metamem.backbones.options import SamplingOptions
-from metamem.backbones.simulation import answering, building, judging, reviewing, writing
+from metamem.backbones.simulation import answering, building, judging, reviewing, scoring, writing
 from metamem.errors import BackboneError, ConfigError
 from metamem.records import Draw, Generation, Message, Request, Sampling, Usage, canonical
 from metamem.registry import option, register
@@ -119,6 +119,23 @@ class Simulated:
         task, messages = read_task(request.messages)
         draws = request.draws if sampled else (None,) * len(request.draws)
         return [self._sample(request, task, messages, tokens, prompt, draw) for draw in draws]
+
+    async def score(self, messages: Sequence[Message], continuation: str) -> list[float]:
+        """A log-probability for each word, from frequencies of words (`simulation.scoring`); it means nothing.
+
+        Raises `BackboneError` for the share `error_rate` of texts.
+        """
+        request = Request(tuple(messages), self.sampling())
+        prompt = _fingerprint(request)
+        fails, slow = self._fate(f"{prompt}/{continuation}", "")
+        seconds = self.config.latency + (self.config.slow_seconds if slow else 0.0)
+        if seconds > 0:
+            await asyncio.sleep(seconds)
+        if fails:
+            raise BackboneError("simulated failure")
+        task, asking = read_task(messages)
+        own = self._sample(request, task, asking, 0, prompt, None)
+        return scoring.word_scores(asking, own.text, continuation)
 
     def _fate(self, prompt: str, scope: str) -> tuple[bool, bool]:
         """Whether a request fails, and whether it is slow: one fate for its draws, in however many calls they come."""

@@ -139,3 +139,54 @@ def test_a_cancelled_call_does_not_block_the_next_one(tmp_path: Path) -> None:
         return list(await asyncio.wait_for(caller(ask(1)), 5))
 
     assert texts(asyncio.run(main())) == ["s/0"]
+
+
+class Scoring(Scripted):
+    """Scores every character of a text, the more of them the unlikelier."""
+
+    def __init__(self, *given: Any, scores: list[float] | None = None) -> None:
+        super().__init__(*given)
+        self.scored: list[tuple[Any, str]] = []
+        self._scores = scores
+
+    async def score(self, messages: Any, continuation: str) -> list[float]:
+        self.scored.append((messages, continuation))
+        await asyncio.sleep(0.001)
+        if continuation == "too long":
+            raise BackboneError("too long")
+        return [-0.5] * len(continuation) if self._scores is None else self._scores
+
+
+def test_scores_are_journaled_like_replies_and_asked_once_however_often_they_are_wanted(tmp_path: Path) -> None:
+    backbone, messages = Scoring(), (Message("user", "q"),)
+    caller = JournaledCaller(backbone, Journal(tmp_path, "e", "r"), "policy")
+
+    async def ten_times() -> list[Any]:
+        return list(await asyncio.gather(*(caller.score(messages, "abc") for _ in range(10))))
+
+    first = asyncio.run(ten_times())
+    assert {r.outcome.scores for r in first} == {(-0.5, -0.5, -0.5)}
+    again = asyncio.run(JournaledCaller(backbone, Journal(tmp_path, "e", "r"), "policy").score(messages, "abc"))
+    assert again.reused and again.key == first[0].key and again.outcome == first[0].outcome
+    assert backbone.scored == [(messages, "abc")]
+    other = asyncio.run(caller.score((Message("user", "p"),), "abc"))
+    assert not other.reused and other.key != again.key
+
+
+def test_a_score_is_no_reply_to_the_same_prompt(tmp_path: Path) -> None:
+    backbone = Scoring()
+    caller = JournaledCaller(backbone, Journal(tmp_path, "e", "r"), "policy")
+    scored = asyncio.run(caller.score((Message("user", "q"),), "abc"))
+    (reply,) = asyncio.run(caller(Request((Message("user", "q"),), Sampling())))
+    assert not reply.reused and reply.key != scored.key and reply.outcome == Generation("/0")
+
+
+@pytest.mark.parametrize("scores", [[], [-1.0, float("-inf")], [float("nan")]])
+def test_scores_that_give_no_perplexity_are_failures_and_not_stored(tmp_path: Path, scores: list[float]) -> None:
+    backbone = Scoring(scores=scores)
+    caller = JournaledCaller(backbone, Journal(tmp_path, "e", "r"), "policy")
+    for _ in range(2):
+        assert isinstance(asyncio.run(caller.score((Message("user", "q"),), "abc")).outcome, Failure)
+    assert len(backbone.scored) == 2 and caller.counts["failed"] == 2
+    failed = asyncio.run(caller.score((Message("user", "q"),), "too long"))
+    assert failed.outcome == Failure("too long")

@@ -138,6 +138,8 @@ CHANGES: dict[str, Any] = {
     ),
     "schema": lambda i, r: (i, replace(r, schema={"type": "object", "title": "other"})),
     "repeat": lambda i, r: (i, replace(r, repeat=r.repeat + 1)),
+    "continuation": lambda i, r: (i, replace(r, continuation=(r.continuation or "") + "x")),
+    "asking for scores": lambda i, r: (i, replace(r, continuation="" if r.continuation is None else None)),
     "tools": lambda i, r: (i, replace(r, tools=(*r.tools, TOOL))),
     "a tool's description": lambda i, r: (i, replace(r, tools=({**TOOL, "description": "d"}, *r.tools[1:]))),
     "draw index": lambda i, r: (i, replace(r, draws=(replace(r.draws[0], index=r.draws[0].index + 1),))),
@@ -179,6 +181,7 @@ requests = st.builds(
     st.none() | st.just({"type": "object"}),
     st.integers(0, 3),
     st.lists(st.just(TOOL), max_size=2).map(tuple),
+    st.none() | st.text(max_size=5),
 )
 
 
@@ -204,6 +207,7 @@ def test_the_changes_above_cover_every_field_of_a_request() -> None:
         "schema",
         "repeat",
         "tools",
+        "continuation",
     }
 
 
