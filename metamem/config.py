@@ -16,6 +16,7 @@ from typing import Any
 
 from metamem.backbones.engine.pool import Placement
 from metamem.backbones.journal import Reuse
+from metamem.contracts import Scorer
 from metamem.errors import ConfigError, unknown
 from metamem.registry import REGISTRY, option
 from metamem.retrieval.evidence import EvidenceOrder
@@ -169,6 +170,11 @@ class EvalConfig(BaseConfig):
     from_: str | None = option(
         None, "written from=RUN: judge the attempts stored in that run again, with the judge and rubric given here"
     )
+    perplexity: str | None = option(
+        None,
+        "a finished run: the perplexity of the replies stored in it and of the reference answers, with and without "
+        "the guidelines of each of its systems",
+    )
     show: str | None = option(
         None, "a question's id: print its evidence, where each unit comes from, and the gold evidence", result=False
     )
@@ -189,6 +195,7 @@ STUDY_NAMES = (
     "data_scale",
     "guidelines",
     "main_table",
+    "perplexity",
     "training_steps",
 )
 
@@ -322,6 +329,8 @@ def _check(config: TrainConfig | EvalConfig) -> None:
         )
     if config.backbone.name == "auto":
         config.backbone = REGISTRY.options("backbone", {"name": "simulated"})
+    if config.study == "perplexity" or getattr(config, "perplexity", None) is not None:
+        _check_scorer(config.backbone.name)
     for role in ("judge", "builder"):
         if config.study == "cross_backbone" and getattr(config, role).name == "same":
             raise ConfigError(
@@ -330,6 +339,16 @@ def _check(config: TrainConfig | EvalConfig) -> None:
     for role in ("judge", "reflector", "builder"):
         if getattr(config, role).name in ("same", "auto"):
             setattr(config, role, config.backbone)
+
+
+def _check_scorer(name: str) -> None:
+    """Raises `ConfigError` for a backbone that cannot score texts, before anything is paid."""
+    able = [n for n in REGISTRY.names("backbone") if issubclass(REGISTRY.entry("backbone", n).component, Scorer)]
+    if name not in able:
+        raise ConfigError(
+            f"backbone: perplexity needs the log-probabilities of a text that is given, and backbone={name} does not "
+            f"have them (servers return those of their own replies only). Choices: {', '.join(able)}"
+        )
 
 
 def identity(value: Any) -> Any:

@@ -50,6 +50,10 @@ def evaluate(config: EvalConfig) -> dict[str, Any]:
         raise ConfigError(
             "split.fold=all is for train.py; eval.py takes the fold from the run in meta_memory, or one fold"
         )
+    if config.perplexity is not None:
+        from metamem.perplexity import analyse
+
+        return analyse(config)
     if config.from_ is not None:
         return _judge_again(config)
     systems = read_systems(config.meta_memory)
@@ -71,7 +75,7 @@ def evaluate(config: EvalConfig) -> dict[str, Any]:
         about_run = about(prepared, run, "eval", part=config.part.value)
         with open_trackers(config, run, about_run) as tracker:
             if run.finished:
-                return _already(run, tracker)
+                return already_finished(run, tracker)
             run.rewind({})
             return run_async(_evaluate(config, prepared, run, tracker, about_run, systems))
     finally:
@@ -292,7 +296,8 @@ def _headline(by_label: Mapping[str, Sequence[Judged]]) -> dict[str, Any]:
     return {"score": score, "headline": f"{label} {score:.3f}" if score is not None else label}
 
 
-def _already(run: Run, tracker: Tracker) -> dict[str, Any]:
+def already_finished(run: Run, tracker: Tracker) -> dict[str, Any]:
+    """Report a run that needs nothing more."""
     tracker.note(f"already finished: {run.directory} (start over with run.force=true)")
     result = run.result()
     tracker.finished(result)
@@ -324,15 +329,15 @@ def _judge_again(config: EvalConfig) -> dict[str, Any]:
         about_run = about(prepared, run, "eval", part=config.part.value)
         with open_trackers(config, run, about_run) as tracker:
             if run.finished:
-                return _already(run, tracker)
+                return already_finished(run, tracker)
             run.rewind({})
             return run_async(_rejudge(config, prepared, run, tracker, about_run, stored, source))
     finally:
         run.close()
 
 
-def stored_attempts(source: Path, part: str) -> dict[str, list[Attempt]]:
-    """System → the attempts that a run stored for a part of the data.
+def stored_attempts(source: Path, part: str, key: str = "from") -> dict[str, list[Attempt]]:
+    """System → the attempts that a run stored for a part of the data; `key` is the option that named the run.
 
     Raises `DataError` when it stored none for it, naming those it did.
     """
@@ -343,7 +348,7 @@ def stored_attempts(source: Path, part: str) -> dict[str, list[Attempt]]:
         parts.setdefault(where, {}).setdefault(system, []).append(attempt)
     if part not in parts:
         raise DataError(
-            f"from: {source} holds no attempts for part={part}; it has {', '.join(sorted(parts)) or 'none'}"
+            f"{key}: {source} holds no attempts for part={part}; it has {', '.join(sorted(parts)) or 'none'}"
         )
     return parts[part]
 
@@ -361,7 +366,7 @@ async def _rejudge(
     roles = {role: caller.label for role, caller in workshop.callers.items()}
     tracker.started({**about_run, "config": plain(config), "roles": roles})
     by_id = {q.id: q for q in prepared.dataset.questions}
-    names = _system_names(source, config.part.value, stored)
+    names = system_names(source, config.part.value, stored)
     before = {(r["attempt_id"], r["evaluator"]): r for r in read_rows(source / "verdicts.jsonl")}
     by_label: dict[str, list[Judged]] = {}
     async with workshop:
@@ -403,7 +408,7 @@ async def _rejudge(
     return result
 
 
-def _system_names(source: Path, part: str, stored: Mapping[str, Any]) -> dict[str, str]:
+def system_names(source: Path, part: str, stored: Mapping[str, Any]) -> dict[str, str]:
     """The label of each system whose attempts a run stored for a part: of an evaluation by its place in the list, of a
     training's test by its name, of its other parts by the step.
     """

@@ -28,7 +28,7 @@ from metamem.files import append_lines, write_json
 from metamem.records import digest
 
 CHECKPOINTS = "checkpoints"
-LOGS = ("attempts.jsonl", "verdicts.jsonl", "metrics.jsonl", "steps.jsonl", "questions.jsonl")
+LOGS = ("attempts.jsonl", "verdicts.jsonl", "metrics.jsonl", "steps.jsonl", "questions.jsonl", "perplexity.jsonl")
 # What a run may hold, in the order in which starting over removes it: the result first, so that a kill in between
 # leaves an unfinished run, and the manifest last, which says whose directory it is.
 OWN = (
@@ -83,7 +83,7 @@ def slug(overrides: Iterable[str], config: BaseConfig) -> str:
         named_alone = (
             "." not in key
             and "@" not in key
-            and key not in ("seed", "reward", "part", "eval_every", "test_steps", "train_questions")
+            and key not in ("seed", "reward", "part", "eval_every", "test_steps", "train_questions", "perplexity")
         )
         shown = value if named_alone or key.endswith(".path") else f"{key.split('@')[-1].split('.')[-1]}-{value}"
         parts.append(re.sub(r"[^A-Za-z0-9.-]+", "-", shown).strip("-."))

@@ -307,13 +307,7 @@ class Bench:
         counts["evidence_dropped"] += units
 
     def _render(self, question: Question, meta_memory: MetaMemory | None, lines: Sequence[str]) -> tuple[Message, ...]:
-        return self._prompts.render(
-            "answer",
-            guidelines=list(meta_memory.guidelines) if meta_memory else [],
-            memories=list(lines),
-            question=question.text,
-            date=format_date(question.date) if question.date else "",
-        )
+        return answer_prompt(self._prompts, question, meta_memory, lines)
 
     async def _score(self, evaluator: Evaluator, question: Question, attempt: Attempt) -> Verdict:
         base = Verdict(attempt.id, question.id, evaluator.name, Status.invalid)
@@ -322,6 +316,19 @@ class Bench:
         if not attempt.response.strip():
             return replace(base, status=Status.scored, score=0.0, correct=False, reason="empty reply")
         return await evaluator.evaluate(question, attempt)
+
+
+def answer_prompt(
+    prompts: Prompts, question: Question, meta_memory: MetaMemory | None, lines: Sequence[str]
+) -> tuple[Message, ...]:
+    """The messages that ask a question; `lines` are the units of its evidence, rendered."""
+    return prompts.render(
+        "answer",
+        guidelines=list(meta_memory.guidelines) if meta_memory else [],
+        memories=list(lines),
+        question=question.text,
+        date=format_date(question.date) if question.date else "",
+    )
 
 
 def _without(evidence: Sequence[Evidence], dropped: Sequence[Evidence]) -> tuple[Evidence, ...]:

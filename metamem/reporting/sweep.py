@@ -86,5 +86,5 @@ def _row(folder: Path, row: Mapping[str, Any], columns: Sequence[str], place: in
         "accuracy": row.get("accuracy"),
         "low": row.get("low"),
         "high": row.get("high"),
-        "flips": bool(href and not first and row.get("part") != "validation"),
+        "flips": bool(href and not first and row.get("part") != "validation" and row.get("kind") != "perplexity"),
     }

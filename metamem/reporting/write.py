@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 from metamem.files import write_atomically
 from metamem.reporting.figures import svg
+from metamem.reporting.perplexity import analysis_page, write_all
 from metamem.reporting.run import RunReport, read_run
+from metamem.statistics.results import read_object
 
 if TYPE_CHECKING:
     import jinja2
@@ -35,8 +37,14 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 def write_report(directory: Path) -> Path:
     """Write a finished run's report.html; returns its path. Raises `DataError` when the run is not finished."""
     path = directory / "report.html"
-    write_atomically(path, run_page(read_run(directory)))
+    write_atomically(path, analysis_page(directory) if _is_analysis(directory) else run_page(read_run(directory)))
     return path
+
+
+def _is_analysis(directory: Path) -> bool:
+    """Whether a run is a finished analysis of perplexity, which has a page of its own."""
+    path = directory / "result.json"
+    return path.exists() and read_object(path).get("kind") == "perplexity"
 
 
 def write_everything(directory: Path) -> list[Path]:
@@ -44,6 +52,8 @@ def write_everything(directory: Path) -> list[Path]:
     from metamem.reporting.plots import write_figures
     from metamem.studies.tables import latex, markdown
 
+    if _is_analysis(directory):
+        return write_all(directory)
     report = read_run(directory)
     rows = accuracy_rows(report)
     note = "; ".join(map(str, report.result.get("stamps") or ()))

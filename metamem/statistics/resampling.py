@@ -121,18 +121,20 @@ class Resampler:
         self._weights = of_clusters.multinomial(g, np.full(g, 1 / g), size=draws).astype(np.float64)
         self._run_weights = of_runs.multinomial(r, np.full(r, 1 / r), size=draws).astype(np.float64)
 
-    def draw(self, values: ArrayLike, where: ArrayLike | None = None) -> Estimate:
+    def draw(self, values: ArrayLike, where: ArrayLike | None = None, weights: ArrayLike | None = None) -> Estimate:
         """The means of `values`, (n,) or (k, n) for k statistics of the same observations; `where` (n,) picks some of
-        them (default all).
+        them (default all), `weights` (n,) above 0 say how much each counts (default alike).
         """
         import numpy as np
 
         table = np.atleast_2d(np.asarray(values, dtype=np.float64))
         kept = np.ones(table.shape[1], dtype=bool) if where is None else np.asarray(where, dtype=bool)
+        each = np.ones(table.shape[1]) if weights is None else np.asarray(weights, dtype=np.float64)
         cell = (self._replicate * self._groups + self._cluster)[kept]
         shape, size = (self._runs, self._groups), self._runs * self._groups
-        counts = np.bincount(cell, minlength=size).reshape(shape).astype(np.float64)
-        sums = np.stack([np.bincount(cell, weights=row[kept], minlength=size).reshape(shape) for row in table])
+        counts = np.bincount(cell, weights=each[kept], minlength=size).reshape(shape).astype(np.float64)
+        weighted = [np.bincount(cell, weights=(row * each)[kept], minlength=size) for row in table]
+        sums = np.stack([w.reshape(shape) for w in weighted])
         with np.errstate(invalid="ignore", divide="ignore"):
             point = sums.sum(axis=(1, 2)) / counts.sum()
             draws = (self._weights @ sums.sum(axis=1).T) / (self._weights @ counts.sum(axis=0))[:, None]

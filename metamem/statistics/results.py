@@ -126,6 +126,8 @@ def _load_run(place: Path, part: str | None, evaluator: str | None) -> Source:
         raise DataError(f"{place} is not a run: it holds no manifest.json")
     if not (place / "result.json").exists():
         raise DataError(f"{place} is not finished: give its command again to finish it")
+    if not (place / "verdicts.jsonl").exists():
+        raise DataError(f"{place} holds no verdicts: none of its answers was judged, or it is no run that answers")
     result, config = read_object(place / "result.json"), read_object(place / "config.json")
     manifest = read_object(place / "manifest.json")
     part, evaluator = part or result.get("part", "test"), evaluator or result.get("reward", "")

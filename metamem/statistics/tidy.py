@@ -89,13 +89,24 @@ def _rows(
             for name, by_label in figures.items()
             if name != reward
         }
-        yield {**about, **_place(result.get("part"), system)}, {**measured, **others, **tokens}
+        surprised = _perplexity(result, label)
+        yield {**about, **_place(result.get("part"), system)}, {**measured, **others, **surprised, **tokens}
     for point in result.get("validation") or ():
         step = {"label": f"step {point['step']}", "step": point["step"]}
         size = (result.get("split") or {}).get("validation")
         low, high = wilson(point["score"] * size, size) or (None, None) if size else (None, None)
         measured = {"questions": size, "accuracy": point["score"], "low": low, "high": high}
         yield {**about, **_place("validation", step)}, measured
+
+
+def _perplexity(result: Mapping[str, Any], label: str) -> dict[str, Any]:
+    """The perplexities of one system of an analysis, a column per kind of text and condition."""
+    return {
+        f"perplexity of {cell['what']}s, {given} E": (cell.get(given) or {}).get("perplexity")
+        for cell in result.get("perplexity") or ()
+        for given in ("without", "with")
+        if cell["system"] == label
+    }
 
 
 def _place(part: Any, system: Mapping[str, Any]) -> dict[str, Any]:

@@ -101,6 +101,10 @@ def plan_job(config: TrainConfig | EvalConfig) -> Plan:
             return _Planner(config).training(config)
         plans = [plan_job(replace(config, split=replace(config.split, fold=fold))) for fold in folds]
         return sum(plans[1:], plans[0])
+    if config.perplexity is not None:
+        from metamem.perplexity import unjudged
+
+        return _Planner(unjudged(config)).scoring(config)
     return _Planner(config).evaluation(config)
 
 
@@ -171,6 +175,27 @@ class _Planner:
         answered = len(asked) * len(systems) * config.evaluation.attempts
         judged = sum(name == "llm_judge" for name in config.evaluator)
         return self._plan(stages, {"evaluation answers": answered, "first verdicts": judged * answered})
+
+    def scoring(self, config: EvalConfig) -> Plan:
+        """See `plan_job`. The same text after the same prompt is scored once, whatever the system."""
+        from metamem.perplexity import texts_of
+        from metamem.stored import questions_of, read_stored
+
+        source = read_stored(Path(str(config.perplexity)), config.part.value, "perplexity")
+        asked = questions_of(source, self.prepared.dataset, config, "perplexity")
+        self._gather(list(asked.values()))
+        wanted: dict[tuple[str, str, str], int] = {}
+        for system in source.systems:
+            for name, attempts in system.attempts.items():
+                texts = {t.text for t in texts_of(asked[name], attempts) if not t.left_out}
+                for given in {(m or MetaMemory()).hash: m for m in (None, system.meta_memory)}.values():
+                    prompt = self._prompt(asked[name], given)
+                    place = (name, (given or MetaMemory()).hash)
+                    wanted |= {(*place, text): prompt + self.tokens(text) for text in texts}
+        count, tokens = len(wanted), sum(wanted.values())
+        return self._plan(
+            [Stage("texts scored", "policy", count, count, tokens, tokens, 0, 0)], {"texts scored": count}
+        )
 
     def _plan(self, stages: Sequence[Stage], exact: Mapping[str, int]) -> Plan:
         try:
@@ -335,6 +360,8 @@ def after_training(study: str, jobs: Sequence[Mapping[str, Any]]) -> str:
         return f"then {n * (n + 1)} evaluations of a test part: {n} readers, each without and with {n} meta-memories"
     if study == "ablation":
         return "then 4 to 5 evaluations of the test part, for the controls"
+    if study == "perplexity":
+        return f"then {2 * n} analyses, of the replies on validation and on test: each is scored, none is asked for"
     if study == "guidelines":
         return f"then an evaluation of the test part for every guideline, and one for all: {n} times"
     return ""

@@ -25,7 +25,10 @@ _LESS = ("calls", "p (Holm)", "lost", "gained", "questions", "95 % interval", "c
 
 @dataclass
 class Finding:
-    """A study's answer. `stamps` are those of its runs, `evaluations` job rows as a sweep's ledger has them."""
+    """A study's answer. `stamps` are those of its runs, `evaluations` job rows as a sweep's ledger has them.
+
+    `files_only` names columns that a console has no room for.
+    """
 
     title: str
     question: str
@@ -34,6 +37,7 @@ class Finding:
     notes: list[str] = field(default_factory=list)
     stamps: list[str] = field(default_factory=list)
     evaluations: list[dict[str, Any]] = field(default_factory=list)
+    files_only: tuple[str, ...] = ()
 
     def show(self, console: Console) -> None:
         """Print the table and the notes."""
@@ -43,7 +47,9 @@ class Finding:
         from metamem.tracking.text import safe, say
 
         rows = [_joined(row) for row in even(self.rows)]
-        names = [n for n in (rows[0] if rows else ()) if not n.startswith(_NOT_ON_A_CONSOLE)]
+        names = [
+            n for n in (rows[0] if rows else ()) if not n.startswith(_NOT_ON_A_CONSOLE) and n not in self.files_only
+        ]
         for less in _LESS:
             # The files have every column; a console has the ones that fit.
             if sum(max(len(n), *(len(shown(r[n])) for r in rows)) + 3 for n in names) > console.width:

@@ -17,6 +17,7 @@ from metamem.statistics.systems import System
 from metamem.studies.findings import Finding
 from metamem.studies.jobs import runs_of
 from metamem.studies.pairs import accuracy, columns, compare, decided, run_systems
+from metamem.studies.perplexity import perplexity
 from metamem.studies.tables import overrides
 from metamem.studies.transfer import cross_backbone, cross_domain
 from metamem.studies.words import ablation_controls, guideline_worth
@@ -272,5 +273,6 @@ STUDIES: Mapping[str, Callable[[Jobs], Finding]] = {
     "data_scale": data_scale,
     "guidelines": guidelines,
     "main_table": main_table,
+    "perplexity": perplexity,
     "training_steps": training_steps,
 }

@@ -77,7 +77,9 @@ def _print_result(result: Mapping[str, Any], console: Console) -> None:
 
 def sections(result: Mapping[str, Any], width: int) -> list[RenderableType]:
     """What stands between a result's heading and its path, for a console of so many columns."""
-    parts = figure_tables(result, width)
+    parts: list[RenderableType] = (
+        [perplexity_table(result)] if result.get("perplexity") else figure_tables(result, width)
+    )
     if result.get("compare"):
         parts.append(comparison_table(result["compare"]))
     lines = (_validation_line(result.get("validation") or ()), _retrieval_line(result.get("retrieval") or {}))
@@ -170,6 +172,38 @@ def comparison_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         numbers = (count(r.get(key) or 0) for key in ("both", "only_a", "only_b", "neither"))
         table.add_row(safe(r.get("a", "")), safe(r.get("b", "")), *numbers)
     return table
+
+
+def perplexity_table(result: Mapping[str, Any]) -> Table:
+    """Perplexity by system and kind of text, without and with guidelines, and how many times as large with them
+    (`statistics.perplexity`).
+    """
+    part = one_line(result.get("part") or "test")
+    title = f"{part}, perplexity of all tokens together (in brackets: of the average question)"
+    table = plain_table(title, ["text", "system"], ["n", "without E", "with E", "ratio, 95 %"])
+
+    def shown(figures: Mapping[str, Any] | None) -> str:
+        if not figures:
+            return "–"
+        return f"{perplexity(figures['perplexity'])}\n({perplexity(figures['mean_perplexity'])})"
+
+    for what in dict.fromkeys(cell["what"] for cell in result["perplexity"]):
+        for cell in result["perplexity"]:
+            if cell["what"] != what:
+                continue
+            change = cell.get("difference") or {}
+            ends = " ".join(share(end) for end in change.get("interval") or ())
+            ratio = share(change.get("ratio")) + (f"\n[{ends}]" if ends else "")
+            style = "bold" if change.get("verdict") in ("lower", "higher") else ""
+            numbers = (count(cell["texts"]), shown(cell.get("without")), shown(cell.get("with")), ratio)
+            table.add_row(safe(what), safe(cell["system"]), *numbers, style=style)
+        table.add_section()
+    return table
+
+
+def perplexity(value: float) -> str:
+    """A perplexity with two decimals, a large one without."""
+    return f"{value:.2f}" if value < 1000 else f"{value:,.0f}"
 
 
 def guideline_table(guidelines: Sequence[Mapping[str, Any]], learned: str = "") -> Table:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 
 from metamem.backbones.simulation.reading import section
 from metamem.records import Message
@@ -26,7 +27,7 @@ def word_scores(messages: Sequence[Message], own: str, text: str) -> list[float]
     """
     prompt = "\n".join(m.content for m in messages)
     texts = (own, section(messages, "memories") or prompt, section(messages, "question") or "")
-    sources = [Counter(_words(t)) for t in texts]
+    sources = [_counts(t) for t in texts]
     totals = [max(source.total(), 1) for source in sources]
     scores = []
     for word in _words(text):
@@ -34,6 +35,12 @@ def word_scores(messages: Sequence[Message], own: str, text: str) -> list[float]
         chance += sum(s * c[word] / n for s, c, n in zip(_SHARES, sources, totals, strict=False))
         scores.append(math.log(chance))
     return scores
+
+
+@lru_cache(maxsize=64)
+def _counts(text: str) -> Counter[str]:
+    # The same evidence stands in many prompts.
+    return Counter(_words(text))
 
 
 def _words(text: str) -> list[str]:
