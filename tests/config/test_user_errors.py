@@ -81,6 +81,10 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
     ),
     "run.dir with a sweep": (["-m", "run.dir=x", "seed=1,2"], ["run.dir", "-m"]),
     "all folds in one directory": (["run.dir=x", "split.fold=all"], ["run.dir", "split.fold=all"]),
+    "a study of perplexity by a server": (
+        ["backbone=openai", "backbone.base_url=http://x/v1", "backbone.model=m", "study=perplexity"],
+        ["backbone", "openai", "log-probabilities", "simulated, tiny, vllm"],
+    ),
     "validation accepted without a validation part": (
         ["split=all", "optimizer.accept=validation"],
         ["optimizer.accept", "validation"],
@@ -106,6 +110,12 @@ EVAL_MISTAKES: dict[str, tuple[list[str], list[str]]] = {
     "an unknown part": (["part=tset"], ["part"]),
     "from something that is no run": (["from=."], ["from", "attempts.jsonl"]),
     "from with a meta-memory": (["from=.", "meta_memory=x"], ["from"]),
+    "perplexity of something that is no run": (["perplexity=."], ["perplexity", "attempts.jsonl"]),
+    "perplexity with a meta-memory": (["perplexity=.", "meta_memory=x"], ["perplexity=", "meta_memory="]),
+    "perplexity by a server": (
+        ["perplexity=.", "backbone=openai", "backbone.base_url=http://x/v1", "backbone.model=m"],
+        ["backbone", "openai", "log-probabilities", "simulated, tiny, vllm"],
+    ),
     "an optimizer in evaluation": (["optimizer=metamem"], ["optimizer"]),
     "all folds": (["split.fold=all"], ["split.fold=all"]),
 }

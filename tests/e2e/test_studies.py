@@ -27,6 +27,7 @@ SLICES = {
     "data_scale": ["train_questions=12,24"],
     "guidelines": [],
     "main_table": ["memory=rounds,turns"],
+    "perplexity": ["train_questions=12,24"],
     "training_steps": ["seed=42,43", "optimizer.epochs=1"],
 }
 
