@@ -88,7 +88,7 @@ class BaseConfig:
     name: str = option(
         "metamem", "name of the experiment: runs are kept in outputs/<name>/ and share their replies", result=False
     )
-    seed: int = option(42, "seed of everything drawn: the split, the batches, the samples")
+    seed: int = option(42, "seed of everything drawn: the split (unless split.seed is given), the batches, the samples")
     outputs: str = option("outputs", "folder of everything that is written: runs, memory store, journal", result=False)
     reward: str = option("", "the evaluator that teaches and ranks (empty: the first one chosen)")
     study: str = option(

@@ -92,7 +92,7 @@ async def _analyse(
     source: Stored,
     by_id: Mapping[str, Question],
 ) -> dict[str, Any]:
-    workshop = Workshop(prepared, run, tracker, ["policy"])
+    workshop = Workshop(prepared, run, tracker, ["policy"], list(by_id.values()))
     scorer = workshop.callers["policy"]
     # What was true of the replies stays true of their figures; no judge had a part in these.
     stamps = [s for s in source.result.get("stamps") or () if s != "self-judged"]
@@ -107,7 +107,6 @@ async def _analyse(
         tracker.note(note)
     cells: list[dict[str, Any]] = []
     async with workshop:
-        await workshop.gather(list(by_id.values()))
         conditions = [_conditions(workshop, by_id, system, source, config) for system in source.systems]
         for system, prompts in zip(source.systems, conditions, strict=True):
             wanted = [text for i, attempts in system.attempts.items() for text in texts_of(by_id[i], attempts)]

@@ -13,7 +13,9 @@ from metamem.statistics.aggregates import Outcome, aggregate
 TYPES = ("multi-session", "temporal-reasoning", "knowledge-update")
 
 
-def write(directory: Path, questions: int = 6, draws: int = 1, text: str = "text", evidence: str = "a memory") -> Path:
+def write(
+    directory: Path, questions: int = 6, draws: int = 1, text: str = "text", evidence: str = "a memory", seed: int = 1
+) -> Path:
     """Two systems, `without` and `best`: the first answers every third question, the second every second one right."""
     directory.mkdir(parents=True)
     cases = [
@@ -61,7 +63,7 @@ def write(directory: Path, questions: int = 6, draws: int = 1, text: str = "text
         "id": "abc",
         "name": "made",
         "directory": str(directory),
-        "seed": 1,
+        "seed": seed,
         "stamps": ["simulated"],
         "dataset": {"name": "sample", "questions": questions, "conversations": 1, "notices": {}},
         "split": {"name": "kfold", "hash": "h", "train": 0, "validation": 0, "test": questions, "leaky": False},
@@ -82,7 +84,7 @@ def write(directory: Path, questions: int = 6, draws: int = 1, text: str = "text
         "calls": {"policy": {"calls": 3, "delivered": 3, "prompt_tokens": 300, "completion_tokens": 30}},
     }
     manifest = {"id": "abc", "kind": "train", "contents": {"dataset": []}}
-    for name, value in (("result", result), ("config", {"seed": 1, "split": {"fold": "0"}}), ("manifest", manifest)):
+    for name, value in (("result", result), ("config", {"seed": seed, "split": {"fold": "0"}}), ("manifest", manifest)):
         (directory / f"{name}.json").write_text(json.dumps(value), encoding="utf-8")
     for name, rows in (("cases", cases), ("attempts", attempts), ("verdicts", verdicts)):
         _lines(directory / f"{name}.jsonl", rows)

@@ -59,6 +59,10 @@ class KFold:
         folds: int = option(5, "number of folds; each is the test part once")
         fold: str = option("0", "the fold that is the test part, from 0, or all for one run after another")
         validation: float = option(0.1, "share of all questions for validation, drawn outside the test fold")
+        seed: int | None = option(
+            None,
+            "the seed that the folds are drawn by; a number keeps them while the run's `seed` varies (null: that one)",
+        )
 
         def __post_init__(self) -> None:
             if self.folds < 2:
@@ -76,11 +80,13 @@ class KFold:
         return ()
 
     def split(self, questions: Sequence[Question], seed: int) -> Split:
-        """The split of one fold. The folds depend on the seed alone, each fold's validation on the seed and the fold.
+        """The split of one fold. The folds depend on the seed alone (`split.seed`, else the run's), each fold's
+        validation on the seed and the fold.
 
         Raises `ConfigError` for `fold=all`, or when there are too few groups.
         """
         config = self._config
+        seed = seed if config.seed is None else config.seed
         fold = _one_fold(config.fold, config.folds)
         groups = grouped(questions)
         if len(groups) < config.folds:

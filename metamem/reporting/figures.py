@@ -11,8 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-WIDTH, HEIGHT = 640, 300
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 14, 62
+WIDTH, HEIGHT = 640, 330
+_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 12, 14, 84
+# The room that a character and a line of text take.
+_CHARACTER, _LINE = 7.2, 18
 
 
 @dataclass(frozen=True)
@@ -42,43 +44,73 @@ class Figure:
         """The names on the x axis of bars, in order of appearance."""
         return [str(x) for x in dict.fromkeys(x for s in self.series for x in s.x)]
 
-    def span(self) -> tuple[float, float]:
-        """The y axis: shares from 0 to 1, else from 0 to the highest value."""
+    def ticks(self) -> list[float]:
+        """The values that are marked on the y axis, its ends the first and the last: shares from 0 to 1, else round
+        numbers around zero and all values.
+        """
         if self.share:
-            return 0.0, 1.0
-        values = [v for s in self.series for v in (*s.y, *s.high) if v is not None]
-        return 0.0, max(values, default=1.0) * 1.05 or 1.0
+            return [0.0, 0.25, 0.5, 0.75, 1.0]
+        values = [v for s in self.series for v in (*s.y, *s.low, *s.high) if v is not None]
+        low, high = min([0.0, *values]), max([0.0, *values])
+        step = _round((high - low) / 4) if high > low else 1.0
+        return [i * step for i in range(math.floor(low / step), max(math.ceil(high / step), 1) + 1)]
+
+    def span(self) -> tuple[float, float]:
+        """The ends of the y axis."""
+        ticks = self.ticks()
+        return ticks[0], ticks[-1]
 
 
 def svg(figure: Figure) -> str:
     """The figure as an SVG element; every text in it is escaped."""
     low, high = figure.span()
-    height = HEIGHT - _BOTTOM - _TOP
+    plot = HEIGHT - _BOTTOM - _TOP
+    legend = _legend(figure)
+    height = HEIGHT + _LINE * (max((line for line, _, _ in legend), default=0))
 
     def y_of(value: float) -> float:
-        return _TOP + height * (1 - (value - low) / (high - low))
+        return _TOP + plot * (1 - (value - low) / (high - low))
 
     parts = [
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" class="figure" aria-label="{escape(figure.title, True)}">',
+        f'<svg viewBox="0 0 {WIDTH} {height}" role="img" class="figure" aria-label="{escape(figure.title, True)}">',
         f"<title>{escape(figure.title)}</title>",
     ]
-    for i in range(5):
-        value = low + (high - low) * i / 4
+    for value in figure.ticks():
         y = y_of(value)
-        text = f"{value:.2f}" if high <= 5 else f"{value:,.0f}"
+        text = f"{value:.2f}" if figure.share else f"{value:,.6g}"
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{text}</text>')
     parts += _bars(figure, y_of) if figure.kind == "bars" else _lines(figure, y_of)
     middle = (_LEFT + WIDTH - _RIGHT) / 2
-    parts.append(f'<text x="{middle}" y="{HEIGHT - 26}" text-anchor="middle">{escape(figure.x_label)}</text>')
-    turned = f'transform="translate(11 {_TOP + height / 2:.0f}) rotate(-90)"'
+    parts.append(f'<text x="{middle}" y="{HEIGHT - 30}" text-anchor="middle">{escape(figure.x_label)}</text>')
+    turned = f'transform="translate(12 {_TOP + plot / 2:.0f}) rotate(-90)"'
     parts.append(f'<text {turned} text-anchor="middle">{escape(figure.y_label)}</text>')
-    x = float(_LEFT)
-    for i, series in enumerate(figure.series):
-        parts.append(f'<rect class="s{i % 6}" x="{x:.0f}" y="{HEIGHT - 15}" width="10" height="10"/>')
-        parts.append(f'<text x="{x + 14:.0f}" y="{HEIGHT - 6}">{escape(_short(series.name, 24))}</text>')
-        x += 24 + 6.6 * min(len(series.name), 24)
+    for i, (line, x, name) in enumerate(legend):
+        y = HEIGHT - 8 + _LINE * line
+        parts.append(f'<rect class="s{i % 6}" x="{x:.0f}" y="{y - 10}" width="10" height="10"/>')
+        parts.append(f'<text x="{x + 14:.0f}" y="{y}">{escape(name)}</text>')
     return "".join([*parts, "</svg>"])
+
+
+def _legend(figure: Figure) -> list[tuple[int, float, str]]:
+    """Each series' line, place on it and shown name; none where one series is all there is to see."""
+    if len(figure.series) < 2:
+        return []
+    placed, line, x = [], 0, float(_LEFT)
+    for series in figure.series:
+        name = _short(series.name, 40)
+        width = 30 + _CHARACTER * len(name)
+        if x + width > WIDTH and x > _LEFT:
+            line, x = line + 1, float(_LEFT)
+        placed.append((line, x, name))
+        x += width
+    return placed
+
+
+def _round(value: float) -> float:
+    """The next of 1, 2, 2.5, 5 and 10 times a power of ten."""
+    unit = 10.0 ** math.floor(math.log10(value))
+    return next(m * unit for m in (1, 2, 2.5, 5, 10) if m * unit >= value * 0.999)
 
 
 def _short(text: str, most: int) -> str:
@@ -105,15 +137,17 @@ def _bars(figure: Figure, y_of: Callable[[float], float]) -> list[str]:
             if value is None:
                 continue
             x = _LEFT + slot * (names.index(str(name)) + 0.1) + width * number
-            top, bottom = y_of(value), y_of(0)
+            top, bottom = sorted((y_of(value), y_of(0)))
             said = f"<title>{escape(f'{series.name}, {name}: {value:.3f}')}</title>"
-            rect = f'x="{x:.1f}" y="{top:.1f}" width="{width * 0.92:.1f}" height="{max(bottom - top, 0):.1f}"'
+            rect = f'x="{x:.1f}" y="{top:.1f}" width="{width * 0.92:.1f}" height="{bottom - top:.1f}"'
             parts.append(f'<rect class="s{number % 6}" {rect}>{said}</rect>')
             parts += _interval(x + width * 0.46, *_ends(series, i), y_of)
     for i, name in enumerate(names):
-        most = max(int(slot / 6.2), 4)
-        x, y = _LEFT + slot * (i + 0.5), HEIGHT - _BOTTOM + (14 if i % 2 == 0 or len(names) < 5 else 26)
-        shown = _short(name, most * (1 if len(names) < 5 else 2))
+        # Many names stand on two lines by turns.
+        two = len(names) > 3
+        most = max(int(slot / _CHARACTER), 4) * (2 if two else 1)
+        x, y = _LEFT + slot * (i + 0.5), HEIGHT - _BOTTOM + 16 + (_LINE if two and i % 2 else 0)
+        shown = _short(name, most)
         parts.append(f'<text x="{x:.1f}" y="{y}" text-anchor="middle">{escape(shown)}</text>')
     return parts
 
@@ -137,7 +171,7 @@ def _lines(figure: Figure, y_of: Callable[[float], float]) -> list[str]:
             said = f"<title>{escape(f'{series.name}, {series.x[i]}: {y:.3f}')}</title>"
             parts.append(f'<circle class="s{number % 6}" cx="{x:.1f}" cy="{y_of(y):.1f}" r="3.5">{said}</circle>')
     for x in _ticks(sorted(set(xs))):
-        parts.append(f'<text x="{x_of(x):.1f}" y="{HEIGHT - _BOTTOM + 14}" text-anchor="middle">{x:g}</text>')
+        parts.append(f'<text x="{x_of(x):.1f}" y="{HEIGHT - _BOTTOM + 16}" text-anchor="middle">{x:g}</text>')
     return parts
 
 
@@ -147,8 +181,6 @@ def _ticks(values: Sequence[float]) -> Sequence[float]:
         return values
     if len(values) < 2:
         return values
-    rough = (values[-1] - values[0]) / 5
-    unit = 10.0 ** math.floor(math.log10(rough))
-    step = next(m * unit for m in (1, 2, 5, 10) if m * unit >= rough)
+    step = _round((values[-1] - values[0]) / 5)
     first = math.ceil(values[0] / step)
     return [i * step for i in range(first, math.floor(values[-1] / step) + 1)]

@@ -28,7 +28,7 @@ def analysis_page(directory: Path) -> str:
     texts = text_rows(rows)
     return page(
         "perplexity.html.jinja",
-        {},
+        "",
         name=directory.name,
         result=result,
         config=read_object(directory / "config.json"),

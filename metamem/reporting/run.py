@@ -38,6 +38,11 @@ class RunReport:
     seconds: float
     data: dict[str, Any]
 
+    @property
+    def part(self) -> str:
+        """The part of the data that was evaluated."""
+        return str(self.data["part"])
+
 
 def read_run(directory: Path) -> RunReport:
     """Read a finished run. Raises `DataError` when it is not one."""
@@ -61,6 +66,12 @@ def read_run(directory: Path) -> RunReport:
         sum(float(t.get("seconds") or 0) for t in timings),
         data,
     )
+
+
+def run_data(directory: Path) -> dict[str, Any]:
+    """A finished run's questions with evidence, and attempts with verdicts. Raises `DataError` when it is not one."""
+    result = read_object(directory / "result.json")
+    return _data(directory, result, _systems(result))
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
@@ -147,7 +158,9 @@ def _data(directory: Path, result: Mapping[str, Any], systems: Iterable[Mapping[
             }
         )
     part = str(result.get("part") or "test")
-    return {"part": part, "systems": list(systems), "questions": questions, "attempts": attempts}
+    dataset = str((result.get("dataset") or {}).get("name", ""))
+    found = {"part": part, "dataset": dataset, "systems": list(systems)}
+    return {**found, "questions": questions, "attempts": attempts}
 
 
 def _verdicts(found: Iterable[Mapping[str, Any]], reward: str) -> list[dict[str, Any]]:
@@ -258,14 +271,16 @@ def family(
     current = list(memory.get("guidelines") or result.get("guidelines") or ())
     history = list(changes or memory.get("history") or ())
     in_use = {g["id"]: g["text"] for g in current}
+    best = result.get("best_step")
     found: dict[str, dict[str, Any]] = {}
     for g in current:
         if not any(c["id"] == g["id"] for c in history):
-            given = {"step": g.get("born"), "action": "given", "text": g["text"]}
+            given = {"step": g.get("born"), "action": "given", "text": g["text"], "later": False}
             found[g["id"]] = {"id": g["id"], "events": [given], "support": list(g.get("support") or ())}
     for c in history:
         entry = found.setdefault(c["id"], {"id": c["id"], "events": [], "support": []})
         event = {"step": c["step"], "action": c["action"], "text": c["after"] or c["before"] or ""}
+        event["later"] = best is not None and c["step"] > best
         if c["action"] == "delete":
             behind = {*c["support"], *entry["support"]}
             same_step = [o for o in history if o["step"] == c["step"] and o["action"] != "delete"]

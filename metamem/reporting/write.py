@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from metamem.files import write_atomically
+from metamem.reporting.embed import of_run
 from metamem.reporting.figures import svg
 from metamem.reporting.perplexity import analysis_page, write_all
 from metamem.reporting.run import RunReport, read_run
@@ -27,7 +28,20 @@ if TYPE_CHECKING:
     import jinja2
 
 _AUDIT = (
-    *("question_id", "type", "question", "accepted", "system", "draw", "reply", "evaluator", "judge", "verdict", "raw"),
+    *(
+        "question_id",
+        "type",
+        "question",
+        "accepted",
+        "run",
+        "system",
+        "draw",
+        "reply",
+        "evaluator",
+        "judge",
+        "verdict",
+        "raw",
+    ),
     *("your verdict", "your remark"),
 )
 # A spreadsheet takes a cell that begins with one of these for a formula.
@@ -61,7 +75,7 @@ def write_everything(directory: Path) -> list[Path]:
         "report.html": run_page(report),
         "accuracy.md": markdown(rows, note),
         "accuracy.tex": latex(rows, note),
-        "audit.csv": audit(report.data),
+        "audit.csv": audit({directory.resolve().name: report.data}),
     }
     for name, text in texts.items():
         write_atomically(directory / name, text)
@@ -70,15 +84,21 @@ def write_everything(directory: Path) -> list[Path]:
 
 def run_page(report: RunReport) -> str:
     """A run's page as text."""
-    return page("run.html.jinja", report.data, report=report, figures=[svg(f) for f in report.figures])
+    data = of_run(str(report.directory), report.data)
+    return page("run.html.jinja", packed(data), report=report, figures=[svg(f) for f in report.figures])
 
 
-def page(template: str, data: Mapping[str, Any], **shown: Any) -> str:
-    """One page that needs nothing else: style and script inside, the data packed so that no text in it can end the
-    element that holds it.
+def page(template: str, data: str, **shown: Any) -> str:
+    """One page that needs nothing else: style and script inside, the data (`packed`) in a form in which no text can end
+    the element that holds it.
     """
-    packed = gzip.compress(json.dumps(data, ensure_ascii=False).encode("utf-8", "backslashreplace"), 6, mtime=0)
-    return environment().get_template(template).render(packed=base64.b64encode(packed).decode("ascii"), **shown)
+    return environment().get_template(template).render(packed=data, **shown)
+
+
+def packed(data: Mapping[str, Any]) -> str:
+    """The data as text in an alphabet that means nothing to a browser."""
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    return base64.b64encode(gzip.compress(text.encode("utf-8", "backslashreplace"), 6, mtime=0)).decode("ascii")
 
 
 @cache
@@ -95,7 +115,7 @@ def environment() -> jinja2.Environment:
     )
     folder = resources.files("metamem.reporting") / "templates"
     made.globals["style"] = (folder / "report.css").read_text(encoding="utf-8")
-    made.globals["script"] = (folder / "report.js").read_text(encoding="utf-8")
+    made.globals["script"] = "".join((folder / f"{n}.js").read_text(encoding="utf-8") for n in ("tables", "cases"))
     made.filters["share"] = lambda v: "–" if v is None else f"{v:.3f}"
     made.filters["percent"] = lambda v: "–" if v is None else f"{100 * v:.1f}"
     made.filters["number"] = lambda v: f"{int(v or 0):,}"
@@ -118,25 +138,31 @@ def accuracy_rows(report: RunReport) -> list[dict[str, Any]]:
     return rows
 
 
-def audit(data: Mapping[str, Any]) -> str:
-    """A CSV for people who check verdicts: the attempts of the evaluated part with question, accepted answers, reply
-    and verdict, and two empty columns for their own.
+def audit(runs: Mapping[str, Mapping[str, Any]]) -> str:
+    """A CSV for people who check verdicts (`runs`: name → `run_data`): the attempts of the evaluated part with
+    question, accepted answers, reply and verdict, and two empty columns for their own. A verdict that several systems
+    share, for the same reply to the same question, stands there once, with the first of them.
     """
-    labels = {s["key"]: s["label"] for s in data["systems"]}
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(_AUDIT)
-    for a in data["attempts"]:
-        if a["part"] != data["part"]:
-            continue
-        q = data["questions"][a["q"]]
-        about = [q["id"], q.get("type", ""), q.get("text", ""), " | ".join(q.get("answers") or ())]
-        given = [labels.get(a["system"], a["system"]), a["draw"], a["reply"] or a["error"]]
-        for v in a["verdicts"]:
-            verdict = {True: "right", False: "wrong", None: "invalid"}[v["right"]]
-            writer.writerow(
-                [_cell(c) for c in [*about, *given, v["by"], v["judge"], verdict, v["raw"] or v["reason"]]] + ["", ""]
-            )
+    seen = set()
+    for name, data in runs.items():
+        labels = {s["key"]: s["label"] for s in data["systems"]}
+        for a in data["attempts"]:
+            if a["part"] != data["part"]:
+                continue
+            q = data["questions"][a["q"]]
+            about = [q["id"], q.get("type", ""), q.get("text", ""), " | ".join(q.get("answers") or ())]
+            reply = a["reply"] or a["error"]
+            for v in a["verdicts"]:
+                verdict = {True: "right", False: "wrong", None: "invalid"}[v["right"]]
+                judged = (v["by"], v["judge"], verdict, v["raw"] or v["reason"])
+                if (data.get("dataset"), q["id"], reply, judged) in seen:
+                    continue
+                seen.add((data.get("dataset"), q["id"], reply, judged))
+                given = [name, labels.get(a["system"], a["system"]), a["draw"], reply]
+                writer.writerow([_cell(c) for c in [*about, *given, *judged]] + ["", ""])
     return text.getvalue()
 
 

@@ -61,7 +61,9 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Source:
-    """What was read from one path. `labels`: key of a system → its label; `reward` the evaluator that `rows` are of."""
+    """What was read from one path. `labels`: key of a system → its label; `reward` the evaluator and `part` the part
+    of the data (of a run) that `rows` are of.
+    """
 
     name: str
     path: Path
@@ -71,6 +73,7 @@ class Source:
     reward: str = ""
     stamps: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    part: str = ""
 
 
 @dataclass
@@ -163,7 +166,7 @@ def _load_run(place: Path, part: str | None, evaluator: str | None) -> Source:
     rows = _rows(judgements, facts, evaluator, seed, None if fold is None else str(fold))
     stamps = tuple(map(str, result.get("stamps") or ()))
     labels = _labels(result, (system for system, _, _ in kept))
-    return Source(place.resolve().name, place, labels, rows, judgements, evaluator, stamps, tuple(notes))
+    return Source(place.resolve().name, place, labels, rows, judgements, evaluator, stamps, tuple(notes), part)
 
 
 def _labels(result: Mapping[str, Any], keys: Iterable[str]) -> dict[str, str]:

@@ -20,10 +20,13 @@ from metamem.statistics.results import Row, Source, load
 
 @dataclass(frozen=True)
 class System:
-    """One system under comparison. `rows` hold a question once per replicate (seed and fold), sorted."""
+    """One system under comparison. `rows` hold a question once per replicate (seed and fold), sorted; `places` say
+    where the answers stand, as far as they are in runs: a run's directory, the part, the system's key there.
+    """
 
     label: str
     rows: tuple[Row, ...]
+    places: tuple[tuple[str, str, str], ...] = ()
 
     def replicates(self) -> list[str]:
         """The training runs that made the rows, sorted."""

@@ -14,11 +14,13 @@ from metamem.studies.tables import job_rows, write_tables
 
 
 def conclude(jobs: Sequence[Mapping[str, Any]]) -> int:
-    """Write results.csv, results.parquet and report.html, and the study's files; returns the failed evaluations."""
+    """Write results.csv, results.parquet, report.html and audit.csv, and the study's table and figures (of a sweep that
+    is no study, those of its settings); returns the number of failed evaluations.
+    """
     from metamem.reporting.sweep import write_sweep_report
     from metamem.studies.dry_run import Plan, after_training, show
-    from metamem.studies.findings import Finding, write_finding
-    from metamem.studies.studies import STUDIES
+    from metamem.studies.findings import Finding, note_few_groups, write_finding
+    from metamem.studies.studies import STUDIES, any_sweep
     from metamem.tracking.text import open_console, say
 
     console = open_console()
@@ -31,9 +33,10 @@ def conclude(jobs: Sequence[Mapping[str, Any]]) -> int:
     done = [job for job in jobs if job["status"] == "done" and job.get("runs")]
     study = next((str(job["study"]) for job in jobs if job.get("study")), "")
     finding: Finding | None = None
-    if study and done:
-        finding = STUDIES[study](done)
-        write_finding(finding, folder)
+    if done:
+        finding = (STUDIES[study] if study else any_sweep)(done)
+        note_few_groups(finding)
+        write_finding(finding, folder, "study" if study else "sweep")
     evaluations = finding.evaluations if finding else []
     rows = job_rows([*jobs, *evaluations])
     write_tables(rows, folder)

@@ -18,14 +18,30 @@ from metamem.studies.tables import latex, markdown, shown, write_tables
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from metamem.statistics.systems import System
+
 
 _NOT_ON_A_CONSOLE = ("type ", "right only")
 _LESS = ("calls", "p (Holm)", "lost", "gained", "questions", "95 % interval", "completion tokens per question")
 
 
+@dataclass(frozen=True)
+class Behind:
+    """What stands behind a row of a study's table: the system that it is of, the one it is compared with (`base`), or
+    the one that is compared with it (`then`). The report opens the questions that flip between the two. `label` is the
+    system's, where the row's own words would not do.
+    """
+
+    system: System | None = None
+    base: System | None = None
+    then: System | None = None
+    label: str = ""
+
+
 @dataclass
 class Finding:
-    """A study's answer. `stamps` are those of its runs, `evaluations` job rows as a sweep's ledger has them.
+    """A study's answer. `behind` has an entry for every row; `stamps` are those of its runs, `evaluations` job rows as
+    a sweep's ledger has them.
 
     `files_only` names columns that a console has no room for.
     """
@@ -38,6 +54,19 @@ class Finding:
     stamps: list[str] = field(default_factory=list)
     evaluations: list[dict[str, Any]] = field(default_factory=list)
     files_only: tuple[str, ...] = ()
+    behind: list[Behind] = field(default_factory=list)
+
+    def add(
+        self,
+        row: dict[str, Any],
+        system: System | None = None,
+        base: System | None = None,
+        then: System | None = None,
+        label: str = "",
+    ) -> None:
+        """Add a row with the systems behind it (see `Behind`)."""
+        self.rows.append(row)
+        self.behind.append(Behind(system, base, then, label))
 
     def show(self, console: Console) -> None:
         """Print the table and the notes."""
@@ -66,6 +95,19 @@ class Finding:
             say(console, note, "dim")
 
 
+def note_few_groups(finding: Finding) -> None:
+    """Say where the questions are of so few conversations that an interval over them tells little."""
+    from metamem.statistics.resampling import FEWEST_CLUSTERS
+    from metamem.tracking.text import several
+
+    groups = [len({row.group for row in b.system.rows}) for b in finding.behind if b.system is not None]
+    if groups and min(groups) < FEWEST_CLUSTERS:
+        finding.notes.append(
+            f"The questions come from {several(min(groups), 'independent group')} (such as conversations), too few for "
+            f"intervals that tell anything; {FEWEST_CLUSTERS} are the fewest."
+        )
+
+
 def stamp_sentences(stamps: Sequence[str]) -> list[str]:
     """What the stamps of a table's runs say, a sentence each."""
     from metamem.tracking.text import stamp_sentence
@@ -73,15 +115,15 @@ def stamp_sentences(stamps: Sequence[str]) -> list[str]:
     return [stamp_sentence(stamp) for stamp in stamps]
 
 
-def write_finding(finding: Finding, folder: Path) -> None:
-    """Write the study's table in every form, and its figures."""
+def write_finding(finding: Finding, folder: Path, name: str = "study") -> None:
+    """Write the study's table in every form as `name`.csv and so on, and its figures."""
     from metamem.reporting.plots import write_figures
 
     uniform = even(finding.rows)
     note = "\n".join([*stamp_sentences(finding.stamps), *finding.notes])
-    write_tables(uniform, folder, "study")
-    write_atomically(folder / "study.md", markdown(uniform, note))
-    write_atomically(folder / "study.tex", latex(uniform, note))
+    write_tables(uniform, folder, name)
+    write_atomically(folder / f"{name}.md", markdown(uniform, note))
+    write_atomically(folder / f"{name}.tex", latex(uniform, note))
     write_figures(finding.figures, folder)
 
 

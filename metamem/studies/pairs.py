@@ -10,8 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from metamem.statistics.comparison import compare_pair, decide
-from metamem.statistics.intervals import wilson
+from metamem.statistics.comparison import compare_pair, decide, summary
 from metamem.statistics.results import Row, load
 from metamem.statistics.systems import System, align
 
@@ -25,13 +24,15 @@ def run_systems(runs: Iterable[str | Path], part: str | None = None, evaluator: 
     Judged by the reward, or by `evaluator`.
     """
     rows: dict[str, list[Row]] = {}
+    places: dict[str, dict[tuple[str, str, str], None]] = {}
     for run in runs:
         source = load(run, part, evaluator)
         order = {key: number for number, key in enumerate(source.labels)}
         for row in sorted(source.rows, key=lambda r: order.get(r.system, len(order))):
             label = source.labels.get(row.system, row.system).split(" (step ")[0]
             rows.setdefault(label, []).append(row)
-    return {label: System(label, tuple(found)) for label, found in rows.items()}
+            places.setdefault(label, {})[str(run), source.part, row.system] = None
+    return {label: System(label, tuple(found), tuple(places[label])) for label, found in rows.items()}
 
 
 def compare(first: System, second: System, **about: Any) -> dict[str, Any] | None:
@@ -76,14 +77,12 @@ def columns(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def accuracy(system: System) -> dict[str, Any]:
-    """Strict accuracy with Wilson's interval, as columns."""
-    values: dict[str, list[float]] = {}
-    for row in system.rows:
-        values.setdefault(row.question_id, []).append(row.strict)
-    count = len(values)
-    share = sum(sum(v) / len(v) for v in values.values()) / count if count else None
-    low, high = (wilson(share * count, count) if share is not None else None) or (None, None)
-    return {"questions": count, "accuracy": share, "low": low, "high": high}
+    """Strict accuracy with its interval, as columns: Wilson's, or where answers hang together (conversations, seeds,
+    folds) that of the hierarchical bootstrap.
+    """
+    cell = summary(system, draws=_DRAWS)["parts"]["overall"]
+    low, high = cell["interval"] or (None, None)
+    return {"questions": cell["questions"], "accuracy": cell["accuracy"], "low": low, "high": high}
 
 
 def _points(value: float) -> str:

@@ -20,8 +20,8 @@ from metamem.reporting.perplexity import interval, line
 from metamem.statistics.perplexity import OWN, REFERENCE, Text, decide, figures, paired
 from metamem.statistics.results import read_object
 from metamem.studies.findings import Finding
-from metamem.studies.jobs import Evaluations, runs_of
-from metamem.studies.tables import overrides
+from metamem.studies.jobs import Evaluations
+from metamem.studies.settings import Setting, settings, stamps
 
 _FILES_ONLY = (
     *("step", "texts", "tokens", "low", "high", "average question, without E", "average question, with E"),
@@ -40,8 +40,6 @@ class Group:
 
 def perplexity(jobs: Sequence[Mapping[str, Any]]) -> Finding:
     """Perplexity by data scale and step."""
-    from metamem.studies.studies import labels, stamps
-
     finding = Finding(
         "Perplexity by training questions and step",
         "How surprising are the reference answers and the model's own replies, given what was learned so far?",
@@ -49,18 +47,19 @@ def perplexity(jobs: Sequence[Mapping[str, Any]]) -> Finding:
     )
     evaluations = Evaluations()
     cells: list[dict[str, Any]] = []
-    named = sorted(zip(labels(jobs), jobs, strict=True), key=lambda pair: _count(pair[1]) or 0)
-    for name, job in named:
+    for setting in sorted(settings(jobs), key=lambda s: _count(s) or 0):
+        name = setting.label
         for part in ("validation", "test"):
-            for (system, what), group in _groups(evaluations, runs_of([job]), name, part).items():
+            for (system, what), group in _groups(evaluations, setting.runs, name, part).items():
                 measured = {"system": system, "step": group.step, "text": what, **figures(group.texts)}
                 untrained = part == "test" and system == "without"
                 if untrained and any(all(c[k] == v for k, v in measured.items()) for c in cells):
                     continue  # the same whatever was trained
-                about = {"job": name, "trained on": 0 if untrained else _count(job), "part": part}
+                about = {"job": name, "trained on": 0 if untrained else _count(setting), "part": part}
                 cells.append({**about, **measured, "left out": dict(group.left_out)})
     decided = decide(cells)
-    finding.rows = [_row(cell) for cell in decided]
+    for cell in decided:
+        finding.add(_row(cell))
     finding.figures = [f for what in (REFERENCE, OWN) for f in (_by_step(decided, what), _by_scale(decided, what)) if f]
     finding.files_only = _FILES_ONLY
     changed = [row for row in finding.rows if row["ratio"] is not None]
@@ -99,8 +98,8 @@ def _groups(evaluations: Evaluations, runs: Sequence[Path], name: str, part: str
     return found
 
 
-def _count(job: Mapping[str, Any]) -> int | None:
-    count = overrides(job).get("train_questions", "")
+def _count(setting: Setting) -> int | None:
+    count = setting.given.get("train_questions", "")
     return int(count) if count.isdigit() else None
 
 

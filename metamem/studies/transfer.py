@@ -1,78 +1,85 @@
 """Transfer: meta-memories trained in one setting, read in every other.
 
 In: training jobs that differ in their backbone or data set. Out: a `Finding` with a row for every pair of trained and
-read, each against the reader without guidelines.
+read, each against the reader without guidelines; repeated over the seeds and folds that the trainings share.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from metamem.reporting.figures import Figure, Series
 from metamem.statistics.results import read_object
 from metamem.studies.findings import Finding
-from metamem.studies.jobs import Evaluations, chosen, keep, runs_of
+from metamem.studies.jobs import Evaluations, chosen, keep
 from metamem.studies.pairs import accuracy, columns, compare, decided, run_systems
+from metamem.studies.settings import Setting, settings, stamps
 
 
 def cross_backbone(jobs: Sequence[Mapping[str, Any]]) -> Finding:
     """Trained by one backbone, read by another; judge and builder are the same everywhere (checked before any job)."""
-    names = []
-    for run in (runs_of([job])[0] for job in jobs):
-        names.append(str((read_object(run / "result.json").get("roles") or {}).get("policy")))
-    return _transfer(
-        jobs,
-        _distinct(jobs, names),
-        Finding("Guidelines across backbones", "Do guidelines that one model learned help another to read?"),
-        "cross_backbone",
-    )
+    given = settings(jobs)
+    names = [str((read_object(s.runs[0] / "result.json").get("roles") or {}).get("policy")) for s in given]
+    finding = Finding("Guidelines across backbones", "Do guidelines that one model learned help another to read?")
+    finding.stamps = stamps(jobs)
+    return _transfer(given, _distinct(given, names), finding, "cross_backbone")
 
 
 def cross_domain(jobs: Sequence[Mapping[str, Any]]) -> Finding:
     """Trained on one data set, read on the other."""
-    names = [str(read_object(runs_of([job])[0] / "result.json")["dataset"]["name"]) for job in jobs]
-    return _transfer(
-        jobs,
-        _distinct(jobs, names),
-        Finding("Guidelines across data sets", "Do guidelines learned on one benchmark help on another?"),
-        "cross_domain",
-    )
+    given = settings(jobs)
+    names = [str(read_object(s.runs[0] / "result.json")["dataset"]["name"]) for s in given]
+    finding = Finding("Guidelines across data sets", "Do guidelines learned on one benchmark help on another?")
+    finding.stamps = stamps(jobs)
+    return _transfer(given, _distinct(given, names), finding, "cross_domain")
 
 
-def _distinct(jobs: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[str]:
-    """The names, or where two jobs share one what sets the jobs apart."""
-    from metamem.studies.studies import labels
-
-    return list(names) if len(set(names)) == len(names) else labels(jobs)
+def _distinct(given: Sequence[Setting], names: Sequence[str]) -> list[str]:
+    """The names, or where two settings share one what sets the settings apart."""
+    return list(names) if len(set(names)) == len(names) else [s.label for s in given]
 
 
-def _transfer(jobs: Sequence[Mapping[str, Any]], names: Sequence[str], finding: Finding, figure: str) -> Finding:
-    runs = [runs_of([job])[0] for job in jobs]
-    folder = runs[0].parent / "meta_memories"
-    files = [keep(chosen(run), folder, f"E of {name}") for name, run in zip(names, runs, strict=True)]
+def repeat_of(run: Path) -> str:
+    """The seed and fold of a run, in words."""
+    config = read_object(run / "config.json")
+    fold = (config.get("split") or {}).get("fold")
+    return f"seed {config.get('seed')}" + ("" if fold is None else f", fold {fold}")
+
+
+def _transfer(given: Sequence[Setting], names: Sequence[str], finding: Finding, figure: str) -> Finding:
+    trained = {name: {repeat_of(run): run for run in s.runs} for name, s in zip(names, given, strict=True)}
+    repeats = [r for r in trained[names[0]] if all(r in runs for runs in trained.values())]
+    left_out = sum(len(runs) for runs in trained.values()) - len(repeats) * len(names)
+    if left_out:
+        finding.notes.append(f"{left_out} trainings have no partner of the same seed and fold and are left out.")
     evaluations = Evaluations()
     pairs: list[dict[str, Any] | None] = []
-    rows: list[dict[str, Any]] = []
-    for reader, run in zip(names, runs, strict=True):
-        place = evaluations.run(run, f"read-by-{reader}", [None, *files])
-        if place is None:
+    for reader in names:
+        places = []
+        for repeat in repeats:
+            run = trained[reader][repeat]
+            folder = run.parent / "meta_memories" / repeat
+            files = [keep(chosen(trained[name][repeat]), folder, f"E of {name}") for name in names]
+            label = f"read-by-{reader}" + (f"-{repeat.replace(', ', '-')}" if len(repeats) > 1 else "")
+            places.append(evaluations.run(run, label, [None, *files]))
+        found = run_systems([p for p in places if p is not None])
+        if not found:
             continue
-        without, *systems = run_systems([place]).values()
-        rows.append({"trained on": "none", "read by": reader, **accuracy(without)})
-        for trained, system in zip(names, systems, strict=True):
-            rows.append({"trained on": trained, "read by": reader, **accuracy(system)})
-            pairs.append(compare(without, system, trained=trained, reader=reader))
+        without, *systems = found.values()
+        finding.add({"trained on": "none", "read by": reader, **accuracy(without)}, without)
+        for name, system in zip(names, systems, strict=True):
+            finding.add({"trained on": name, "read by": reader, **accuracy(system)}, system, base=without)
+            pairs.append(compare(without, system, trained=name, reader=reader))
     for pair in decided(pairs):
-        row = next(r for r in rows if (r["trained on"], r["read by"]) == (pair["trained"], pair["reader"]))
+        row = next(r for r in finding.rows if (r["trained on"], r["read by"]) == (pair["trained"], pair["reader"]))
         row |= columns(pair)
     series = []
-    for trained in ("none", *names):
-        of = [r for r in rows if r["trained on"] == trained]
-        series.append(Series(trained, *(tuple(r[k] for r in of) for k in ("read by", "accuracy", "low", "high"))))
-    finding.rows = rows
+    for name in ("none", *names):
+        of = [r for r in finding.rows if r["trained on"] == name]
+        series.append(Series(name, *(tuple(r[k] for r in of) for k in ("read by", "accuracy", "low", "high"))))
     finding.figures = [Figure(figure, finding.title, "read by", "accuracy", tuple(series), "bars")]
-    finding.notes = ["Differences are against the same reader without guidelines, on the reader's test part."]
-    finding.stamps = list(dict.fromkeys(str(s) for job in jobs for s in job.get("stamps") or ()))
+    finding.notes.append("Differences are against the same reader without guidelines, on the reader's test part.")
     finding.evaluations = evaluations.rows
     return finding

@@ -14,6 +14,7 @@ from typing import Any
 
 from metamem.files import write_json
 from metamem.meta_memory import MetaMemory, from_texts, load, words
+from metamem.statistics.results import read_object
 from metamem.studies.findings import Finding
 from metamem.studies.jobs import Evaluations, chosen, chosen_checkpoint, keep
 from metamem.studies.pairs import accuracy, compare, decided, run_systems
@@ -64,36 +65,60 @@ def shuffled_order(meta_memory: MetaMemory, seed: int) -> MetaMemory:
     return replace(meta_memory, guidelines=tuple(order))
 
 
-def ablation_controls(
-    finding: Finding, rows: list[dict[str, Any]], run: Path, other_fold: Path | None
-) -> list[dict[str, Any] | None]:
-    """Evaluate what the run's guidelines are compared with; adds rows, returns pairs against the guidelines."""
-    own = chosen(run)
-    if not own.guidelines:
+def ablation_controls(finding: Finding, runs: Sequence[Path], others: Sequence[Path]) -> list[dict[str, Any] | None]:
+    """Evaluate what the guidelines of each run (a setting's, over seeds and folds) are compared with; adds rows,
+    returns pairs against the guidelines. `others` are trainings on another fold.
+    """
+    learned = [(run, chosen(run)) for run in runs]
+    learned = [(run, own) for run, own in learned if own.guidelines]
+    if not learned:
         finding.notes.append("The whole method learned no guidelines: there is nothing to shuffle or to replace.")
         return []
-    count = sum(words(g.text) for g in own.guidelines)
-    made = {
-        "E, in another order": shuffled_order(own, 0),
-        "E, its words shuffled": shuffled_words(own, 0),
-        f"generic advice, {count} words": generic_advice(count),
-    }
-    if other_fold is not None:
-        made["E of another fold"] = load(chosen_checkpoint(other_fold))
+    borrowed = {run: _of_another_fold(run, [*others, *runs]) for run, _ in learned}
+    with_borrowed = all(borrowed.values())
+    if with_borrowed:
         finding.notes.append("'E of another fold' was trained on some of these questions: what it gains is no result.")
-    folder = run.parent / "meta_memories" / run.name
-    files = [keep(m, folder, name) for name, m in {"E": own, **made}.items()]
+    counts = sorted({sum(words(g.text) for g in own.guidelines) for _, own in learned})
+    advice = f"generic advice, {' to '.join(str(c) for c in (counts[0], counts[-1])[: len(counts)])} words"
     evaluations = Evaluations()
-    place = evaluations.run(run, "controls", files, allow_seen=True)
+    places = []
+    for run, own in learned:
+        seed = int(read_object(run / "config.json").get("seed") or 0)
+        made = {
+            "E": own,
+            "E, in another order": shuffled_order(own, seed),
+            "E, its words shuffled": shuffled_words(own, seed),
+            "generic advice": generic_advice(sum(words(g.text) for g in own.guidelines)),
+        }
+        if with_borrowed and (other := borrowed[run]):
+            made["E of another fold"] = load(chosen_checkpoint(other))
+        folder = run.parent / "meta_memories" / run.name
+        files = [keep(m, folder, name) for name, m in made.items()]
+        label = "controls" + (f"-{run.name}" if len(learned) > 1 else "")
+        places.append(evaluations.run(run, label, files, allow_seen=True))
     finding.evaluations += evaluations.rows
-    if place is None:
+    systems = run_systems([p for p in places if p is not None])
+    if not systems:
         return []
-    base, *systems = run_systems([place]).values()
+    base, *controls = systems.values()
     pairs = []
-    for name, system in zip(made, systems, strict=True):
-        rows.append({"variant": name, **accuracy(system)})
+    for system in controls:
+        name = advice if system.label == "generic advice" else system.label
+        finding.add({"variant": name, **accuracy(system)}, system, base=base)
         pairs.append(compare(base, replace(system, label=name), variant=name))
     return pairs
+
+
+def _of_another_fold(run: Path, candidates: Sequence[Path]) -> Path | None:
+    """A training on another fold, of the same seed where there is one."""
+
+    def place(of: Path) -> tuple[Any, Any]:
+        config = read_object(of / "config.json")
+        return config.get("seed"), (config.get("split") or {}).get("fold")
+
+    seed, fold = place(run)
+    other = [c for c in candidates if place(c)[1] not in (fold, None)]
+    return next((c for c in other if place(c)[0] == seed), None) or next(iter(other), None)
 
 
 def guideline_worth(finding: Finding, runs: Sequence[Path]) -> None:
@@ -121,11 +146,12 @@ def guideline_worth(finding: Finding, runs: Sequence[Path]) -> None:
         ]
         worth = {}
         texts = {g.id: g.text for g in own.guidelines}
+        number = {g.id: i for i, g in enumerate(own.guidelines)}
         for pair in decided(pairs):
             name = pair["guideline"] if len(runs) == 1 else f"{run.name} {pair['guideline']}"
             low, high = pair["interval"]
             verdict = ("helps" if pair["difference"] > 0 else "hurts") if pair["shown"] else "no difference shown"
-            finding.rows.append(
+            finding.add(
                 {
                     "guideline": name,
                     "text": texts[pair["guideline"]],
@@ -136,7 +162,10 @@ def guideline_worth(finding: Finding, runs: Sequence[Path]) -> None:
                     "verdict": verdict,
                     "right only with it": ", ".join(pair["gained"]),
                     "right only without it": ", ".join(pair["lost"]),
-                }
+                },
+                whole,
+                base=replace(others[number[pair["guideline"]]], label=f"without {name}"),
+                label=f"with {name}",
             )
             worth[pair["guideline"]] = {
                 **{k: pair[k] for k in ("difference", "gained", "lost")},

@@ -73,6 +73,30 @@ def test_folds_side_by_side_learn_what_each_learns_alone(tmp_path: Path) -> None
     assert again.count("already finished") == 3
 
 
+def test_training_seeds_on_one_split_are_repeats_of_a_setting(tmp_path: Path) -> None:
+    given = ["seed=1,2", "split.seed=5", "optimizer.attempts=2,3", "optimizer.batch_size=20", "optimizer.epochs=1"]
+    printed = programs.run("train", "-m", f"outputs={tmp_path}", *given, f"hydra.sweep.dir={tmp_path / 'sweep'}")
+    assert "this test part has been read by 4 runs" in printed
+    results = [programs.result_of(p.parent) for p in sorted((tmp_path / "train").glob("*/result.json"))]
+    results = list({r["id"]: r for r in results}.values())
+    assert len({r["split"]["hash"] for r in results}) == 1 and {r["seed"] for r in results} == {1, 2}
+    table = (tmp_path / "sweep" / "sweep.csv").read_text(encoding="utf-8").splitlines()
+    assert [line.split(",")[:3] for line in table[1:]] == [
+        [attempts, system, "12"] for attempts in "23" for system in ("without", "best", "last")
+    ]
+    # The same by hand: a list is one system over its seeds.
+    by_attempts: dict[str, list[str]] = {}
+    for r in results:
+        config = json.loads((Path(r["directory"]) / "config.json").read_text(encoding="utf-8"))
+        by_attempts.setdefault(str(config["optimizer"]["attempts"]), []).append(f"{r['directory']}@last")
+    two, three = ("[" + ",".join(sorted(by_attempts[n])) + "]" for n in "23")
+    programs.run("eval", f"outputs={tmp_path}", f"compare=[{two},{three}]")
+    (kept,) = (tmp_path / "eval" / "comparisons").glob("*.json")
+    compared = json.loads(kept.read_text(encoding="utf-8"))
+    assert [(s["replicates"], s["parts"]["overall"]["questions"]) for s in compared["systems"]] == [(2, 12), (2, 12)]
+    assert [(p["replicates"], p["questions"]) for p in compared["pairs"]] == [(2, 12)]
+
+
 def test_every_run_that_reads_a_test_part_is_in_the_ledger(tmp_path: Path) -> None:
     programs.run("train", f"outputs={tmp_path}", *SMALL)
     run = programs.only_run(tmp_path)

@@ -116,6 +116,13 @@ def test_another_seed_gives_other_folds_and_another_validation() -> None:
     assert kfold(questions, 0, 1).validation != kfold(questions, 0, 2).validation
 
 
+def test_a_seed_of_the_split_keeps_it_whatever_the_seed_of_the_run() -> None:
+    questions = [question(n, TYPES[n % 3]) for n in range(60)]
+    kept = KFold(KFold.Config(seed=1))
+    assert kept.split(questions, 2) == kept.split(questions, 3) == kfold(questions, 0, 1)
+    assert KFold(KFold.Config(seed=0)).split(questions, 1) == kfold(questions, 0, 0), "0 is a seed too"
+
+
 def test_the_folds_do_not_depend_on_the_validation_share() -> None:
     questions = [question(n, TYPES[n % 3], f"g{n // 2}") for n in range(60)]
     assert kfold(questions, 3, validation=0).test == kfold(questions, 3, validation=0.2).test

@@ -16,7 +16,7 @@ import pytest
 
 from metamem.errors import DataError
 from metamem.reporting.figures import Figure, Series, svg
-from metamem.reporting.run import family, read_run
+from metamem.reporting.run import family, read_run, run_data
 from metamem.reporting.write import audit, write_everything, write_report
 from tests import made_run
 
@@ -67,8 +67,11 @@ def test_evidence_stands_once_per_question_and_every_attempt_is_there(tmp_path: 
     data = packed(write_report(made_run.write(tmp_path / "run", questions=5, draws=3)))
     assert len(data["questions"]) == 5
     assert len(data["attempts"]) == 2 * 5 * 3
-    assert all(len(q["evidence"]) == 3 for q in data["questions"])
-    assert not any("evidence" in a for a in data["attempts"])
+    assert [len(c["evidence"]) for c in data["cases"]] == [3] * 5
+    assert len(set(data["texts"])) == len(data["texts"]), "and each text once"
+    assert {data["texts"][t] for c in data["cases"] for t, _ in c["evidence"]} == {
+        f"a memory {n} of {i}" for n in range(3) for i in range(5)
+    }
 
 
 def test_flips_are_counted_against_the_first_system_and_split_by_evidence(tmp_path: Path) -> None:
@@ -100,11 +103,12 @@ def test_the_same_run_gives_the_same_page(tmp_path: Path) -> None:
 
 
 def test_the_audit_has_a_row_per_verdict_and_no_cell_is_a_formula(tmp_path: Path) -> None:
-    data = packed(write_report(made_run.write(tmp_path / "run", text="=1+1", evidence="x")))
-    data["attempts"][0]["reply"] = "=HYPERLINK(1)"
-    rows = list(csv.DictReader(io.StringIO(audit(data))))
-    assert len(rows) == len(data["attempts"])
-    assert rows[0]["reply"] == "'=HYPERLINK(1)"
+    data = run_data(made_run.write(tmp_path / "run", text="=1+1", evidence="x"))
+    for number, attempt in enumerate(data["attempts"]):
+        attempt["reply"] = f"=HYPERLINK({number})"
+    rows = list(csv.DictReader(io.StringIO(audit({"run": data, "the same again": data}))))
+    assert len(rows) == len(data["attempts"]), "one that is shared stands there once"
+    assert rows[0]["reply"] == "'=HYPERLINK(0)"
     assert not any(value.startswith(("=", "+", "-", "@")) for row in rows for value in row.values())
 
 
