@@ -37,12 +37,13 @@ from metamem.contracts import (
     Tracker,
 )
 from metamem.datasets.splits import split_hash
-from metamem.errors import DataError, UserError
+from metamem.errors import ConfigError, DataError, UserError
 from metamem.evaluators.sources import judged_questions
 from metamem.memory.store import MemoryStore, constructor_identity
 from metamem.prompts.templates import Prompts
 from metamem.records import Question, digest, to_json
 from metamem.registry import build
+from metamem.retrieval import searching
 from metamem.retrieval.evidence import tokenizer_identity
 from metamem.runs import Run, file_digest
 from metamem.stages import Bench, Gathered, gather_evidence
@@ -77,6 +78,13 @@ class Prepared:
             return list(self.dataset.questions)
         wanted = set(getattr(self.split, part))
         return [q for q in self.dataset.questions if q.id in wanted]
+
+    def searcher(self) -> searching.Searcher | None:
+        """What searches memories for answers; None where they may not."""
+        config = self.config
+        if not config.search.calls:
+            return None
+        return searching.Searcher(config.search, self.embedder, self.store, config.evidence.tokenizer)
 
     @property
     def built(self) -> bool:
@@ -136,6 +144,8 @@ def prepare(config: BaseConfig, split: Split | None = None) -> Prepared:
     with speaking_of(_key_of(backbones["builder"], backbones)):
         parts = {} if prepared_only else memory_parts(memory, backbones["builder"], embedder, prompts)
     memory_identity = constructor_identity(config.memory, **parts)
+    if config.search.calls and prepared_only:
+        raise ConfigError(f"search.calls: the questions of dataset={config.dataset.name} have no memory to search")
     contents: dict[str, Any] = {
         "dataset": [file_digest(p) for p in loader.files()],
         "split": split_hash(split),
@@ -144,7 +154,8 @@ def prepare(config: BaseConfig, split: Split | None = None) -> Prepared:
         # What the config does not say of it: the weights of what it works with.
         "memory": None if prepared_only else [memory.version, parts.get("constructor"), parts.get("embedder")],
         "retriever": None if prepared_only else dict(retriever.identity()),
-        "tokenizer": tokenizer_identity(config.evidence.tokenizer) if config.evidence.budget else None,
+        "tokenizer": tokenizer_identity(config.evidence.tokenizer) if _counts_tokens(config) else None,
+        **({"search": found} if (found := searching.identity(config.search, embedder)) else {}),
         "roles": {role: _role_identity(config, role, backbones) for role in _roles(config, rubric, parts)},
     }
     return Prepared(
@@ -169,6 +180,11 @@ def other_fold(prepared: Prepared, config: BaseConfig) -> Prepared:
     split = splitter.split(prepared.dataset.questions, config.seed)
     contents = {**prepared.contents, "split": split_hash(split)}
     return replace(prepared, config=config, split=split, contents=contents)
+
+
+def _counts_tokens(config: BaseConfig) -> bool:
+    """Whether what a prompt shows depends on how tokens are counted."""
+    return bool(config.evidence.budget or (config.search.calls and config.search.tokens))
 
 
 def _roles(config: BaseConfig, rubric: Rubric | None, parts: Mapping[str, Any]) -> list[str]:
@@ -298,6 +314,7 @@ class Workshop:
             p.config.evidence,
             self.tracker,
             MemoryContext(self.callers.get("builder"), p.embedder),
+            keep_banks=p.config.search.calls > 0,
         )
         policy = p.backbones["policy"]
         if "policy" in self.callers and isinstance(policy, Measuring) and (room := policy.prompt_room()) is not None:
@@ -322,6 +339,8 @@ class Workshop:
             evidence=self.gathered.evidence,
             seed=self.prepared.config.seed,
             tracker=self.tracker,
+            searcher=self.prepared.searcher(),
+            banks=self.gathered.banks,
         )
 
     def optimizer(self, options: Any) -> Any:

@@ -20,6 +20,7 @@ from metamem.contracts import Scorer
 from metamem.errors import ConfigError, unknown
 from metamem.registry import REGISTRY, option
 from metamem.retrieval.evidence import EvidenceOrder
+from metamem.retrieval.searching import SearchOptions
 
 # What happens when an unfinished run is continued with other code or other packages (`continue` is a keyword, hence
 # this form).
@@ -107,6 +108,9 @@ class BaseConfig:
         default_factory=JournalOptions, metadata={"help": "stored replies", "result": False}
     )
     evidence: EvidenceOptions = field(default_factory=EvidenceOptions, metadata={"help": "evidence", "result": True})
+    search: SearchOptions = field(
+        default_factory=SearchOptions, metadata={"help": "searching while answering", "result": True}
+    )
     evaluation: EvaluationOptions = field(
         default_factory=EvaluationOptions, metadata={"help": "evaluation", "result": True}
     )

@@ -134,12 +134,44 @@ class Unread:
     delivered: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """One call by which a builder wrote a memory, and what it did; a bank's effects in their order show its writing.
+
+    `chunk` and `turn` say when: the piece of the stream, and which reply about it, both from 0; `key` is that reply's
+    journal key. `result` is done, unchanged, refused, malformed, or `none` for a reply that calls nothing. `call` is
+    the name of what was called (what was written, where it is malformed), `reply` what the model is told. Where
+    something changed, `change` counts the bank's changes from 1, `operation` is insert, update or delete, and `before`
+    and `after` are the texts of `id` in `part` (None: nothing); where nothing did, `text` is what was to be written.
+    """
+
+    chunk: int
+    turn: int
+    key: str
+    result: str
+    call: str = ""
+    reply: str = ""
+    part: str = ""
+    id: str = ""
+    text: str = ""
+    change: int | None = None
+    operation: str = ""
+    before: str | None = None
+    after: str | None = None
+
+    @property
+    def executed(self) -> bool:
+        """True when the call did what it should, also where that was nothing."""
+        return self.result in ("done", "unchanged")
+
+
 @dataclass(frozen=True)
 class MemoryBank:
     """What a memory system made of one conversation. `id` is the content address that the store gave it.
 
     `sessions` is how many of the conversation's sessions it covers, from the first. `costs` are by stage (`compress`,
     `segment`, `extract`, `update`), `counts` figures to report (facts, refused ones), `unread` the calls that failed.
+    `history` is how it was written, where calls of a builder wrote it piece by piece.
     """
 
     id: str
@@ -149,6 +181,7 @@ class MemoryBank:
     costs: Mapping[str, Cost] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
     unread: tuple[Unread, ...] = ()
+    history: tuple[Effect, ...] = ()
 
     @property
     def complete(self) -> bool:

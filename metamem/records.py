@@ -174,6 +174,9 @@ class Usage:
     prompt_tokens: int = 0
     completion_tokens: int = 0
 
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(self.prompt_tokens + other.prompt_tokens, self.completion_tokens + other.completion_tokens)
+
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
@@ -210,11 +213,29 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class Search:
+    """One call to search the memory while answering, and what came of it.
+
+    `turn` counts the replies of an attempt from 0; `key` is the journal key of the reply that called. `result` is
+    found (also of nothing), refused or malformed. `call` holds its arguments as JSON (what was written, where it is
+    malformed), `reply` what the model was told; `units` are ids, `lines` their texts as they were shown.
+    """
+
+    turn: int
+    key: str
+    result: str
+    call: str
+    reply: str
+    units: tuple[str, ...] = ()
+    lines: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Attempt:
     """One answer to a question, or its failure (`error` set, `response` empty).
 
     `id` is unique in its run: `scope#index`. The hashes are of the meta-memory's rendering, the evidence and the
-    prompt; `key` is the journal key of the reply.
+    prompt; `key` is the journal key of the reply. `searches` came before the answer; `usage` is of all turns together.
     """
 
     id: str
@@ -229,6 +250,7 @@ class Attempt:
     evidence_hash: str = ""
     prompt_hash: str = ""
     key: str = ""
+    searches: tuple[Search, ...] = ()
 
     @property
     def cut(self) -> bool:

@@ -64,6 +64,8 @@ def run_identity(kind: str, config: BaseConfig, contents: Mapping[str, Any]) -> 
     for key in ("prompts", "backbone", "judge", "reflector", "builder", "embedder"):
         options.pop(key)
     options["evidence"].pop("tokenizer")
+    if not options["search"]["calls"]:
+        options.pop("search")
     for key in ("memory", "retriever"):
         if contents.get(key) is None:
             options.pop(key)

@@ -12,12 +12,14 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from metamem.answering import FOUND, Asked, Searching, follow_all
 from metamem.config import EvidenceOptions
 from metamem.contracts import (
     Caller,
     Dataset,
     Evaluator,
     Judged,
+    MemoryBank,
     MemoryConstructor,
     MemoryContext,
     Retriever,
@@ -35,6 +37,7 @@ from metamem.records import (
     Message,
     Question,
     Request,
+    Search,
     Status,
     Verdict,
     digest,
@@ -42,6 +45,7 @@ from metamem.records import (
 )
 from metamem.retrieval.evidence import assemble, evidence_hash, format_date, prepared_evidence, render_unit
 from metamem.retrieval.metrics import evidence_retrieved, kept_recall, retrieval_metrics
+from metamem.retrieval.searching import Searcher
 
 # Conversations whose memory is built at a time, and banks that are searched at a time: enough to keep two cores busy
 # and banks few.
@@ -52,13 +56,15 @@ _SEARCHES = 2
 @dataclass(frozen=True)
 class Gathered:
     """Evidence per question id, the retrieval metrics where evidence is known, and whether all of it was retrieved
-    (None: unknown). `memory` sums up what building took.
+    (None: unknown). `memory` sums up what building took. `banks` are the memories by conversation, where they were
+    asked for.
     """
 
     evidence: Mapping[str, tuple[Evidence, ...]]
     metrics: Mapping[str, Mapping[str, float]]
     retrieved: Mapping[str, bool | None]
     memory: Mapping[str, Any] = field(default_factory=dict)
+    banks: Mapping[str, MemoryBank] = field(default_factory=dict)
 
     def of(self, ids: Collection[str]) -> Gathered:
         """What concerns some of the questions."""
@@ -67,6 +73,7 @@ class Gathered:
             {i: v for i, v in self.metrics.items() if i in ids},
             {i: v for i, v in self.retrieved.items() if i in ids},
             self.memory,
+            self.banks,
         )
 
 
@@ -80,6 +87,7 @@ async def gather_evidence(
     options: EvidenceOptions,
     tracker: Tracker,
     context: MemoryContext | None = None,
+    keep_banks: bool = False,
 ) -> Gathered:
     """Evidence for every question, conversation by conversation; memory is built once per conversation and kept in
     the store. All conversations are under way at once, their calls to the builder too.
@@ -87,6 +95,7 @@ async def gather_evidence(
     evidence: dict[str, tuple[Evidence, ...]] = {}
     metrics: dict[str, dict[str, float]] = {}
     retrieved: dict[str, bool | None] = {}
+    banks: dict[str, MemoryBank] = {}
     by_conversation: dict[str, list[Question]] = {}
     for question in sorted(questions, key=lambda q: q.id):
         if question.prepared is not None:
@@ -111,6 +120,8 @@ async def gather_evidence(
             conversation = dataset.conversations[conversation_id]
             bank = await store.get_or_construct(memory, memory_identity, conversation, context)
         taken.add(bank)
+        if keep_banks:
+            banks[conversation_id] = bank
         async with searching:
             found = await asyncio.to_thread(retriever.retrieve, bank, asked)
         for question, ranked in zip(asked, found, strict=True):
@@ -135,6 +146,7 @@ async def gather_evidence(
         {i: metrics[i] for i in ids if i in metrics},
         {i: retrieved[i] for i in ids},
         summary,
+        dict(sorted(banks.items())),
     )
 
 
@@ -153,7 +165,10 @@ class Bench:
         evidence: Mapping[str, tuple[Evidence, ...]],
         seed: int,
         tracker: Tracker,
+        searcher: Searcher | None = None,
+        banks: Mapping[str, MemoryBank] | None = None,
     ) -> None:
+        """With a `searcher`, answers may search the `banks` (by conversation)."""
         self._prompts = prompts
         self._policy = policy
         self._evaluators = dict(sorted(evaluators.items()))
@@ -162,6 +177,8 @@ class Bench:
         self._seed = seed
         self._tracker = tracker
         self._lines: dict[str, tuple[list[str], str]] = {}
+        self._searching = Searching(searcher, prompts, self._fits) if searcher is not None else None
+        self._banks = banks or {}
 
     async def attempt(
         self,
@@ -178,20 +195,24 @@ class Bench:
         differs.
         """
         assert self._policy is not None, "this bench only judges"
-        messages, evidence_id = self.prompt(question, meta_memory)
+        messages, tools, shown = self._asked(question, meta_memory)
         sampling = replace(self._policy.sampling(), temperature=temperature)
         place = f"{self._seed}/{draws or scope}/{question.id}"
-        request = Request(messages, sampling, tuple(Draw(place, i) for i in range(attempts)))
+        request = Request(messages, sampling, tuple(Draw(place, i) for i in range(attempts)), tools=tools)
         replies = await self._policy(request)
+        asked = Asked(question, request, shown)
+        answered = await follow_all(self._searching, asked, self._bank(question), replies, self._policy)
         here = f"{scope}/{question.id}"
         shared: dict[str, Any] = {
             "meta_memory_hash": meta_memory.hash if meta_memory else MetaMemory().hash,
-            "evidence_hash": evidence_id,
+            "evidence_hash": self._hash(question, shown),
             "prompt_hash": digest(messages),
         }
         made = []
-        for i, reply in enumerate(replies):
+        for i, (reply, usage, searches) in enumerate((a.reply, a.usage, a.searches) for a in answered):
             base = Attempt(f"{here}#{i}", question.id, here, i, "", key=reply.key, **shared)
+            base = replace(base, searches=searches, usage=usage if searches else base.usage)
+            self._count_searches(searches)
             if isinstance(reply.outcome, Failure):
                 made.append(replace(base, finish_reason="error", error=reply.outcome.reason))
             else:
@@ -202,8 +223,8 @@ class Bench:
                         replace(base, finish_reason="error", error=f"no reply (finish reason {g.finish_reason})")
                     )
                     continue
-                made.append(replace(base, response=g.text, finish_reason=g.finish_reason, usage=g.usage))
-                self._tracker.advance("tokens", g.usage.completion_tokens)
+                made.append(replace(base, response=g.text, finish_reason=g.finish_reason, usage=usage))
+                self._tracker.advance("tokens", usage.completion_tokens)
                 if reply.reused:
                     self._tracker.advance("reused")
         self._tracker.advance("attempt", len(made))
@@ -271,29 +292,52 @@ class Bench:
 
     def prompt(self, question: Question, meta_memory: MetaMemory | None) -> tuple[tuple[Message, ...], str]:
         """The messages that ask a question, and the hash of their evidence."""
+        messages, _, shown = self._asked(question, meta_memory)
+        return messages, self._hash(question, shown)
+
+    def _asked(
+        self, question: Question, meta_memory: MetaMemory | None
+    ) -> tuple[tuple[Message, ...], tuple[dict[str, Any], ...], tuple[Evidence, ...]]:
+        """The messages that ask a question, the tools beside them, and the evidence that they show."""
         evidence = self._evidence.get(question.id, ())
         if question.id not in self._lines:
             self._lines[question.id] = ([render_unit(e.unit) for e in evidence], evidence_hash(evidence))
-        lines, evidence_id = self._lines[question.id]
-        messages = self._render(question, meta_memory, lines)
-        if not evidence or self._fits(messages):
-            return messages, evidence_id
+        lines, _ = self._lines[question.id]
+        messages, tools = self._render(question, meta_memory, evidence, lines)
+        if not evidence or self._fits(messages, tools):
+            return messages, tools, evidence
         # The policy's backbone measures prompts: the least relevant evidence goes until what is left fits.
         least_first = sorted(evidence, key=lambda e: -e.rank)
         drop, most = 1, len(evidence)
         while drop < most:
             middle = (drop + most) // 2
             kept = _without(evidence, least_first[:middle])
-            fits = self._fits(self._render(question, meta_memory, [render_unit(e.unit) for e in kept]))
+            fits = self._fits(*self._render(question, meta_memory, kept))
             drop, most = (drop, middle) if fits else (middle + 1, most)
         kept = _without(evidence, least_first[:drop])
         self._count_dropped(question, drop)
-        return self._render(question, meta_memory, [render_unit(e.unit) for e in kept]), evidence_hash(kept)
+        return *self._render(question, meta_memory, kept), kept
 
-    def _fits(self, messages: tuple[Message, ...]) -> bool:
+    def _hash(self, question: Question, shown: tuple[Evidence, ...]) -> str:
+        """The hash of what is shown; that of all the evidence is known."""
+        whole = shown is self._evidence.get(question.id)
+        return self._lines[question.id][1] if whole else evidence_hash(shown)
+
+    def _bank(self, question: Question) -> MemoryBank | None:
+        return self._banks.get(question.conversation_id or "")
+
+    def _fits(self, messages: tuple[Message, ...], tools: tuple[dict[str, Any], ...] = ()) -> bool:
         """False when the policy's backbone measures prompts and finds this one too long (`on_overflow`)."""
         overflow = getattr(getattr(self._policy, "backbone", None), "overflow", None)
-        return overflow is None or self._policy is None or overflow(messages, self._policy.sampling()) <= 0
+        if overflow is None or self._policy is None:
+            return True
+        return bool(overflow(messages, self._policy.sampling(), *([tools] if tools else [])) <= 0)
+
+    def _count_searches(self, searches: Sequence[Search]) -> None:
+        counts = getattr(self._policy, "counts", None)
+        if counts is not None and searches:
+            counts["searches"] += len(searches)
+            counts["searches_refused"] += sum(s.result != FOUND for s in searches)
 
     def _count_dropped(self, question: Question, units: int) -> None:
         counts = getattr(self._policy, "counts", None)
@@ -306,8 +350,16 @@ class Bench:
             )
         counts["evidence_dropped"] += units
 
-    def _render(self, question: Question, meta_memory: MetaMemory | None, lines: Sequence[str]) -> tuple[Message, ...]:
-        return answer_prompt(self._prompts, question, meta_memory, lines)
+    def _render(
+        self,
+        question: Question,
+        meta_memory: MetaMemory | None,
+        shown: Sequence[Evidence],
+        lines: Sequence[str] | None = None,
+    ) -> tuple[tuple[Message, ...], tuple[dict[str, Any], ...]]:
+        units = list(lines) if lines is not None else [render_unit(e.unit) for e in shown]
+        messages = answer_prompt(self._prompts, question, meta_memory, units)
+        return self._searching.offer(messages, self._bank(question), shown) if self._searching else (messages, ())
 
     async def _score(self, evaluator: Evaluator, question: Question, attempt: Attempt) -> Verdict:
         base = Verdict(attempt.id, question.id, evaluator.name, Status.invalid)

@@ -16,6 +16,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from metamem.errors import unknown
@@ -35,6 +36,14 @@ _LOOKS_LIKE_A_CALL = re.compile(
 )
 _KINDS: Mapping[str, tuple[type, ...]] = {"string": (str,), "integer": (int,), "number": (int, float)}
 _SHOWN = 400
+_SHOWN_AGAIN = 20_000
+
+
+class ToolsIn(StrEnum):
+    """Where tools are shown: `request` (the chat template or the server does it), or `prompt` (as plain text)."""
+
+    request = "request"
+    prompt = "prompt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +88,12 @@ def read_calls(generation: Generation, tools: Sequence[Mapping[str, Any]]) -> li
     if not found and _meant_as_a_call(generation.text, tools):
         found.append(Malformed(_cut(generation.text.strip()), f"no call was found; write each as {FORM}"))
     return found
+
+
+def as_text(said: Generation) -> str:
+    """A reply with its calls as text, as a further prompt shows it again."""
+    calls = [f'{OPEN}\n{{"name": "{c.name}", "arguments": {c.arguments}}}\n{CLOSE}' for c in said.calls]
+    return "\n".join(part for part in (said.text, *calls) if part)[:_SHOWN_AGAIN] or "(empty)"
 
 
 def offered(tools: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
@@ -175,7 +190,8 @@ def _check_arguments(name: str, arguments: Mapping[str, Any], schema: Mapping[st
         if value is None:
             continue
         if kinds and (not isinstance(value, kinds) or isinstance(value, bool)):
-            raise _Wrong(f"{given} must be a {allowed['type']}, found {_kind(value)}")
+            article = "an" if allowed["type"] in ("integer", "object", "array") else "a"
+            raise _Wrong(f"{given} must be {article} {allowed['type']}, found {_kind(value)}")
         choices = allowed.get("enum")
         if choices and value not in choices:
             raise _Wrong(unknown(f"{given} of {name}", _cut(str(value), 40), choices))

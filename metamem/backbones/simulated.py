@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from metamem.backbones.options import SamplingOptions
-from metamem.backbones.simulation import answering, building, judging, reviewing, scoring, writing
+from metamem.backbones.simulation import answering, building, judging, reviewing, scoring, searching, writing
 from metamem.errors import BackboneError, ConfigError
 from metamem.records import Draw, Generation, Message, Request, Sampling, Usage, canonical
 from metamem.registry import option, register
@@ -27,6 +27,7 @@ _TASKS = (
     (("reflections",), "propose"),
     (("attempt",), "reflect"),
     (("response",), "judge"),
+    (("results",), "answer"),
     (("memories", "question"), "answer"),
     (("written",), "fits"),
     (("notes", "chunk"), "overwrite"),
@@ -159,6 +160,8 @@ class Simulated:
             text = rng.choice(_AGREED[:2] if writing.fits(messages) else _DISAGREED[:2])
         elif task == "overwrite":
             text = writing.overwrite(messages, request.sampling.max_tokens)
+        elif task == "answer" and (calls := searching.calls(messages, request.tools)):
+            text = writing.garbled(calls, rng) if malformed < config.malformed_rate else calls
         else:
             text = self._reply(task, messages, draw is not None, rng)
         repaired = messages is not request.messages

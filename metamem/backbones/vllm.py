@@ -151,13 +151,13 @@ class VLLM:
             output = await self.engine.generate(prompt.tokens, requests.parameters(request), self.config.timeout)
         return requests.read(output, prompt.opened)
 
-    def overflow(self, messages: Sequence[Message], sampling: Sampling) -> int:
+    def overflow(self, messages: Sequence[Message], sampling: Sampling, tools: Sequence[dict[str, Any]] = ()) -> int:
         """How many tokens of a prompt are too many for a caller that is to leave evidence out; 0 when it fits, or
         where `on_overflow` is `error`.
         """
         if self.config.on_overflow is OnOverflow.error:
             return 0
-        return max(0, -self._left(self._prompt(messages, sampling), sampling))
+        return max(0, -self._left(self._prompt(messages, sampling, tools), sampling))
 
     def prompt_room(self) -> tuple[int, int] | None:
         """The tokens that a prompt may have beside `max_tokens`, and those of prompt and reply together; None where too

@@ -1,16 +1,17 @@
 """A memory bank as files, and back.
 
-In: a `MemoryBank`. Out: `units.jsonl`, one unit a line for people and other programs to read, and `about.json` with its
-costs, counts and failed calls; and the same bank from them.
+In: a `MemoryBank`. Out: `units.jsonl`, one unit a line for people and other programs to read; `about.json` with its
+costs, counts and failed calls; `history.jsonl`, where it has a history, one effect a line; and the same bank from them.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-from metamem.contracts import Cost, MemoryBank, Unread
+from metamem.contracts import Cost, Effect, MemoryBank, Unread
 from metamem.records import MemoryUnit, from_json, to_json
 
 
@@ -22,8 +23,9 @@ def bank_files(bank: MemoryBank) -> dict[str, bytes]:
         "counts": dict(bank.counts),
         "unread": to_json(bank.unread),
     }
-    lines = "".join(json.dumps(to_json(unit), ensure_ascii=False) + "\n" for unit in bank.units)
-    texts = {"units.jsonl": lines, "about.json": json.dumps(about, ensure_ascii=False, indent=1) + "\n"}
+    texts = {"units.jsonl": _lines(bank.units), "about.json": json.dumps(about, ensure_ascii=False, indent=1) + "\n"}
+    if bank.history:
+        texts["history.jsonl"] = _lines(bank.history)
     # Lone surrogates are legal in JSON data: kept as they are, so that a bank reads back equal.
     return {name: text.encode("utf-8", "surrogatepass") for name, text in texts.items()}
 
@@ -41,9 +43,14 @@ def read_bank(address: str, conversation_id: str, contents: Mapping[str, bytes])
             {stage: from_json(Cost, cost) for stage, cost in about["costs"].items()},
             {name: int(count) for name, count in about["counts"].items()},
             tuple(from_json(Unread, row) for row in about["unread"]),
+            tuple(from_json(Effect, json.loads(line)) for line in texts.get("history.jsonl", "").split("\n")[:-1]),
         )
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
+
+
+def _lines(records: Iterable[Any]) -> str:
+    return "".join(json.dumps(to_json(record), ensure_ascii=False) + "\n" for record in records)
 
 
 def check_ids(bank: MemoryBank) -> None:

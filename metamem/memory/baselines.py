@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from metamem.contracts import Cost, MemoryBank, MemoryContext, Unread
+from metamem.contracts import Cost, Effect, MemoryBank, MemoryContext, Unread
 from metamem.errors import ConfigError
 from metamem.memory.chunks import Chunk, chunks_of, counter, task_of
 from metamem.memory.constructors import Cutting
@@ -118,9 +118,9 @@ class OverwritingOptions(ChunkOptions):
 
 
 class _Overwriting:
-    """A memory that is one text, written anew at every chunk."""
+    """A memory that is one text, written anew at every chunk; its history holds every state of it."""
 
-    version = 1
+    version = 2
     needs: tuple[str, ...] = ("builder",)
     prompts: tuple[str, ...]
 
@@ -141,6 +141,8 @@ class _Overwriting:
         task = task_of(conversation) or _ANY_TASK
         sampling = replace(builder.sampling(), temperature=config.temperature, max_tokens=config.max_tokens)
         notes, cost, unread = "", Cost(), []
+        history: list[Effect] = []
+        changes = 0
         counts: Counter[str] = Counter(chunks=len(chunks))
         (prompt,) = self.prompts
         for number, chunk in enumerate(chunks):
@@ -158,15 +160,22 @@ class _Overwriting:
             said = reply.outcome
             cost += Cost(1, said.usage.prompt_tokens, said.usage.completion_tokens, seconds)
             counts["cut"] += said.finish_reason == "length"
-            if said.text.strip():
-                notes = said.text.strip()
+            if new := said.text.strip():
+                effect = Effect(number, 0, reply.key, "unchanged", "overwrite", part="notes", id="notes")
+                if new != notes:
+                    changes += 1
+                    effect = replace(effect, result="done", change=changes, before=notes or None, after=new)
+                    effect = replace(effect, operation="update" if notes else "insert")
+                history.append(effect)
+                notes = new
             else:
+                history.append(Effect(number, 0, reply.key, "none"))
                 unread.append(Unread("write", chunk.turn_ids, "an empty reply"))
         turns = tuple(dict.fromkeys(turn for chunk in chunks for turn in chunk.turn_ids))
         units = (MemoryUnit("notes", notes, turn_ids=turns, kind="notes"),) if notes else ()
         counts.update(_sizes(conversation, units, config))
         bank = MemoryBank("", conversation.id, units, len(conversation.sessions))
-        return replace(bank, costs={"write": cost}, counts=dict(counts), unread=tuple(unread))
+        return replace(bank, costs={"write": cost}, counts=dict(counts), unread=tuple(unread), history=tuple(history))
 
     async def extend(self, bank: MemoryBank, conversation: Conversation, context: MemoryContext) -> MemoryBank:
         """The whole stream again; the replies to earlier chunks are stored, since nothing before them has changed."""

@@ -4,7 +4,8 @@ In: a memory constructor with its identity and a conversation, or texts and a wa
 the `MemoryBank`, or the index's arrays, from disk where they are there already. Under `root`:
 
     banks/<aa>/<id>/units.jsonl, about.json         one unit a line; costs, counts and failed calls
-                    bank.json                       what made it, and the hashes of both files
+                    history.jsonl                   how it was written, call by call, where a builder wrote it so
+                    bank.json                       what made it, and the hashes of these files
     indexes/<aa>/<id>/<array>.npy, index.json       arrays without pickle
 
 Ids are hashes of everything that decides the content, so no name comes from data. Without a root all stays in memory.

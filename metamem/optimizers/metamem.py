@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from metamem.answering import told
 from metamem.contracts import Caller, Judged, Laboratory, Tracker, Update
 from metamem.errors import ConfigError
 from metamem.meta_memory import Action, MetaMemory, OnLong, Operation, apply, words
@@ -178,7 +179,7 @@ class MetaMem:
         if self.config.reflect:
             texts = await asyncio.gather(*(self._reflect(case, a, bool(v.correct), scope) for a, v in pairs))
         else:
-            texts = [Generation(a.response) for a, _ in pairs]
+            texts = [Generation(told(a)) for a, _ in pairs]
         reflections = [
             {"attempt": a.id, "correct": bool(v.correct), "text": t.text}
             for (a, v), t in zip(pairs, texts, strict=True)
@@ -209,7 +210,7 @@ class MetaMem:
         return Proposal(operations, reading.refused, problem, repaired, tuple(reflections))
 
     async def _reflect(self, case: dict[str, Any], attempt: Attempt, correct: bool, scope: str) -> Generation | Failure:
-        messages = self._prompts.render("reflect", **case, attempt=attempt.response, correct=correct)
+        messages = self._prompts.render("reflect", **case, attempt=told(attempt), correct=correct)
         outcome = await self._call(messages, f"{scope}/{attempt.id}/reflect", self.config.reflection_tokens)
         self._tracker.advance("reflection")
         return outcome

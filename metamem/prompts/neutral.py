@@ -39,6 +39,7 @@ SECTIONS = (
     "written",
     "notes",
     "task",
+    "results",
     "tool_call",
     "tool_response",
 )

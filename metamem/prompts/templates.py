@@ -23,6 +23,7 @@ NAMES = (
     *("answer", "reflect", "propose", "consolidate", "repair"),
     *("extract", "update", "repair_memory"),
     *("memorise", "call_replies", "content_fits", "memagent", "mem1"),
+    *("search", "search_results"),
 )
 
 
@@ -51,6 +52,8 @@ class Prompts:
         content_fits: str = option("", "path of a Jinja file that replaces the question whether a write suits its part")
         memagent: str = option("", "path of a Jinja file that replaces the prompt to rewrite the notes (memagent)")
         mem1: str = option("", "path of a Jinja file that replaces the prompt to rewrite the state (mem1)")
+        search: str = option("", "path of a Jinja file that replaces the offer to search the memory while answering")
+        search_results: str = option("", "path of a Jinja file that replaces what shows the results of searches")
 
     def __init__(self, config: Config) -> None:
         self._texts: dict[str, str] = {}

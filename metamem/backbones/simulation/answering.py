@@ -22,6 +22,7 @@ from metamem.backbones.simulation.wording import as_written, cited, short_answer
 from metamem.records import Message
 
 _ASKED_ON = re.compile(r"The question is asked on (.+)")
+_SEARCH = re.compile(r"^Search .*\n?", re.MULTILINE)
 _GUIDELINE = re.compile(r"^\[(\w+)\]\s+(.+)$", re.MULTILINE)
 
 # Sentences that match nearly as well as the best one speak of the same thing.
@@ -47,15 +48,22 @@ def guidelines(messages: Sequence[Message]) -> list[tuple[str, str]]:
 
 def asked_in(messages: Sequence[Message]) -> Asked:
     """The question of a prompt, with its date where the prompt gives one."""
-    text = messages[-1].content
+    # What searches found may stand in messages after it.
+    text = next((m.content for m in reversed(messages) if "<question>" in m.content), "")
     dated = _ASKED_ON.search(text, max(text.rfind("</question>"), 0))
     return ask((section(messages, "question") or "").strip(), read_day(dated.group(1)) if dated else None)
+
+
+def remembered(messages: Sequence[Message]) -> Memory:
+    """The fragments of a prompt, and those that searches found since."""
+    found = [_SEARCH.sub("", block) for m in messages if (block := section([m], "results")) is not None]
+    return parse("\n".join([section(messages, "memories") or "", *found]))
 
 
 def answer(messages: Sequence[Message], habits: Habits, sampled: bool, rng: random.Random) -> str:
     """The reply to an answer prompt. `rng` is asked once per strategy, in the same order for every prompt."""
     asked = asked_in(messages)
-    memory = parse(section(messages, "memories") or "")
+    memory = remembered(messages)
     wanted = frozenset[Strategy]().union(*(recognise(text) for _, text in guidelines(messages)))
     likely = {s: habits.adherence if s in wanted else habits.chance if sampled else 0.0 for s in Strategy}
     rolls = {s: rng.random() for s in Strategy}

@@ -33,7 +33,7 @@ def memorise(messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], sa
     """Calls that write the prompt's chunk down; sampled replies leave some out."""
     prompt = messages[-1].content
     shown = {part: _items(prompt, part) for part in ("semantic", "episodic")}
-    properties = {t["function"]["name"]: t["function"]["parameters"]["properties"] for t in tools}
+    properties = {t["function"]["name"]: t["function"]["parameters"]["properties"] for t in offered(messages, tools)}
     published = "memory_update" in properties
     lists = next((_choices(p) for name, p in properties.items() if name.endswith("insert")), [])
     core = any(choice.startswith("core") for p in properties.values() for choice in _choices(p))
@@ -91,6 +91,12 @@ def garbled(text: str, rng: random.Random) -> str:
     """Calls of which the last is cut off; a reply without calls stays as it is."""
     start = text.rfind("{", 0, text.rfind('"arguments"') + 1)
     return text if start < 0 else text[: rng.randint(start + 1, max(start + 1, len(text) - len("}}\n</tool_call>")))]
+
+
+def offered(messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The tools of a request, and those that stand in a prompt, each on a line of its own."""
+    lines = [line for m in messages for line in m.content.split("\n") if line.startswith('{"function":{')]
+    return [*tools, *(json.loads(line) for line in lines)]
 
 
 def _things(chunk: str) -> list[tuple[str, str]]:

@@ -1,7 +1,8 @@
 """`memory=memalpha`: Mem-α's memory of a conversation, written by the builder role.
 
 In: a conversation, its sessions as chunks. Out: a bank with a unit for core and one for each item of the lists, in the
-order of insertion; each vouches for the turns of the chunks that wrote it first and last.
+order of insertion; each vouches for the turns of the chunks that wrote it first and last. The bank's history holds
+every call and what it did, so that the writing can be replayed.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 from metamem.contracts import Cost, MemoryBank, MemoryContext
 from metamem.memory.chunks import Chunk, chunks_of, counter
 from metamem.memory.memalpha.episode import Episode, Writer, WritingOptions
+from metamem.memory.memalpha.history import effects_of
 from metamem.memory.memalpha.state import Item, Memory, Part
 from metamem.prompts.templates import Prompts
 from metamem.records import Conversation, MemoryUnit
@@ -24,7 +26,7 @@ from metamem.registry import register
 class MemAlpha:
     """Mem-α: core, semantic and episodic memory that the builder writes with tools."""
 
-    version = 1
+    version = 2
     needs: tuple[str, ...] = ("builder",)
     prompts: tuple[str, ...] = ("memorise", "call_replies")
 
@@ -50,8 +52,7 @@ class MemAlpha:
     async def extend(self, bank: MemoryBank, conversation: Conversation, context: MemoryContext) -> MemoryBank:
         """The memory as construction would have it: earlier chunks are written again, from replies that are stored.
 
-        What came of earlier calls is needed whole (ids that were given, items that were deleted), and the bank keeps
-        only what is left; every earlier request is the same as before, so none is paid for again.
+        Every earlier request is the same as before, so none is paid for again.
         """
         return await self.construct(conversation, context)
 
@@ -89,7 +90,7 @@ class MemAlpha:
         costs: dict[str, Cost] = {"write": episode.cost}
         unread = tuple(episode.unread)
         bank = MemoryBank("", conversation.id, tuple(units), len(conversation.sessions))
-        return replace(bank, costs=costs, counts=dict(counts), unread=unread)
+        return replace(bank, costs=costs, counts=dict(counts), unread=unread, history=effects_of(episode))
 
 
 def units_of(memory: Memory, chunks: Sequence[Chunk]) -> list[MemoryUnit]:

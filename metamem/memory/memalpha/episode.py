@@ -10,7 +10,6 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from typing import Any
 
 from metamem.contracts import Caller, Cost, MemoryContext, Unread
@@ -21,16 +20,7 @@ from metamem.memory.memalpha.tools import Outcome, Vocabulary, execute, schemas
 from metamem.prompts.templates import Prompts
 from metamem.records import Draw, Failure, Generation, Message, Request, canonical
 from metamem.registry import option
-from metamem.tool_calls import read_calls
-
-_SHOWN = 20_000
-
-
-class ToolsIn(StrEnum):
-    """Where the tools are shown: `request` (the chat template or the server does it), or `prompt` (as plain text)."""
-
-    request = "request"
-    prompt = "prompt"
+from metamem.tool_calls import ToolsIn, as_text, read_calls
 
 
 @dataclass
@@ -171,7 +161,7 @@ class Writer:
             if not failed:
                 return
             again = self._prompts.render("call_replies", outcomes=failed, done=len(outcomes) - len(failed))
-            messages = (*messages, Message("assistant", _as_text(said)), *again)
+            messages = (*messages, Message("assistant", as_text(said)), *again)
 
     def prompt(self, memory: Memory, chunk: str) -> tuple[Message, ...]:
         """The messages that ask to write a chunk down: core whole, the newest items of each list, the chunk."""
@@ -189,12 +179,6 @@ class Writer:
             chunk=chunk,
             tools=[canonical(tool) for tool in self.tools] if in_prompt else [],
         )
-
-
-def _as_text(said: Generation) -> str:
-    """A reply with its calls as text, as it is shown again."""
-    calls = [f'<tool_call>\n{{"name": "{c.name}", "arguments": {c.arguments}}}\n</tool_call>' for c in said.calls]
-    return "\n".join(part for part in (said.text, *calls) if part)[:_SHOWN] or "(empty)"
 
 
 def changes_of(memory: Memory) -> list[dict[str, Any]]:
