@@ -51,7 +51,8 @@ def root_options(program: str) -> Iterator[tuple[str, Any, str]]:
             if f.default_factory is not dataclasses.MISSING and dataclasses.is_dataclass(f.default_factory):
                 yield from walk(f.default_factory, f"{prefix}{f.name}.")
             else:
-                yield f"{prefix}{f.name.rstrip('_')}", plain(f.default), f.metadata["help"]
+                default = f.default if f.default_factory is dataclasses.MISSING else f.default_factory()
+                yield f"{prefix}{f.name.rstrip('_')}", plain(default), f.metadata["help"]
 
     yield from walk(schema(program), "")
 
