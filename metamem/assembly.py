@@ -9,6 +9,7 @@ backbones and closes them.
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
@@ -458,6 +459,9 @@ def run_async(job: Coroutine[Any, Any, T]) -> T:
             task.cancel()
 
         for number in (signal.SIGTERM, signal.SIGUSR1):
+            if "SUBMITIT_EXECUTOR" in os.environ and callable(signal.getsignal(number)):
+                # Its launcher asks a scheduler to continue the job: by a signal of its own, until which it stays.
+                continue
             try:
                 loop.add_signal_handler(number, stop)
             except (NotImplementedError, RuntimeError, ValueError):

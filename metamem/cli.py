@@ -49,6 +49,9 @@ def run_program(program: str, arguments: Sequence[str]) -> int:
             # A study sweeps over training; an evaluation takes the rest of its settings.
             multirun = program == "train"
             arguments = ["-m", *arguments] if multirun else [*arguments, "hydra.mode=RUN"]
+        if not multirun and not _shows_only(arguments) and any(re.match(r"cluster=(?!null$)", a) for a in arguments):
+            # One job is a sweep of one: only a sweep has a launcher.
+            multirun, arguments = True, ["-m", *arguments]
         if multirun and any(re.match(r"\+*run\.dir=", a) for a in arguments):
             raise ConfigError(
                 "run.dir cannot be given with -m: the jobs of a sweep would share one directory. "
@@ -71,12 +74,18 @@ def _hydra(program: str, arguments: Sequence[str], folder: str, multirun: bool) 
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
+    from metamem.launchers import find_launch
     from metamem.sweeps import Sweep
 
     code = 0
     # Hydra prints errors and exits with 1 by itself; it is told to raise instead, so that the exit code is ours.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    sweep = Sweep.begin(_job_count(arguments)) if multirun else None
+    launch = find_launch(program, arguments, folder) if multirun else None
+    try:
+        place = launch.folder if launch is not None and not launch.here else None
+        sweep = Sweep.begin(_job_count(arguments), place) if multirun else None
+    except OSError as error:
+        raise ConfigError(f"outputs: {error.filename or place} cannot be written: {error.strerror}") from None
     sys.argv = [sys.argv[0], *arguments]
     failures: list[Exception] = []
 

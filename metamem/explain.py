@@ -10,13 +10,14 @@ import re
 from collections.abc import Mapping, Sequence
 
 from metamem.config import COMPONENTS, plain_words
-from metamem.errors import ConfigError, nearest, unknown
+from metamem.errors import ConfigError, UserError, nearest, unknown
 from metamem.help import ROLE_GROUPS, groups, known_keys
 from metamem.hydra_bridge import presets
+from metamem.launchers import missing_launcher
 from metamem.registry import REGISTRY
 
 
-def explain(program: str, arguments: Sequence[str], error: Exception) -> ConfigError:
+def explain(program: str, arguments: Sequence[str], error: Exception) -> UserError:
     """The exception as an error of the user's."""
     from hydra.errors import MissingConfigException, OverrideParseException
 
@@ -34,6 +35,8 @@ def explain(program: str, arguments: Sequence[str], error: Exception) -> ConfigE
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
         group = group.split("@")[0]
+        if group == "hydra/launcher" and (missing := missing_launcher(name)) is not None:
+            return missing
         if group.startswith("hydra"):
             return ConfigError(unknown(group, name, error.options or ()))
         if names := _choices(group):
@@ -55,7 +58,7 @@ def explain(program: str, arguments: Sequence[str], error: Exception) -> ConfigE
 
 
 def _choices(group: str) -> list[str]:
-    if group in ("experiment", "ablation"):
+    if group in ("experiment", "ablation", "cluster"):
         return list(presets(group))
     return [*REGISTRY.names(group), *presets(group)] if group in REGISTRY.kinds() else []
 
@@ -73,7 +76,10 @@ def _unknown_option(
 ) -> ConfigError | None:
     """The message for a key that nothing takes; None when every key is known."""
     keys = known_keys(program, [f"{k}={v}" for k, v in overrides.items()])
-    known = {**keys, **dict.fromkeys([*groups(program), *ROLE_GROUPS.values(), "experiment", "ablation"], program)}
+    known = {
+        **keys,
+        **dict.fromkeys([*groups(program), *ROLE_GROUPS.values(), "experiment", "ablation", "cluster"], program),
+    }
     named = _key(error, cause)
     for key in [named] if named in overrides else list(overrides):
         if program == "eval" and key.split(".")[0] in ("optimizer", "eval_every"):

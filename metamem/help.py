@@ -81,6 +81,9 @@ def help_page(program: str) -> str:
         "ablation=",
         *(f"    {name:<18} {text}" for name, text in presets("ablation").items()),
         "",
+        "cluster=",
+        *(f"    {name:<18} {text}" for name, text in presets("cluster").items()),
+        "",
         "options:",
     ]
     for key, default, text in root_options(program):
@@ -156,6 +159,8 @@ def reference_page() -> str:
     lines += [f"- `experiment={name}`: {text}" for name, text in presets("experiment").items()]
     lines += ["", "## ablation", ""]
     lines += [f"- `ablation={name}`: {text}" for name, text in presets("ablation").items()]
+    lines += ["", "## cluster", ""]
+    lines += [f"- `cluster={name}`: {text}" for name, text in presets("cluster").items()]
     return "\n".join(lines) + "\n"
 
 

@@ -124,6 +124,7 @@ def next_command(directory: Path) -> str:
         "run.",
         "eval_every",
         "tracker",
+        "cluster",
         "split",
         "name=",
         "hydra",

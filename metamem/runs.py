@@ -77,7 +77,7 @@ def slug(overrides: Iterable[str], config: BaseConfig) -> str:
     parts = []
     for override in overrides:
         key, _, value = override.lstrip("+~").partition("=")
-        if key in ("experiment", "tracker") or key.startswith("hydra") or key.endswith("base_url"):
+        if key in ("experiment", "tracker", "cluster") or key.startswith("hydra") or key.endswith("base_url"):
             continue
         if not _can_change_results(key, config):
             continue

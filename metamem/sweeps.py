@@ -47,12 +47,15 @@ class Sweep:
         self.rows: list[dict[str, Any]] = []
 
     @classmethod
-    def begin(cls, total: int | None = None) -> Sweep:
+    def begin(cls, total: int | None = None, place: Path | None = None) -> Sweep:
         """Open a ledger that this process's jobs, and those of its child processes, find through the environment.
 
-        `total` is the number of jobs, None where a sweeper decides it as it goes.
+        `total` is the number of jobs, None where a sweeper decides it as it goes. `place` is a folder that the jobs on
+        other machines see, too; None where there are no such jobs.
         """
-        folder = Path(tempfile.mkdtemp(prefix="metamem-sweep-"))
+        if place is not None:
+            place.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix="metamem-sweep-" if place is None else ".sweep-", dir=place))
         os.environ[LEDGER] = str(folder)
         if total is not None:
             (folder / _TOTAL).write_text(str(total), encoding="ascii")
@@ -89,7 +92,8 @@ class Sweep:
 @contextmanager
 def record_job() -> Iterator[JobOutcome]:
     """Record the job that runs inside: done or failed, its overrides, its result or its error."""
-    place = os.environ.get(LEDGER)
+    # A job that was submitted by a sweep that is gone has nobody to report to.
+    place = next((p for p in [os.environ.get(LEDGER)] if p and Path(p).is_dir()), None)
     outcome = JobOutcome(sweeping=place is not None)
     if place is None:
         yield outcome
@@ -108,7 +112,9 @@ def record_job() -> Iterator[JobOutcome]:
         yield outcome
         row |= {"status": "done", **outcome.result}
     except BaseException as error:
-        row["status"] = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        # A scheduler's launcher ends a job that it is going to continue by SystemExit.
+        stopped = isinstance(error, (KeyboardInterrupt, SystemExit))
+        row["status"] = "interrupted" if stopped else "failed"
         row["error"] = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise
     finally:
