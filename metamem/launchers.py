@@ -47,9 +47,7 @@ def find_launch(program: str, arguments: Sequence[str], folder: str) -> Launch |
     Raises `ConfigError` for a launcher that would load an in-process engine once for every job.
     """
     from hydra import compose, initialize_config_dir
-    from hydra.errors import HydraException
     from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
 
     try:
         with initialize_config_dir(config_dir=folder, version_base="1.3"):
@@ -73,7 +71,7 @@ def find_launch(program: str, arguments: Sequence[str], folder: str) -> Launch |
                     kept = [o for o in (*first, *swept) if _key(o) != _key(other)]
                     composed.append(compose(program, overrides=[*kept, other]))
             named = {name for c in composed for name in _backbones(c)}
-    except (HydraException, OmegaConfBaseException, ValueError):
+    except Exception:  # many types, and Hydra comes to the same one, which is then explained
         return None
     inside = sorted(n for n in named if n in REGISTRY.names("backbone") and _in_engine(n))
     if inside and (launch.launcher == "JoblibLauncher" or _jobs(arguments, given) != 1):

@@ -1,0 +1,155 @@
+"""Where a sweep's jobs run: what would load an engine once for every job is refused before anything starts, and what is
+missing is named with the command that installs it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from metamem import cli
+from metamem.cli import run_program
+from metamem.errors import ConfigError
+from metamem.hydra_bridge import config_folder, export
+from metamem.launchers import Launch, find_launch, missing_launcher
+from metamem.sweeps import LEDGER, Sweep, record_job
+
+export()
+JOBLIB = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+
+
+def found(*arguments: str, program: str = "train") -> Launch | None:
+    return find_launch(program, ["-m", *arguments], str(config_folder()))
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Any:
+    """`program(...)` → (exit code, standard error)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+
+    def call(*arguments: str) -> tuple[int, str]:
+        return run_program("train", list(arguments)), capfd.readouterr().err
+
+    return call
+
+
+def test_joblib_with_an_in_process_engine_ends_with_2_and_the_reason_before_anything_is_written(
+    program: Any, tmp_path: Path
+) -> None:
+    code, printed = program("-m", "seed=1,2", "backbone=tiny", *JOBLIB)
+    assert code == 2
+    for words in ("hydra/launcher=joblib", "load the engine of backbone=tiny again", "Leave the launcher out"):
+        assert words in printed
+    assert "Traceback" not in printed
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["backbone@judge=qwen3_4b"],
+        ["backbone=simulated,tiny"],
+        ["backbone@reflector=simulated,simulated_hasty,tiny"],
+        ["experiment=cross_backbone", "backbone=simulated,vllm", "backbone.seed=1"],
+        ["backbone=tiny", "seed=1"],
+    ],
+)
+def test_an_engine_in_any_role_and_any_job_counts(given: list[str]) -> None:
+    with pytest.raises(ConfigError, match="load the engine of backbone=(tiny|vllm) again"):
+        found("optimizer.attempts=2,3", *given, *JOBLIB)
+
+
+def test_an_engine_that_a_study_sweeps_over_counts() -> None:
+    study = ["experiment=cross_backbone", *JOBLIB]
+    assert found(*study) is not None
+    with pytest.raises(ConfigError, match="backbone=tiny"):
+        found(*study, "hydra.sweeper.params.backbone='simulated,tiny'")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["backbone=simulated"],
+        ["backbone=openai,simulated_hasty"],
+        ["backbone=tiny", "dry_run=true"],
+    ],
+)
+def test_joblib_without_an_engine_is_well(given: list[str]) -> None:
+    launch = found("seed=1,2", *given, *JOBLIB)
+    assert launch is not None and launch.launcher == "JoblibLauncher" and launch.here
+
+
+def test_the_jobs_of_one_process_share_engines(tmp_path: Path) -> None:
+    launch = found("seed=1,2", "backbone=tiny", f"outputs={tmp_path}", "name=n")
+    assert launch == Launch("BasicLauncher", tmp_path / "n")
+    assert launch.here
+
+
+def test_what_cannot_be_composed_is_left_for_hydra_to_say() -> None:
+    assert found("seed=1,2", "retriever=bm26") is None
+    assert found("seed=1,2", "optimizer.batch_size") is not None, "no override at all"
+    assert found("hydra/launcher=nothing") is None
+
+
+@pytest.mark.parametrize("cluster", ["slurm", "local", "ray"])
+def test_a_cluster_without_its_package_says_what_to_install(cluster: str, program: Any) -> None:
+    plugin = "hydra_ray_launcher" if cluster == "ray" else "hydra_submitit_launcher"
+    if importlib.util.find_spec("hydra_plugins") and importlib.util.find_spec(f"hydra_plugins.{plugin}"):
+        pytest.skip("its package is installed")
+    code, printed = program("-m", "seed=1,2", f"cluster={cluster}")
+    assert code == 2
+    assert f"-m pip install {plugin.replace('_', '-')}" in printed
+
+
+def test_launchers_of_no_package_are_not_explained_by_one() -> None:
+    assert missing_launcher("joblib") is None
+
+
+def test_a_wrong_cluster_is_named(program: Any) -> None:
+    code, printed = program("-m", "cluster=slrm")
+    assert code == 2 and "unknown cluster 'slrm'. Did you mean 'slurm'?" in printed
+
+
+def test_a_cluster_makes_a_sweep_of_one_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[list[str], bool]] = []
+    monkeypatch.setattr(cli, "_hydra", lambda program, given, folder, multirun: seen.append((given, multirun)) or 0)
+    for program in ("train", "eval"):
+        assert run_program(program, ["cluster=slurm", "seed=1"]) == 0
+    assert run_program("train", ["cluster=null"]) == 0
+    assert run_program("train", ["cluster=slurm", "--cfg", "job"]) == 0
+    assert seen[:2] == [(["-m", "cluster=slurm", "seed=1"], True)] * 2
+    assert [multirun for _, multirun in seen[2:]] == [False, False]
+
+
+def test_jobs_on_other_machines_report_to_a_folder_that_they_see(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(LEDGER, "")
+    sweep = Sweep.begin(2, tmp_path / "outputs" / "n")
+    assert sweep.folder.parent == tmp_path / "outputs" / "n"
+    assert os.environ[LEDGER] == str(sweep.folder)
+    sweep.end()
+    assert not list((tmp_path / "outputs" / "n").iterdir())
+
+
+@pytest.mark.parametrize("place", ["", "/nowhere/at/all"])
+def test_a_job_whose_sweep_is_gone_runs_all_the_same(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(LEDGER, place)
+    with record_job() as outcome:
+        assert not outcome.sweeping
+
+
+def test_a_cluster_is_no_part_of_a_run_s_name_nor_of_its_identity() -> None:
+    from hydra import compose, initialize_config_dir
+
+    from metamem.config import resolve
+    from metamem.runs import slug
+
+    with initialize_config_dir(config_dir=str(config_folder()), version_base="1.3"):
+        config: Any = resolve(compose("train", overrides=[]))
+    assert slug(["cluster=slurm", "seed=1"], config) == slug(["seed=1"], config)
