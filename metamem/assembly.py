@@ -300,14 +300,12 @@ class Workshop:
             for backbone in self._distinct() if self._lead is None else ():
                 stack.push_async_callback(backbone.close)
 
-    async def _gather(self) -> None:
-        """Build memories, retrieve the questions' evidence, and see whether the prompts fit."""
-        if not self._questions:
-            return
+    async def gather(self, questions: Sequence[Question]) -> None:
+        """Build memories and retrieve the evidence of these questions."""
         p = self.prepared
         self.gathered = await gather_evidence(
             p.dataset,
-            self._questions,
+            questions,
             p.memory,
             p.memory_identity,
             p.store,
@@ -317,7 +315,13 @@ class Workshop:
             MemoryContext(self.callers.get("builder"), p.embedder),
             keep_banks=p.config.search.calls > 0,
         )
-        policy = p.backbones["policy"]
+
+    async def _gather(self) -> None:
+        """Gather the evidence of the questions that are to be answered, and see whether their prompts fit."""
+        if not self._questions:
+            return
+        await self.gather(self._questions)
+        policy = self.prepared.backbones["policy"]
         if "policy" in self.callers and isinstance(policy, Measuring) and (room := policy.prompt_room()) is not None:
             try:
                 count = await policy.counter()
