@@ -105,10 +105,10 @@ def line(name: str, x: tuple[str | float, ...], cells: Sequence[Mapping[str, Any
 
 def text_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """A row per text with its perplexity under each condition, and the gain in nats a token, the greatest first."""
-    texts: dict[tuple[str, str], dict[str, Any]] = {}
+    texts: dict[tuple[str, str, str], dict[str, Any]] = {}
     for r in rows:
         about = {k: r[k] for k in ("question_id", "type", "system", "what", "tokens")}
-        text = texts.setdefault((r["system"], r["text"]), {**about, "left_out": ""})
+        text = texts.setdefault((r["system"], r["what"], r["text"]), {**about, "left_out": ""})
         text[r["given"]] = r
         text["tokens"] = max(text["tokens"], r["tokens"])
         text["left_out"] = text["left_out"] or r["reason"] or r["left_out"]

@@ -237,6 +237,10 @@ def summary(result: Mapping[str, Any]) -> dict[str, float]:
             # `best (step 7)` → `best`: runs are compared by the same name.
             name = str(label).split(" (step ")[0]
             values |= {f"{part}/{evaluator}/{name}/{path}": v for path, v in _numbers(figures)}
+    for cell in result.get("perplexity") or ():
+        place = f"{part}/perplexity/{cell['what']}/{str(cell['system']).split(' (step ')[0]}"
+        found = {given: (cell.get(given) or {}).get("perplexity") for given in ("without", "with")}
+        values |= {f"{place}/{given} E": v for given, v in found.items() if v is not None}
     values |= {f"retrieval/{path}": v for path, v in _numbers(result.get("retrieval") or {})}
     values |= {f"calls/{path}": v for path, v in _numbers(result.get("calls") or {})}
     return values
