@@ -25,14 +25,28 @@ index=${UV_DEFAULT_INDEX:-${PIP_INDEX_URL:-$(setting index-url)}}
 [ -z "${PYTHONDONTWRITEBYTECODE:-}" ] || export UV_COMPILE_BYTECODE=1
 uv() { "$venv/bin/python" -m uv pip install --quiet --python "$venv/bin/python" "$@"; }
 
-# EXTRA=gpu or EXTRA=cpu brings vLLM along, for engines inside the experiment.
-if [ "${EXTRA:-}" = gpu ] || { [ -z "${EXTRA:-}" ] && nvidia-smi >/dev/null 2>&1; }; then
-    uv --editable "$here[dev${EXTRA:+,$EXTRA}]"
+# The engine: EXTRA=gpu, EXTRA=cpu or EXTRA=none; what fits this machine when nothing is said.
+extra=${EXTRA:-}
+if [ -z "$extra" ]; then
+    if nvidia-smi >/dev/null 2>&1; then extra=gpu; else extra=cpu; fi
+    chosen=
+else
+    chosen=yes
+fi
+if [ "$extra" = gpu ] || { [ "$extra" = none ] && nvidia-smi >/dev/null 2>&1; }; then
+    project() { uv --editable "$here[$1]"; }
 else
     torch=
     if ! { [ -n "$UV_FIND_LINKS" ] && uv --no-index --no-deps 'torch>=2.4' 2>/dev/null; }; then
         torch='--torch-backend cpu'
     fi
     # shellcheck disable=SC2086
-    uv $torch --override "$here/scripts/overrides.txt" --editable "$here[dev${EXTRA:+,$EXTRA}]"
+    project() { uv $torch --override "$here/scripts/overrides.txt" --editable "$here[$1]"; }
+fi
+if [ "$extra" = none ]; then
+    project dev
+elif ! project "dev,$extra"; then
+    [ -z "$chosen" ] || exit 2
+    echo "vLLM (the extra '$extra') cannot be installed here: backbone=vllm and backbone=tiny will be missing." >&2
+    project dev
 fi
