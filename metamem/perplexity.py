@@ -79,8 +79,12 @@ def analyse(config: EvalConfig) -> dict[str, Any]:
 
 
 def unjudged(config: EvalConfig) -> EvalConfig:
-    """The options without those that have no part in an analysis: what it is of, and how replies are judged."""
-    return replace(config, perplexity=None, evaluator={}, reward="")
+    """The options without those that have no part in an analysis: what it is of, how replies are judged, and the room
+    that a prompt leaves for one.
+    """
+    backbone = config.backbone
+    scorer = replace(backbone, max_tokens=1) if hasattr(backbone, "max_tokens") else backbone
+    return replace(config, perplexity=None, evaluator={}, reward="", backbone=scorer)
 
 
 async def _analyse(

@@ -122,11 +122,12 @@ class Simulated:
         return [self._sample(request, task, messages, tokens, prompt, draw) for draw in draws]
 
     async def score(self, messages: Sequence[Message], continuation: str) -> list[float]:
-        """A log-probability for each word, from frequencies of words (`simulation.scoring`); it means nothing.
+        """A log-probability for each word, from frequencies of words (`simulation.scoring`); it means nothing. How the
+        config samples changes none.
 
         Raises `BackboneError` for the share `error_rate` of texts.
         """
-        request = Request(tuple(messages), self.sampling())
+        request = Request(tuple(messages), Sampling())
         prompt = _fingerprint(request)
         fails, slow = self._fate(f"{prompt}/{continuation}", "")
         seconds = self.config.latency + (self.config.slow_seconds if slow else 0.0)

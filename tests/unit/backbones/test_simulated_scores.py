@@ -55,6 +55,11 @@ def test_every_word_gets_a_negative_number_and_the_same_one_again() -> None:
     assert asyncio.run(backbone().score(prompt(), " ")) == []
 
 
+def test_how_replies_are_sampled_changes_no_score() -> None:
+    # The journal's key of a score holds no sampling.
+    assert mean(prompt(), "Oslo now") == mean(prompt(), "Oslo now", max_tokens=1, temperature=1.0, stop=["moved"])
+
+
 def test_words_of_the_evidence_are_likelier_with_it() -> None:
     assert mean(prompt(), "Oslo") > mean(prompt(["2024-03-01 (Fri) I like tea."]), "Oslo")
 
