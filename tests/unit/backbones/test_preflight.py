@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metamem.backbones.engine import preflight, shape
+from metamem.backbones.engine import spec as spec_module
 from metamem.backbones.engine.fitting import check_prompts
 from metamem.backbones.engine.needs import GIB, SHARE, Demand, demand, weight_bytes, weights_on_each
 from metamem.backbones.engine.pool import Placement, plan
@@ -466,6 +467,20 @@ def test_ray_places_what_is_given_to_it_and_local_engines_keep_the_gpus_here() -
     chosen = plan([here.spec, spread.spec], (0, 1), Placement.auto)
     assert chosen.devices[spread.spec.key] is None and not chosen.turns
     assert plan([here.spec, spread.spec], (0, 1), Placement.turns).turns
+
+
+def test_what_is_given_for_several_machines_reaches_vllm_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    fields = frozenset({"distributed_executor_backend", "data_parallel_size", "device_ids"})
+    monkeypatch.setattr(spec_module, "engine_fields", lambda: fields)
+    arguments = {"tensor_parallel_size": 8, "distributed_executor_backend": "ray", "data_parallel_size": 2}
+    spread = EngineSpec("m", arguments)
+    assert spread.elsewhere and spread.processes == 16
+    completed = spec_module.complete(spread, plan([spread], (0, 1), Placement.auto).devices[spread.key], False, False)
+    assert completed["distributed_executor_backend"] == "ray" and completed["data_parallel_size"] == 2
+    assert "device_ids" not in completed
+    here = EngineSpec("m", {"data_parallel_size": 2})
+    completed = spec_module.complete(here, plan([here], (0, 1), Placement.auto).devices[here.key], False, False)
+    assert completed["distributed_executor_backend"] == "mp" and completed["device_ids"] == [0, 1]
 
 
 @given(parts=st.sampled_from([1, 2, 4]), replicas=st.integers(1, 4))
