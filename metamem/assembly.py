@@ -88,6 +88,11 @@ class Prepared:
         return searching.Searcher(config.search, self.embedder, self.store, config.evidence.tokenizer)
 
     @property
+    def rewarded(self) -> bool:
+        """Whether the memories that an evaluation builds are scored themselves (`evaluator=memalpha_reward`)."""
+        return _rewarded(self.config)
+
+    @property
     def built(self) -> bool:
         """Whether memories are made by the builder role."""
         return "builder" in self.memory.needs and self.contents["memory"] is not None
@@ -183,6 +188,11 @@ def other_fold(prepared: Prepared, config: BaseConfig) -> Prepared:
     return replace(prepared, config=config, split=split, contents=contents)
 
 
+def _rewarded(config: BaseConfig) -> bool:
+    evaluates = isinstance(config, EvalConfig) and config.from_ is None
+    return evaluates and "memalpha_reward" in config.evaluator and config.memory.name == "memalpha"
+
+
 def _counts_tokens(config: BaseConfig) -> bool:
     """Whether what a prompt shows depends on how tokens are counted."""
     return bool(config.evidence.budget or (config.search.calls and config.search.tokens))
@@ -194,7 +204,7 @@ def _roles(config: BaseConfig, rubric: Rubric | None, parts: Mapping[str, Any]) 
     learning = config.optimizer is not None and config.optimizer.name != "none"
     used = {
         "policy": not judging_only,
-        "judge": rubric is not None,
+        "judge": rubric is not None or _rewarded(config),
         "reflector": learning,
         "builder": "builder" in parts,
     }
@@ -256,7 +266,7 @@ class Workshop:
         self.run = run
         self.tracker = tracker
         self.journal = Journal(Path(config.outputs), config.name, run.id, config.journal.reuse)
-        wanted = [r for r in roles if r != "judge" or prepared.rubric is not None]
+        wanted = [r for r in roles if r != "judge" or prepared.rubric is not None or prepared.rewarded]
         if "policy" in roles and prepared.built:
             wanted.append("builder")
         self.callers = {role: JournaledCaller(prepared.backbones[role], self.journal, role) for role in wanted}
@@ -313,7 +323,7 @@ class Workshop:
             p.config.evidence,
             self.tracker,
             MemoryContext(self.callers.get("builder"), p.embedder),
-            keep_banks=p.config.search.calls > 0,
+            keep_banks=p.config.search.calls > 0 or p.rewarded,
         )
 
     async def _gather(self) -> None:

@@ -45,9 +45,10 @@ def run_program(program: str, arguments: Sequence[str]) -> int:
         _refuse_secrets(arguments)
         multirun = any(a in ("-m", "--multirun") for a in arguments)
         swept = study_params(arguments)
+        _refuse_other_program(program, arguments)
         if swept is not None and not multirun and not _shows_only(arguments):
-            # A study sweeps over training; an evaluation takes the rest of its settings.
-            multirun = program == "train"
+            # A study sweeps over one of the programs; the other takes the rest of its settings.
+            multirun = program == _studied_by(arguments)
             arguments = ["-m", *arguments] if multirun else [*arguments, "hydra.mode=RUN"]
         if not multirun and not _shows_only(arguments) and any(re.match(r"cluster=(?!null$)", a) for a in arguments):
             # One job is a sweep of one: only a sweep has a launcher.
@@ -138,11 +139,8 @@ def _shows_only(arguments: Sequence[str]) -> bool:
     return any(a in ("--cfg", "-c", "--info", "-i", "--hydra-help") or a.startswith("--info=") for a in arguments)
 
 
-def study_params(arguments: Sequence[str]) -> dict[str, Any] | None:
-    """What the chosen experiment sweeps over, key → values as typed; None when it is not a sweep.
-
-    Hydra finds out by itself only after it has begun a single job.
-    """
+def _experiment(arguments: Sequence[str]) -> dict[str, Any]:
+    """The chosen experiment's file as it is written; empty when none is chosen, or there is no such file."""
     from omegaconf import OmegaConf
 
     from metamem.hydra_bridge import config_folder
@@ -150,9 +148,30 @@ def study_params(arguments: Sequence[str]) -> dict[str, Any] | None:
     name = next((a.partition("=")[2] for a in reversed(arguments) if a.startswith("experiment=")), "")
     path = config_folder() / "experiment" / f"{name}.yaml"
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name) or not path.exists():
-        return None
-    hydra: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-    hydra = hydra.get("hydra") if isinstance(hydra, dict) else None
+        return {}
+    written: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    return written if isinstance(written, dict) else {}
+
+
+def _studied_by(arguments: Sequence[str]) -> str:
+    """The program whose jobs the chosen study is made of."""
+    from metamem.config import EVALUATION_STUDIES
+
+    return "eval" if _experiment(arguments).get("study") in EVALUATION_STUDIES else "train"
+
+
+def _refuse_other_program(program: str, arguments: Sequence[str]) -> None:
+    if program == "train" and _studied_by(arguments) == "eval":
+        study = _experiment(arguments)["study"]
+        raise ConfigError(f"experiment={study} is a study of evaluations: give the same command to eval.py")
+
+
+def study_params(arguments: Sequence[str]) -> dict[str, Any] | None:
+    """What the chosen experiment sweeps over, key → values as typed; None when it is not a sweep.
+
+    Hydra finds out by itself only after it has begun a single job.
+    """
+    hydra: Any = _experiment(arguments).get("hydra")
     if not isinstance(hydra, dict) or hydra.get("mode") != "MULTIRUN":
         return None
     return dict((hydra.get("sweeper") or {}).get("params") or {})

@@ -182,6 +182,9 @@ class EvalConfig(BaseConfig):
     show: str | None = option(
         None, "a question's id: print its evidence, where each unit comes from, and the gold evidence", result=False
     )
+    show_history: bool = option(
+        False, "with show: every call by which a builder wrote the memory, and its effect", result=False
+    )
     compare: Any = option(
         None,
         "a list of finished runs or result files to compare with intervals and paired tests; a list inside it is one "
@@ -193,15 +196,19 @@ class EvalConfig(BaseConfig):
 # The studies (`metamem.studies.studies`), by name.
 STUDY_NAMES = (
     "ablation",
+    "conflict_resolution",
     "cost",
     "cross_backbone",
     "cross_domain",
     "data_scale",
     "guidelines",
     "main_table",
+    "memalpha_reward",
     "perplexity",
     "training_steps",
 )
+# Those whose jobs are evaluations; the others' are trainings.
+EVALUATION_STUDIES = ("conflict_resolution", "memalpha_reward")
 
 # Config key → registered kind. A key that differs from its kind is a role.
 COMPONENTS: Mapping[str, str] = {

@@ -15,6 +15,7 @@ from typing import Any
 from metamem.assembly import Prepared, Workshop, about, prepare, run_async
 from metamem.config import EvalConfig, Part, plain
 from metamem.contracts import Judged, Split, Tracker
+from metamem.datasets.sources import Competency, source_of
 from metamem.datasets.splits import fold_names
 from metamem.errors import ConfigError, DataError
 from metamem.files import read_rows
@@ -24,6 +25,7 @@ from metamem.reporting.cases import save_cases
 from metamem.reporting.write import write_report
 from metamem.reports import evaluation_rows, figures, job_overrides, open_trackers, retrieval_figures, strict_score
 from metamem.runs import CHECKPOINTS, Run, find_checkpoints
+from metamem.statistics import streams
 from metamem.studies.ledger import record_read
 
 
@@ -198,6 +200,7 @@ async def _evaluate(
             )
             by_label[system.label] = judged
             evaluation_rows(run, judged)
+        rewards = await _rewards(workshop, by_label)
     chosen = next((s for s in reversed(systems) if s.meta_memory is not None), None)
     result = {
         **about_run,
@@ -216,14 +219,32 @@ async def _evaluate(
         "guidelines_of": chosen.label if chosen else None,
         "retrieval": retrieval_figures(workshop.gathered, questions),
         "memory": dict(workshop.gathered.memory) or None,
+        **({"rewards": rewards} if rewards else {}),
         "compare": compare(by_label),
         "calls": workshop.calls(),
     }
+    if any(source_of(q.type).competency is not Competency.other for q in questions):
+        result["streams"] = streams.of_result(result)
     run.append("questions.jsonl", question_rows(by_label, workshop.gathered.retrieved))
     run.finish(result)
     tracker.finished(result)
     write_report(run.directory)
     return result
+
+
+async def _rewards(workshop: Workshop, by_label: Mapping[str, Sequence[Judged]]) -> dict[str, Any] | None:
+    """System → means of the terms of Mem-α's reward, where the memories themselves are scored; a row an episode."""
+    prepared = workshop.prepared
+    if not prepared.rewarded:
+        return None
+    from metamem.memory.memalpha.rewarding import NAME, ContentJudge, rewards
+
+    options = prepared.config.evaluator[NAME]
+    judge = ContentJudge(workshop.callers["judge"], prepared.prompts)
+    banks = workshop.gathered.banks
+    means, rows = await rewards(banks, by_label, judge, options.beta, options.gamma, workshop.tracker)
+    workshop.run.append("rewards.jsonl", rows)
+    return means
 
 
 def _trained_otherwise(system: System, config: EvalConfig) -> list[str]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from metamem.config import COMPONENTS, plain_words
 from metamem.errors import ConfigError, UserError, nearest, unknown
-from metamem.help import ROLE_GROUPS, groups, known_keys
+from metamem.help import PRESET_GROUPS, ROLE_GROUPS, groups, known_keys
 from metamem.hydra_bridge import presets
 from metamem.launchers import missing_launcher
 from metamem.registry import REGISTRY
@@ -58,7 +58,7 @@ def explain(program: str, arguments: Sequence[str], error: Exception) -> UserErr
 
 
 def _choices(group: str) -> list[str]:
-    if group in ("experiment", "ablation", "cluster"):
+    if group in PRESET_GROUPS:
         return list(presets(group))
     return [*REGISTRY.names(group), *presets(group)] if group in REGISTRY.kinds() else []
 
@@ -76,10 +76,7 @@ def _unknown_option(
 ) -> ConfigError | None:
     """The message for a key that nothing takes; None when every key is known."""
     keys = known_keys(program, [f"{k}={v}" for k, v in overrides.items()])
-    known = {
-        **keys,
-        **dict.fromkeys([*groups(program), *ROLE_GROUPS.values(), "experiment", "ablation", "cluster"], program),
-    }
+    known = {**keys, **dict.fromkeys([*groups(program), *ROLE_GROUPS.values(), *PRESET_GROUPS], program)}
     named = _key(error, cause)
     for key in [named] if named in overrides else list(overrides):
         if program == "eval" and key.split(".")[0] in ("optimizer", "eval_every"):

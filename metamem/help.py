@@ -30,6 +30,10 @@ DEFAULT_CHOICES = {
 }
 
 
+# Groups that hold YAML files alone: whole settings.
+PRESET_GROUPS = ("experiment", "ablation", "system", "cluster")
+
+
 def groups(program: str) -> list[str]:
     """The config groups of a program, in the order of the data's way."""
     known = [g for g in DEFAULT_CHOICES if not (program == "eval" and g == "optimizer")]
@@ -75,15 +79,7 @@ def help_page(program: str) -> str:
         "",
         "roles: " + ", ".join(f"{key}=" for key in ROLE_GROUPS.values()) + " take a backbone each (same: the policy's)",
         "",
-        "experiment=",
-        *(f"    {name:<18} {text}" for name, text in presets("experiment").items()),
-        "",
-        "ablation=",
-        *(f"    {name:<18} {text}" for name, text in presets("ablation").items()),
-        "",
-        "cluster=",
-        *(f"    {name:<18} {text}" for name, text in presets("cluster").items()),
-        "",
+        *(line for group in PRESET_GROUPS for line in _presets(group)),
         "options:",
     ]
     for key, default, text in root_options(program):
@@ -95,6 +91,10 @@ def help_page(program: str) -> str:
         f"Show the composed config: experiments/{program}.py --cfg job. Hydra's own flags: --hydra-help.",
     ]
     return "\n".join(lines)
+
+
+def _presets(group: str) -> list[str]:
+    return [f"{group}=", *(f"    {name:<18} {text}" for name, text in presets(group).items()), ""]
 
 
 def known_keys(program: str, overrides: Sequence[str]) -> dict[str, str]:
@@ -155,12 +155,9 @@ def reference_page() -> str:
             lines += [f"### {group}={name}", "", f"{text} (preset)", ""]
         while lines[-1] == "":
             lines.pop()
-    lines += ["", "## experiment", ""]
-    lines += [f"- `experiment={name}`: {text}" for name, text in presets("experiment").items()]
-    lines += ["", "## ablation", ""]
-    lines += [f"- `ablation={name}`: {text}" for name, text in presets("ablation").items()]
-    lines += ["", "## cluster", ""]
-    lines += [f"- `cluster={name}`: {text}" for name, text in presets("cluster").items()]
+    for group in PRESET_GROUPS:
+        lines += ["", f"## {group}", ""]
+        lines += [f"- `{group}={name}`: {text}" for name, text in presets(group).items()]
     return "\n".join(lines) + "\n"
 
 

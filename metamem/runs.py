@@ -28,7 +28,10 @@ from metamem.files import append_lines, write_json
 from metamem.records import digest
 
 CHECKPOINTS = "checkpoints"
-LOGS = ("attempts.jsonl", "verdicts.jsonl", "metrics.jsonl", "steps.jsonl", "questions.jsonl", "perplexity.jsonl")
+LOGS = (
+    *("attempts.jsonl", "verdicts.jsonl", "metrics.jsonl", "steps.jsonl", "questions.jsonl"),
+    *("perplexity.jsonl", "rewards.jsonl"),
+)
 # What a run may hold, in the order in which starting over removes it: the result first, so that a kill in between
 # leaves an unfinished run, and the manifest last, which says whose directory it is.
 OWN = (

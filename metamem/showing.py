@@ -1,8 +1,9 @@
 """`eval.py show=QUESTION_ID`: what one question is answered from, and where it comes from, beside the gold evidence.
 
 In: a config and a question's id. Out: printed lines: the question, each unit of its evidence with the session and turns
-it rests on (`*` marks gold evidence), and the turns that the data set names as evidence. Memories that are not built
-yet are built, as in a run; nothing is answered and no run is touched.
+it rests on (`*` marks gold evidence), and the turns that the data set names as evidence; of a memory that a builder
+wrote call by call also what was done to each unit, and with `show_history=true` every call and its effect. Memories
+that are not built yet are built, as in a run; nothing is answered and no run is touched.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from metamem.backbones.journal import Journal
 from metamem.config import EvalConfig
 from metamem.contracts import MemoryContext
 from metamem.errors import ConfigError, unknown
+from metamem.memory import histories
 from metamem.records import Evidence, Question, Turn
 from metamem.retrieval.evidence import format_date, render_unit
 from metamem.stages import Gathered, gather_evidence
@@ -58,6 +60,7 @@ async def _gather(prepared: Prepared, question: Question) -> Gathered:
             config.evidence,
             NoTracker(NoTracker.Config(), run_directory=Path()),
             MemoryContext(caller, prepared.embedder),
+            keep_banks=True,
         )
     finally:
         if caller is not None:
@@ -66,8 +69,10 @@ async def _gather(prepared: Prepared, question: Question) -> Gathered:
 
 
 def described(prepared: Prepared, question: Question, gathered: Gathered) -> Iterator[str]:
-    """The lines that describe a question, its evidence and the gold evidence."""
+    """The lines that describe a question, its evidence, the gold evidence and how the memory was written."""
     evidence = gathered.evidence[question.id]
+    bank = gathered.banks.get(question.conversation_id or "")
+    history = bank.history if bank else ()
     asked = f" (asked {format_date(question.date)})" if question.date else ""
     yield f"{question.id} · {question.type}{' · abstention' if question.abstention else ''}"
     yield f"question: {question.text}{asked}"
@@ -77,6 +82,7 @@ def described(prepared: Prepared, question: Question, gathered: Gathered) -> Ite
     for number, item in enumerate(evidence, start=1):
         yield f"[{number}] rank {item.rank + 1}, score {item.score:.3f}, {_origin(item, question)}"
         yield from (f"    {line}" for line in render_unit(item.unit).splitlines())
+        yield from (f"    | {line}" for line in histories.of_unit(history, item.unit.id))
     yield "\ngold evidence:" if _gold(question) else "\ngold evidence: the data set names none"
     turns = _turns(prepared, question)
     for name in question.evidence_turns:
@@ -88,6 +94,12 @@ def described(prepared: Prepared, question: Question, gathered: Gathered) -> Ite
         for name in question.evidence_sessions:
             held = [e.unit.session_id == name for e in evidence]
             yield f"  session {name} ({_where(held)})"
+    if history:
+        yield f"\nhistory: {histories.summary(history)}"
+        if isinstance(prepared.config, EvalConfig) and prepared.config.show_history:
+            yield from (f"  {line}" for line in histories.lines(history))
+        else:
+            yield "  (show_history=true prints each)"
 
 
 def _origin(item: Evidence, question: Question) -> str:

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 
 _NOT_ON_A_CONSOLE = ("type ", "right only")
-_LESS = ("calls", "p (Holm)", "lost", "gained", "questions", "95 % interval", "completion tokens per question")
+_LESS = (
+    *("calls", "p (Holm)", "lost", "gained", "questions", "95 % interval", "completion tokens per question"),
+    *("average", "conflict resolution", "compression", "memory tokens"),
+)
 
 
 @dataclass(frozen=True)

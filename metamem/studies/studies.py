@@ -22,6 +22,7 @@ from metamem.studies.pairs import accuracy, columns, compare, decided, run_syste
 from metamem.studies.perplexity import perplexity
 from metamem.studies.settings import Jobs, Setting, settings, stamps
 from metamem.studies.steps import training_steps
+from metamem.studies.streamed import conflict_resolution, memalpha_reward
 from metamem.studies.transfer import cross_backbone, cross_domain
 from metamem.studies.words import ablation_controls, guideline_worth
 
@@ -232,12 +233,14 @@ def _bars(name: str, title: str, rows: Sequence[Mapping[str, Any]], x: str, seri
 
 STUDIES: Mapping[str, Callable[[Jobs], Finding]] = {
     "ablation": ablation,
+    "conflict_resolution": conflict_resolution,
     "cost": cost,
     "cross_backbone": cross_backbone,
     "cross_domain": cross_domain,
     "data_scale": data_scale,
     "guidelines": guidelines,
     "main_table": main_table,
+    "memalpha_reward": memalpha_reward,
     "perplexity": perplexity,
     "training_steps": training_steps,
 }

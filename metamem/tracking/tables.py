@@ -16,6 +16,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from metamem.tracking.memory_tables import reward_table, stream_table
 from metamem.tracking.text import (
     WARNING,
     count,
@@ -80,6 +81,10 @@ def sections(result: Mapping[str, Any], width: int) -> list[RenderableType]:
     parts: list[RenderableType] = (
         [perplexity_table(result)] if result.get("perplexity") else figure_tables(result, width)
     )
+    if result.get("streams"):
+        parts.append(stream_table(result["streams"]))
+    if result.get("rewards"):
+        parts.append(reward_table(result["rewards"]))
     if result.get("compare"):
         parts.append(comparison_table(result["compare"]))
     lines = (_validation_line(result.get("validation") or ()), _retrieval_line(result.get("retrieval") or {}))
@@ -100,6 +105,7 @@ def sections(result: Mapping[str, Any], width: int) -> list[RenderableType]:
         parts.append(Text("no guidelines were learned" if result.get("steps") else "no training, no guidelines"))
     if result.get("calls"):
         parts.append(call_table(result["calls"]))
+        parts += [line for line in (_search_line(result["calls"].get("policy") or {}),) if line]
     return parts
 
 
@@ -293,6 +299,14 @@ def _validation_line(scores: Sequence[Mapping[str, Any]]) -> Text | None:
     chosen = {"": scores[0], "best ": best, "last ": scores[-1]} if len(scores) > 1 else {"": scores[0]}
     shown = (f"{name}{share(s['score'])} at step {s['step']}" for name, s in chosen.items())
     return Text.assemble(("validation       ", "dim"), ", ".join(shown))
+
+
+def _search_line(counts: Mapping[str, Any]) -> Text | None:
+    """The searches that answers made; none where none was made."""
+    if not counts.get("searches"):
+        return None
+    refused = f", {count(counts['searches_refused'])} refused or malformed" if counts.get("searches_refused") else ""
+    return Text.assemble(("searches         ", "dim"), f"{count(counts['searches'])} while answering{refused}")
 
 
 def _retrieval_line(metrics: Mapping[str, float]) -> Text | None:

@@ -107,6 +107,7 @@ def test_an_option_changes_the_identity_exactly_when_it_can_change_a_result(
         "retriever=full",
         "reward=token_f1",
         "eval_every=2",
+        "search.calls=2",
     ],
 )
 def test_root_options_that_can_change_a_result_are_in_the_identity(change: str) -> None:
@@ -129,6 +130,17 @@ def test_root_options_that_can_change_a_result_are_in_the_identity(change: str) 
 )
 def test_places_and_parts_that_are_not_used_are_not(change: str) -> None:
     assert identity_of("train", change) == identity_of("train")
+
+
+def test_how_answers_search_counts_only_where_they_do() -> None:
+    assert identity_of("eval", "search.k=3", "search.methods=[bm25]") == identity_of("eval")
+    base, hashing = "search.calls=2", "embedder=hashing"
+    changes = ([], ["search.k=3"], [hashing], ["search.methods=[bm25]"], ["search.tokens=50"], ["search.tools=prompt"])
+    found = [identity_of("eval", base, *change) for change in changes]
+    assert len(set(found)) == len(found)
+    assert identity_of("eval", base, "search.methods=[bm25]", hashing) == identity_of(
+        "eval", base, "search.methods=[bm25]"
+    )
 
 
 def test_what_evaluation_does_not_use_is_not_in_its_identity() -> None:

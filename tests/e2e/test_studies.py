@@ -14,19 +14,22 @@ from typing import Any
 
 import pytest
 
-from metamem.config import STUDY_NAMES
+from metamem.config import EVALUATION_STUDIES, STUDY_NAMES
+from metamem.memory.memalpha.reward import ABLATION
 from tests import programs
 
 pytestmark = pytest.mark.slow
 SMALL = ["optimizer.batch_size=12", "optimizer.attempts=3"]
 SLICES = {
     "ablation": ["ablation=full,no_filter,other_fold"],
+    "conflict_resolution": ["system=memalpha,rag,memagent", "backbone=simulated"],
     "cost": ["evidence.budget=128,512"],
     "cross_backbone": [],
     "cross_domain": ["backbone=simulated", "split.folds=2"],
     "data_scale": ["train_questions=12,24"],
     "guidelines": [],
     "main_table": ["memory=rounds,turns"],
+    "memalpha_reward": ["backbone=simulated"],
     "perplexity": ["train_questions=12,24"],
     "training_steps": ["seed=42,43", "optimizer.epochs=1"],
 }
@@ -54,6 +57,67 @@ def locomo(conversations: int) -> list[dict[str, Any]]:
     return made
 
 
+def facts(folder: Path) -> Path:
+    """A file as MemoryAgentBench's: two texts in which everybody moves, and where everybody lives."""
+    rows = []
+    for source, people in (("factconsolidation_sh_6k", 8), ("factconsolidation_mh_32k", 12)):
+        homes = [f"{town}{i}" for town in ("Old", "New") for i in range(people)]
+        told = [f"{i}. Person{i % people} lives in the city of {home}." for i, home in enumerate(homes)]
+        asked = [f"Where does Person{i} live?" for i in range(people)]
+        about = {"source": source, "qa_pair_ids": [f"{source}_{i}" for i in range(people)]}
+        answers = [[home] for home in homes[people:]]
+        rows.append({"context": "\n".join(told), "questions": asked, "answers": answers, "metadata": about})
+    path = folder / "facts.json"
+    path.write_text(json.dumps(rows), encoding="utf-8")
+    return path
+
+
+def check_systems_by_length(folder: Path) -> None:
+    """A row for every system and length, with tests against the first system."""
+    rows = rows_of(folder / "study.csv")
+    assert [(r["system"], r["questions of"], r["questions"]) for r in rows] == [
+        (system, part, count)
+        for part, count in (("all", "20"), ("single-hop 6k", "8"), ("multi-hop 32k", "12"))
+        for system in ("memalpha", "rag", "memagent")
+    ]
+    for row in rows:
+        assert float(row["low"]) - 1e-9 <= float(row["accuracy"]) <= float(row["high"]) + 1e-9
+        assert bool(row["verdict"]) == bool(row["p (Holm)"]) == (row["system"] != "memalpha")
+    assert all(float(r["memory tokens"]) > 0 for r in rows[:3])
+    assert [float(r["conflict resolution"]) for r in rows[:3]] == pytest.approx(
+        [(float(rows[3 + i]["accuracy"]) + float(rows[6 + i]["accuracy"])) / 2 for i in range(3)]
+    ), "texts weigh alike"
+    assert {r["average"] for r in rows} == {""}, "Mem-α's average has no conflict resolution in it"
+    assert {p.stem for p in folder.glob("*.png")} == {"conflict_resolution_single", "conflict_resolution_multi"}
+
+
+def check_five_weights(folder: Path) -> None:
+    """The paper's weights on the same memories: a row each, which adds up; nothing is asked for twice."""
+    rows = [{k: float(v) for k, v in r.items()} for r in rows_of(folder / "study.csv")]
+    assert tuple((r["beta"], r["gamma"]) for r in rows) == ABLATION
+    for r in rows:
+        worth = r["task"] + r["call success"] + r["beta"] * r["compression"] + r["gamma"] * r["content"]
+        assert r["reward"] == pytest.approx(worth)
+        assert (r["episodes"], r["left out"]) == (2, 0)
+    assert len({r["reward"] for r in rows}) == 5
+    runs = [p.parent for p in folder.glob("*/manifest.json") if not p.parent.is_symlink()]
+    results = [programs.result_of(run) for run in runs]
+    assert len(results) == 5
+    assert sum(bool(r["calls"]["builder"].get("delivered")) for r in results) == 1, "memories are written once"
+    keys = programs.journal_keys(folder.parent)
+    assert len(keys) == len(set(keys)), "nothing is asked for twice"
+    episodes = [json.loads(line) for run in runs for line in (run / "rewards.jsonl").read_text().splitlines()]
+    assert len(episodes) == 10
+
+
+CHECKS = {"conflict_resolution": check_systems_by_length, "memalpha_reward": check_five_weights}
+
+
+def test_a_study_of_evaluations_is_refused_by_the_other_program() -> None:
+    told = programs.run("train", "experiment=conflict_resolution", code=2)
+    assert "experiment=conflict_resolution is a study of evaluations" in told
+
+
 @pytest.mark.parametrize("study", STUDY_NAMES)
 def test_a_study_ends_with_its_table_figure_and_report_and_repeats_nothing(tmp_path: Path, study: str) -> None:
     paths = {
@@ -61,17 +125,24 @@ def test_a_study_ends_with_its_table_figure_and_report_and_repeats_nothing(tmp_p
         "LOCOMO": str(tmp_path / "locomo.json"),
     }
     Path(paths["LOCOMO"]).write_text(json.dumps(locomo(6)), encoding="utf-8")
-    command = [f"experiment={study}", f"outputs={tmp_path / 'o'}", *SMALL, *SLICES[study]]
-    printed = programs.run("train", *command, **paths)
+    command = [f"experiment={study}", f"outputs={tmp_path / 'o'}", *SLICES[study]]
+    if study in EVALUATION_STUDIES:
+        program = "eval"
+        command += [f"dataset.path={facts(tmp_path)}", "dataset.chunk_tokens=100"]
+    else:
+        program = "train"
+        command += SMALL
+    printed = programs.run(program, *command, **paths)
     assert "simulated" in printed
     folder = tmp_path / "o" / study
     assert rows_of(folder / "study.csv")
     assert {r["status"] for r in rows_of(folder / "results.csv")} == {"done"}
     for name in ("study.md", "study.tex", "study.parquet", "results.parquet", "report.html"):
         assert (folder / name).stat().st_size > 0, name
+    CHECKS.get(study, lambda folder: None)(folder)
     assert list(folder.glob("*.png")) and len(list(folder.glob("*.pdf"))) == len(list(folder.glob("*.png")))
     keys, table = programs.journal_keys(tmp_path), (folder / "study.csv").read_bytes()
-    programs.run("train", *command, **paths)
+    programs.run(program, *command, **paths)
     assert programs.journal_keys(tmp_path) == keys
     assert (folder / "study.csv").read_bytes() == table
 

@@ -13,20 +13,22 @@ import json
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from metamem.contracts import Caller, Evaluator, MemoryBank, MemoryContext, Retriever, Tracker
 from metamem.errors import ConfigError
-from metamem.evaluators.verdict_reader import read_verdict
 from metamem.files import cannot_write
 from metamem.memory.memalpha import reward
 from metamem.memory.memalpha.constructor import MemAlpha, units_of
 from metamem.memory.memalpha.episode import Episode, changes_of
+from metamem.memory.memalpha.history import effects_of
+from metamem.memory.memalpha.rewarding import ContentJudge
 from metamem.prompts.templates import Prompts
-from metamem.records import Conversation, Draw, Failure, Message, Question, Request, digest, to_json
+from metamem.records import Conversation, Message, Question, digest, to_json
 from metamem.retrieval.evidence import EvidenceOrder, assemble
+from metamem.retrieval.searching import Searcher
 from metamem.stages import Bench
 
 
@@ -78,7 +80,7 @@ class Makers:
     prompts: Prompts
     builder: Caller
     policy: Caller
-    judge: Caller
+    content: ContentJudge
     evaluator: Evaluator
     tracker: Tracker
     seed: int = 0
@@ -88,6 +90,7 @@ class Makers:
     tokenizer: str = "words"
     order: EvidenceOrder = EvidenceOrder.score
     tokens: Tokens | None = None
+    searcher: Searcher | None = None
     context: MemoryContext = field(default_factory=MemoryContext)
 
 
@@ -123,19 +126,19 @@ async def _episode(
     if episode.unread:
         return "a call of the builder was not delivered"
     answers = await _answers(makers, conversation, episode, questions, number)
-    outcomes = [outcome for exchange in episode.exchanges for outcome in exchange.outcomes]
-    suits = await asyncio.gather(*(_suits(makers, o.part or "", o.text) for o in reward.writes(outcomes)))
+    history = effects_of(episode)
+    content = await makers.content.share(history)
     makers.tracker.advance("episode")
     if any(answer["score"] is None for answer in answers):
         return "an answer or its verdict was not delivered"
-    if any(suit is None for suit in suits):
+    if content is None:
         return "a verdict on the content was not delivered"
     memory_tokens = episode.memory.tokens
     terms = reward.Terms(
         task=reward.task_score([answer["score"] for answer in answers]),
-        calls=reward.call_success(outcomes, episode.chunks),
+        calls=reward.call_success(history, episode.chunks),
         compression=reward.compression(memory_tokens, episode.input_tokens),
-        content=reward.content_share([bool(suit) for suit in suits]),
+        content=content,
     )
     return {
         "group": f"{questions[0].type}/{conversation.id}" if questions else conversation.id,
@@ -187,6 +190,8 @@ async def _answers(
         evidence=kept,
         seed=makers.seed,
         tracker=makers.tracker,
+        searcher=makers.searcher,
+        banks={conversation.id: bank},
     )
     judged = await asyncio.gather(*(bench.attempt(q, None, f"episode/{number}", 1, 0.0, "episode") for q in questions))
     return [
@@ -194,21 +199,11 @@ async def _answers(
             "question_id": j.question.id,
             "response": j.attempts[0].response,
             "key": j.attempts[0].key,
+            "searches": to_json(j.attempts[0].searches),
             "score": j.verdicts[0].score if j.verdicts[0].valid else None,
         }
         for j in judged
     ]
-
-
-async def _suits(makers: Makers, part: str, text: str) -> bool | None:
-    """The judge's word on one write; an answer that says neither yes nor no is no, an undelivered one None."""
-    messages = makers.prompts.render("content_fits", part=str(part), text=text)
-    sampling = replace(makers.judge.sampling(), temperature=0.0, max_tokens=512)
-    async with makers.context.calls:
-        (reply,) = await makers.judge(Request(messages, sampling, (Draw(f"content/{digest(messages)}"),)))
-    if isinstance(reply.outcome, Failure):
-        return None
-    return read_verdict(reply.outcome.text) is True
 
 
 def write_parquet(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

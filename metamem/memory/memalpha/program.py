@@ -20,6 +20,7 @@ from metamem.errors import ConfigError, UserError
 from metamem.files import write_atomically
 from metamem.memory.memalpha.constructor import MemAlpha
 from metamem.memory.memalpha.episodes import ChatTokens, Makers, ablation, sample_groups, write_parquet
+from metamem.memory.memalpha.rewarding import ContentJudge
 from metamem.records import Conversation, Question, digest, to_json
 from metamem.registry import build
 from metamem.tracking.trackers import Trackers
@@ -100,7 +101,7 @@ async def _sample(
         prompts=prepared.prompts,
         builder=callers["builder"],
         policy=callers["policy"],
-        judge=callers["judge"],
+        content=ContentJudge(callers["judge"], prepared.prompts),
         evaluator=build("evaluator", evaluator, judge=callers["judge"], rubric=prepared.rubric, seed=config.seed),
         tracker=Trackers([]),
         seed=config.seed,
@@ -110,6 +111,7 @@ async def _sample(
         tokenizer=config.evidence.tokenizer,
         order=config.evidence.order,
         tokens=tokens,
+        searcher=prepared.searcher(),
     )
     distinct = list({id(b): b for b in roles.values()}.values())
     try:

@@ -1,17 +1,18 @@
 """The reward of one writing of a Mem-α memory, term by term, and the advantages of a group of writings.
 
-In: what the calls of an episode did, its sizes, the scores of the answers, the judge's word on its writes. Out:
-`Terms`, their sum under two weights, advantages. Source: Mem-α (arXiv 2509.25911), r = task + calls + β compression + γ
-content; advantages as GRPO has them (arXiv 2402.03300). Pure functions: nothing is asked or read here.
+In: the history of an episode, its sizes, the scores of the answers, the judge's word on its writes. Out: `Terms`, their
+sum under two weights, advantages. Source: Mem-α (arXiv 2509.25911), r = task + calls + β compression + γ content;
+advantages as GRPO has them (arXiv 2402.03300). Pure functions: nothing is asked or read here.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from metamem.memory.memalpha.tools import Outcome
+from metamem.contracts import Effect
+from metamem.memory.memalpha.history import NO_CALL
 
 BETA, GAMMA = 0.05, 0.1
 # (β, γ) of the paper's ablation, the chosen one in the middle.
@@ -39,13 +40,13 @@ def task_score(scores: Sequence[float]) -> float:
     return _mean(scores)
 
 
-def call_success(outcomes: Sequence[Outcome], chunks: int) -> float:
+def call_success(history: Iterable[Effect], chunks: int) -> float:
     """The mean over chunks of the share of a chunk's calls that were executed; a chunk without calls counts 0."""
-    shares = []
-    for chunk in range(chunks):
-        executed = [outcome.executed for outcome in outcomes if outcome.chunk == chunk]
-        shares.append(sum(executed) / len(executed) if executed else 0.0)
-    return _mean(shares)
+    called: dict[int, list[bool]] = {}
+    for effect in history:
+        if effect.result != NO_CALL:
+            called.setdefault(effect.chunk, []).append(effect.executed)
+    return math.fsum(sum(executed) / len(executed) for executed in called.values()) / chunks if chunks else 0.0
 
 
 def compression(memory_tokens: int, input_tokens: int) -> float:
@@ -58,9 +59,9 @@ def content_share(suits: Sequence[bool]) -> float:
     return _mean([float(suit) for suit in suits])
 
 
-def writes(outcomes: Sequence[Outcome]) -> list[Outcome]:
+def writes(history: Iterable[Effect]) -> list[Effect]:
     """The calls that put a text into the memory, whose content is judged."""
-    return [outcome for outcome in outcomes if outcome.change is not None and outcome.text]
+    return [effect for effect in history if effect.after is not None]
 
 
 def advantages(rewards: Sequence[float]) -> list[float]:

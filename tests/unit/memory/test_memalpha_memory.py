@@ -21,9 +21,12 @@ from metamem.backbones.journal import Journal
 from metamem.backbones.openai import OpenAIBackbone
 from metamem.contracts import Dataset, MemoryBank, MemoryContext
 from metamem.errors import ConfigError
-from metamem.memory.memalpha.constructor import MemAlpha
+from metamem.memory import histories
+from metamem.memory.memalpha.constructor import MemAlpha, units_of
 from metamem.memory.memalpha.episode import Episode
+from metamem.memory.memalpha.history import replayed
 from metamem.memory.memalpha.state import Memory, Part
+from metamem.memory.store import MemoryStore
 from metamem.prompts.templates import Prompts
 from metamem.records import Conversation, Generation, MemoryUnit, Message, Question, Request, Session, Turn
 from metamem.registry import REGISTRY, load_components
@@ -164,6 +167,80 @@ def test_tools_in_the_prompt_are_not_sent_apart(tmp_path: Path) -> None:
     assert [u.text for u in bank.units] == ["x"]
 
 
+# --- the history
+
+
+def edits(prompt: str) -> str:
+    """Every kind of call, by what the prompt shows."""
+    if "First" in prompt:
+        calls = [("insert", {"memory": "semantic", "content": w}) for w in ("a", "b", "a")]
+        calls += [("update", {"memory": "core", "content": "who"})]
+    elif "Second" in prompt:
+        calls = [("update", {"memory": "semantic", "id": "s1", "content": "c"})]
+        calls += [("delete", {"memory": "semantic", "id": name}) for name in ("s2", "s2")] + [("remove", {})]
+    else:
+        return "Nothing here."
+    return "\n".join(called(name, **arguments) for name, arguments in calls)
+
+
+def test_a_banks_history_replays_it_change_by_change_and_comes_back_from_the_store(tmp_path: Path) -> None:
+    constructor, stream = memory(), document("First.", "Second.", "Third.")
+    store, identity = MemoryStore(tmp_path / "memory"), {"name": "memalpha"}
+    here = context(tmp_path, Scripted(edits))
+    bank = asyncio.run(store.get_or_construct(constructor, identity, stream, here))
+    assert [(e.chunk, e.result, e.id, e.before, e.after) for e in bank.history] == [
+        (0, "done", "s1", None, "a"),
+        (0, "done", "s2", None, "b"),
+        (0, "unchanged", "s1", None, None),
+        (0, "done", "core", None, "who"),
+        (1, "done", "s1", "a", "c"),
+        (1, "done", "s2", "b", None),
+        (1, "refused", "s2", None, None),
+        (1, "malformed", "", None, None),
+        (2, "none", "", None, None),
+    ]
+    whole = replayed(constructor.writer.limits, bank.history)
+    assert units_of(whole, constructor.chunks(stream)) == list(bank.units)
+    then = replayed(constructor.writer.limits, bank.history, 3)
+    assert [i.text for part in Part for i in then.items(part)] == ["who", "a", "b"]
+    (file,) = (tmp_path / "memory").rglob("history.jsonl")
+    assert [json.loads(line)["result"] for line in file.read_text().splitlines()] == [e.result for e in bank.history]
+    fresh = asyncio.run(MemoryStore(tmp_path / "memory").get_or_construct(constructor, identity, stream, here))
+    assert fresh == bank
+    keys = {
+        json.loads(line)["key"]
+        for p in tmp_path.rglob("e/journal/r/*.jsonl")
+        for line in p.read_text().splitlines()
+        if line.startswith('{"key"')
+    }
+    assert {e.key for e in bank.history} == keys, "every reply is in the history, by its key in the journal"
+
+
+def test_a_history_in_words(tmp_path: Path) -> None:
+    bank = built(memory(), document("First.", "Second.", "Third."), context(tmp_path, Scripted(edits)))
+    keys = list(dict.fromkeys(e.key for e in bank.history))
+    assert list(histories.lines(bank.history)) == [
+        f"chunk 0 (journal key {keys[0]})",
+        "  insert semantic s1: a",
+        "  insert semantic s2: b",
+        "  unchanged: insert semantic s1: nothing to do: s1 is so already",
+        "  update core: who",
+        f"chunk 1 (journal key {keys[1]})",
+        "  update semantic s1: c (before: a)",
+        "  delete semantic s2, which was: b",
+        "  refused: delete semantic s2: semantic holds no item 's2'; its ids are s1",
+        '  malformed: {"name": "remove", "arguments": {}}: unknown tool \'remove\'. Choices: delete, insert, update.',
+        f"chunk 2 (journal key {keys[2]})",
+        "  nothing was called",
+    ]
+    assert list(histories.of_unit(bank.history, "s1")) == [
+        "chunk 0: insert semantic s1: a",
+        "chunk 1: update semantic s1: c (before: a)",
+    ]
+    expected = "8 calls over 3 chunks (5 done, 1 malformed, 1 refused, 1 unchanged), 1 replies without a call"
+    assert histories.summary(bank.history) == expected
+
+
 def test_refused_calls_are_asked_for_again_with_their_reasons_as_often_as_allowed(tmp_path: Path) -> None:
     def reply(prompt: str) -> str:
         if "s9" in prompt:
@@ -282,6 +359,8 @@ def test_notes_are_overwritten_at_each_chunk_in_view_of_the_question(name: str, 
     assert all("Who came ‹notes>?" in prompt for prompt in seen) and "<notes>\nnotes 1\n</notes>" in seen[2]
     assert [u.reason for u in bank.unread] == ["an empty reply"]
     assert (bank.counts["input_tokens"], bank.counts["memory_tokens"]) == (6, 2)
+    states = [(e.chunk, e.result, e.before, e.after) for e in bank.history]
+    assert states == [(0, "done", None, "notes 1"), (1, "none", None, None), (2, "done", "notes 1", "notes 3")]
 
 
 def test_simulated_notes_keep_to_their_limit(tmp_path: Path) -> None:

@@ -10,18 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from metamem.contracts import Effect
 from metamem.errors import ConfigError
 from metamem.memory.memalpha import reward
 from metamem.memory.memalpha.program import main, sample_and_store
 from metamem.memory.memalpha.state import Change, Limits, Memory
-from metamem.memory.memalpha.tools import Outcome, Result
 from metamem.records import from_json
 
-DONE, SAME, BAD, WORSE = Result.done, Result.unchanged, Result.refused, Result.malformed
+DONE, SAME, BAD, WORSE, SILENT = "done", "unchanged", "refused", "malformed", "none"
 
 
-def outcomes(*chunks: tuple[Result, ...]) -> list[Outcome]:
-    return [Outcome(number, 0, result, "insert", "") for number, chunk in enumerate(chunks) for result in chunk]
+def effects(*chunks: tuple[str, ...]) -> list[Effect]:
+    return [Effect(number, 0, "k", result, "insert") for number, chunk in enumerate(chunks) for result in chunk]
 
 
 @pytest.mark.parametrize(
@@ -34,10 +34,13 @@ def outcomes(*chunks: tuple[Result, ...]) -> list[Outcome]:
         (((BAD, WORSE), (BAD,)), 0.0),
         (((DONE,), ()), 0.5),
         (((DONE, BAD), (DONE,), (), (SAME, SAME)), (0.5 + 1 + 0 + 1) / 4),
+        (((DONE,), (SILENT,)), 0.5),
+        (((BAD, SILENT),), 0.0),
+        (((DONE, SILENT),), 1.0),
     ],
 )
 def test_call_success_is_the_mean_over_chunks_of_what_was_executed(chunks: Any, share: float) -> None:
-    assert reward.call_success(outcomes(*chunks), len(chunks)) == pytest.approx(share)
+    assert reward.call_success(effects(*chunks), len(chunks)) == pytest.approx(share)
 
 
 @pytest.mark.parametrize(
@@ -54,9 +57,9 @@ def test_content_is_the_share_of_writes_that_suit(suits: list[bool], share: floa
 
 
 def test_only_calls_that_wrote_something_are_judged() -> None:
-    wrote = Outcome(0, 0, DONE, "insert", "", text="a", change=1)
-    cleared = Outcome(0, 0, DONE, "delete", "", change=2)
-    held = Outcome(0, 0, SAME, "insert", "", text="a")
+    wrote = Effect(0, 0, "k", DONE, "insert", change=1, after="a")
+    cleared = Effect(0, 0, "k", DONE, "delete", change=2, before="a")
+    held = Effect(0, 0, "k", SAME, "insert", text="a")
     assert reward.writes([wrote, cleared, held]) == [wrote]
 
 

@@ -1,0 +1,153 @@
+"""Studies of evaluations on streamed data: memory systems by the length of what they read, and Mem-α's reward.
+
+In: evaluation jobs that differ in their system or in the reward's weights. Out: a `Finding` each, with intervals and
+paired tests corrected over the table.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from metamem.reporting.figures import Figure, Series
+from metamem.statistics.results import read_object
+from metamem.statistics.streams import of_result
+from metamem.statistics.systems import System
+from metamem.studies.findings import Finding
+from metamem.studies.jobs import runs_of
+from metamem.studies.pairs import accuracy, columns, compare, decided, run_systems
+from metamem.studies.settings import Jobs, settings, stamps
+
+# MemoryAgentBench names its conflict resolution by hops and length: factconsolidation_sh_6k.
+_NAMED = re.compile(r".*_(sh|mh)_(\d+)k$")
+_HOPS = {"sh": "single", "mh": "multi"}
+_WHOLE = ("", "all")
+# The terms of a reward, as tables name them.
+_TERMS = {
+    "task": "task",
+    "calls": "call success",
+    "compression": "compression",
+    "content": "content",
+    "reward": "reward",
+}
+_INDEPENDENT = (
+    "Intervals and tests take the questions of a text as independent: they speak of other questions about these texts, "
+    "not of other texts."
+)
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A system under test: its name, its answers, and the averages and sizes of its run."""
+
+    name: str
+    system: System
+    figures: Mapping[str, Any]
+
+
+def conflict_resolution(jobs: Jobs) -> Finding:
+    """Memory systems by length and hops, each against the first one on the same questions."""
+    found = _evaluated(jobs)
+    cells = [_WHOLE, *sorted({_cell(row.type) for e in found for row in e.system.rows}, key=_place)]
+    rows: list[dict[str, Any]] = []
+    pairs: list[dict[str, Any] | None] = []
+    base = {cell: _part(found[0].system, cell) for cell in cells}
+    for cell in cells:
+        for e in found:
+            part = _part(e.system, cell)
+            if not part.rows:
+                continue
+            row: dict[str, Any] = {"system": e.name, "questions of": _title(cell), **accuracy(part)}
+            if cell == _WHOLE:
+                named = ("conflict_resolution", "average", "memory_tokens", "compression")
+                row |= {name.replace("_", " "): e.figures[name] for name in named}
+                row["memory tokens"] = None if row["memory tokens"] is None else round(row["memory tokens"])
+            rows.append(row)
+            if e is not found[0] and base[cell].rows:
+                pairs.append(compare(base[cell], part, row=len(rows) - 1))
+    for pair in decided(pairs):
+        rows[pair["row"]] |= columns(pair)
+    return Finding(
+        "Conflict resolution by memory system and length",
+        "Which memories give the latest of several facts that contradict each other, and up to which length of text?",
+        rows,
+        [_figure(rows, hops, [c for c in cells if c[0] == hops]) for hops in dict.fromkeys(h for h, _ in cells[1:])],
+        [f"Differences are against '{found[0].name}', question by question.", _INDEPENDENT],
+        stamps(jobs),
+    )
+
+
+def memalpha_reward(jobs: Jobs) -> Finding:
+    """The terms and the reward of the same memories under each job's weights."""
+    rows: list[dict[str, Any]] = []
+    lost = 0
+    for run in runs_of(jobs):
+        result = read_object(run / "result.json")
+        for label, means in (result.get("rewards") or {}).items():
+            system = {} if len(result["rewards"]) == 1 else {"system": label}
+            terms = {title: means[name] for name, title in _TERMS.items()}
+            rows.append({"beta": means["beta"], "gamma": means["gamma"], **system, **terms})
+            rows[-1] |= {"episodes": means["episodes"], "left out": means["left_out"]}
+            lost = max(lost, means["left_out"])
+    weights = tuple(f"β {r['beta']:g}, γ {r['gamma']:g}" for r in rows)
+    series = tuple(Series(term, weights, tuple(r[term] for r in rows)) for term in _TERMS.values())
+    notes = ["The memories, answers and verdicts are the same in all rows: the weights alone differ."]
+    if lost:
+        notes.append(f"Up to {lost} episodes are left out: a call, an answer or a verdict was not delivered.")
+    return Finding(
+        "Mem-α's reward under the paper's weights",
+        "What is the writing of this builder worth, and what does each term say of it?",
+        rows,
+        [Figure("memalpha_reward", "Reward and its terms", "weights", "mean", series, "bars", False)] if rows else [],
+        notes,
+        stamps(jobs),
+    )
+
+
+def _evaluated(jobs: Jobs) -> list[Evaluated]:
+    found = []
+    for setting in settings(jobs):
+        # Of a setting that is repeated the answers count all, the sizes as they were the first time.
+        found_in = of_result(read_object(setting.runs[0] / "result.json"))
+        figures = {label.split(" (step ")[0]: of for label, of in found_in.items()}
+        systems = run_systems(setting.runs)
+        for label, system in systems.items():
+            shown = setting.label if len(systems) == 1 else f"{setting.label}, {label}"
+            # Each question counts for itself, not with the others about its text (see the note).
+            rows = tuple(replace(row, group=row.question_id) for row in system.rows)
+            found.append(Evaluated(shown, System(shown, rows), figures[label]))
+    return found
+
+
+def _cell(kind: str) -> tuple[str, str]:
+    """Hops and length by a source's name; any other source stands by itself."""
+    named = _NAMED.fullmatch(kind)
+    return (_HOPS[named[1]], f"{named[2]}k") if named else ("other", kind)
+
+
+def _place(cell: tuple[str, str]) -> tuple[int, int, str]:
+    hops, length = cell
+    number = int(length[:-1]) if length[:-1].isdigit() else 0
+    return [*_HOPS.values(), "other"].index(hops), number, length
+
+
+def _title(cell: tuple[str, str]) -> str:
+    hops, length = cell
+    return length if hops in ("", "other") else f"{hops}-hop {length}"
+
+
+def _part(system: System, cell: tuple[str, str]) -> System:
+    return System(system.label, tuple(row for row in system.rows if cell in (_WHOLE, _cell(row.type))))
+
+
+def _figure(rows: Sequence[Mapping[str, Any]], hops: str, cells: Sequence[tuple[str, str]]) -> Figure:
+    lengths = {_title(cell): cell[1] for cell in cells}
+    series = []
+    for name in dict.fromkeys(str(r["system"]) for r in rows):
+        of = [r for r in rows if r["system"] == name and r["questions of"] in lengths]
+        values = (tuple(r[k] for r in of) for k in ("accuracy", "low", "high"))
+        series.append(Series(name, tuple(lengths[r["questions of"]] for r in of), *values))
+    title = f"Accuracy by length, {hops}-hop questions" if hops != "other" else "Accuracy by source"
+    return Figure(f"conflict_resolution_{hops}", title, "text", "accuracy", tuple(series), "bars")
