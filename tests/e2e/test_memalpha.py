@@ -46,6 +46,7 @@ def episodes(server: Server, data: Path, out: Path, outputs: Path) -> list[str]:
     return [
         *("--out", str(out), "--group", "8", "dataset=memalpha", f"dataset.path={data}", "split=all", "part=all"),
         *("memory=memalpha", "memory.temperature=1.0", "retriever=memalpha", f"outputs={outputs}"),
+        *("retriever.whole_tokens=0", "retriever.k=1", "search.calls=2", "search.methods=[bm25]"),
         *("backbone=openai", f"backbone.base_url={server.url}", "backbone.model=test-model"),
         *("backbone.identity=test-weights", "backbone.max_concurrency=7"),
     ]
@@ -91,6 +92,8 @@ def test_killed_at_twenty_random_points_episodes_and_rewards_are_the_same_and_no
             pytest.fail("the episodes never finished")
     assert len(kills) >= 15
     assert rows(tmp_path / "killed.parquet") == rows(tmp_path / "whole.parquet")
-    assert len({row["reward"] for row in rows(tmp_path / "whole.parquet")}) > 1
+    whole = rows(tmp_path / "whole.parquet")
+    assert len({row["reward"] for row in whole}) > 1
+    assert any(answer["searches"] for row in whole for answer in json.loads(row["answers"])), "no answer searched"
     keys = programs.journal_keys(tmp_path / "killed")
     assert len(keys) == len(set(keys)) == len(programs.journal_keys(tmp_path / "whole"))
