@@ -30,8 +30,10 @@ PAD, OPEN, CLOSE, THINK, THOUGHT = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 WIDER = {CLOSE: 2.0, THOUGHT: 1.4, PAD: 0.01, OPEN: 0.01, THINK: 0.01}
 
 # The turns of the ChatML format that Qwen's models use. Thinking switched off, the reasoning is closed before it
-# begins; switched on, it is opened, so that a reply starts inside of it.
+# begins; switched on, it is opened, so that a reply starts inside of it. Tools are shown in the Hermes form.
 TEMPLATE = (
+    "{% if tools %}<|im_start|>system\nTools:\n{% for tool in tools %}{{ tool | tojson }}\n{% endfor %}"
+    'Call one by <tool_call>{"name": ..., "arguments": {...}}</tool_call><|im_end|>\n{% endif %}'
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n"
     "{% if not enable_thinking %}\n</think>\n\n{% endif %}{% endif %}"

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from metamem.errors import BackboneError
+from metamem.errors import BackboneError, ConfigError
 from metamem.reasoning import split_reasoning
 from metamem.records import Generation, Message, Request, Usage
 
@@ -36,11 +36,23 @@ class Renderer:
         self.thinks = OPENED in vocabulary and CLOSED in vocabulary
         self._opener, self._closer = vocabulary.get(OPENED), vocabulary.get(CLOSED)
         self._kept: OrderedDict[tuple[tuple[Message, ...], bool], Prompt] = OrderedDict()
+        self._shows_tools: bool | None = None
 
     def prompt(self, messages: Sequence[Message], thinking: bool, tools: Sequence[dict[str, Any]] = ()) -> Prompt:
-        """The prompt that asks for the next message. Raises `BackboneError` when it is empty or refused."""
+        """The prompt that asks for the next message. Raises `BackboneError` when it is empty or refused, `ConfigError`
+        for tools that the chat template does not show.
+        """
         if tools:
-            return self._render(messages, thinking, tools)
+            prompt = self._render(messages, thinking, tools)
+            if self._shows_tools is None:
+                self._shows_tools = prompt.tokens != self._render(messages, thinking, ()).tokens
+            if not self._shows_tools:
+                # A model that never sees its tools calls none, and nobody would know why.
+                raise ConfigError(
+                    "the model's chat template shows no tools: have them written into the prompt with "
+                    "memory.tools=prompt (a memory's) or search.tools=prompt (the search's)"
+                )
+            return prompt
         key = (tuple(messages), thinking)
         if key not in self._kept:
             self._kept[key] = self._render(messages, thinking, ())
