@@ -84,7 +84,7 @@ def _hydra(program: str, arguments: Sequence[str], folder: str, multirun: bool) 
     launch = find_launch(program, arguments, folder) if multirun else None
     try:
         place = launch.folder if launch is not None and not launch.here else None
-        sweep = Sweep.begin(_job_count(arguments), place) if multirun else None
+        sweep = Sweep.begin(*_jobs_and_options(arguments), place) if multirun else None
     except OSError as error:
         raise ConfigError(f"outputs: {error.filename or place} cannot be written: {error.strerror}") from None
     sys.argv = [sys.argv[0], *arguments]
@@ -127,11 +127,13 @@ def _hydra(program: str, arguments: Sequence[str], folder: str, multirun: bool) 
     return code
 
 
-def _job_count(arguments: Sequence[str]) -> int | None:
-    from metamem.sweeps import count_jobs
+def _jobs_and_options(arguments: Sequence[str]) -> tuple[int | None, list[str]]:
+    """How many jobs the arguments of a sweep make, as far as that is known, and the options that they vary."""
+    from metamem.sweeps import count_jobs, swept_options
 
     params = [f"{key}={value}" for key, value in (study_params(arguments) or {}).items()]
-    return count_jobs([*params, *(a for a in arguments if "=" in a and not a.startswith("-"))])
+    overrides = [*params, *(a for a in arguments if "=" in a and not a.startswith("-"))]
+    return count_jobs(overrides), swept_options(overrides)
 
 
 def _shows_only(arguments: Sequence[str]) -> bool:

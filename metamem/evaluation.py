@@ -31,11 +31,14 @@ from metamem.studies.ledger import record_read
 
 @dataclass(frozen=True)
 class System:
-    """A meta-memory under evaluation (None: without), its label, and the run that it comes from."""
+    """A meta-memory under evaluation (None: without), its label, the run that trained it, and the file that it comes
+    from: the checkpoint, also where a study made something else of that.
+    """
 
     label: str
     meta_memory: MetaMemory | None
     run: Path | None = None
+    file: Path | None = None
 
 
 def evaluate(config: EvalConfig) -> dict[str, Any]:
@@ -120,14 +123,18 @@ def _read_system(entry: Any) -> System:
         result = _json(path / "result.json")
         best = result.get("best_step")
         chosen = path / CHECKPOINTS / f"step_{best:04d}.json" if isinstance(best, int) else checkpoints[-1]
-        return System(f"{path.name} {_step_name(chosen)}", load(chosen), path)
-    run = (
-        path.parent.parent
-        if path.parent.name == CHECKPOINTS and (path.parent.parent / "manifest.json").exists()
-        else None
-    )
+        return System(f"{path.name} {_step_name(chosen)}", load(chosen), path, chosen)
+    run = _run_of(path)
     label = f"{run.name} {_step_name(path)}" if run else path.stem
-    return System(label, load(path), run)
+    meta_memory = load(path)
+    source = Path(str(_json(path).get("source", "")))
+    return System(label, meta_memory, run, source if source.is_file() and _run_of(source) else path)
+
+
+def _run_of(checkpoint: Path) -> Path | None:
+    """The run whose checkpoint a file is."""
+    run = checkpoint.parent.parent
+    return run if checkpoint.parent.name == CHECKPOINTS and (run / "manifest.json").exists() else None
 
 
 def _step_name(checkpoint: Path) -> str:
@@ -176,7 +183,8 @@ async def _evaluate(
     questions = prepared.questions(config.part.value)
     workshop = Workshop(prepared, run, tracker, ["policy", "judge"], questions)
     roles = {role: caller.label for role, caller in workshop.callers.items()}
-    tracker.started({**about_run, "config": plain(config), "roles": roles})
+    reads = [{"label": s.label, "file": str(s.file)} for s in systems if s.file]
+    tracker.started({**about_run, "config": plain(config), "roles": roles, "reads": reads})
     for what, count in about_run["dataset"]["notices"].items():
         tracker.note(f"{config.dataset.name}: {what}: {count}")
     for system in systems:
@@ -385,7 +393,8 @@ async def _rejudge(
 ) -> dict[str, Any]:
     workshop = Workshop(prepared, run, tracker, ["judge"])
     roles = {role: caller.label for role, caller in workshop.callers.items()}
-    tracker.started({**about_run, "config": plain(config), "roles": roles})
+    reads = [{"label": source.name, "file": str(source)}]
+    tracker.started({**about_run, "config": plain(config), "roles": roles, "reads": reads})
     by_id = {q.id: q for q in prepared.dataset.questions}
     names = system_names(source, config.part.value, stored)
     before = {(r["attempt_id"], r["evaluator"]): r for r in read_rows(source / "verdicts.jsonl")}

@@ -22,7 +22,7 @@ from metamem.files import write_json
 
 # The environment variable by which the jobs of a sweep, whatever process they run in, find its ledger.
 LEDGER = "METAMEM_SWEEP_LEDGER"
-_TOTAL = "total"
+_TOTAL, _SWEPT = "total", "swept"
 
 
 @dataclass
@@ -47,11 +47,11 @@ class Sweep:
         self.rows: list[dict[str, Any]] = []
 
     @classmethod
-    def begin(cls, total: int | None = None, place: Path | None = None) -> Sweep:
+    def begin(cls, total: int | None = None, swept: Sequence[str] = (), place: Path | None = None) -> Sweep:
         """Open a ledger that this process's jobs, and those of its child processes, find through the environment.
 
-        `total` is the number of jobs, None where a sweeper decides it as it goes. `place` is a folder that the jobs on
-        other machines see, too; None where there are no such jobs.
+        `total` is the number of jobs, None where a sweeper decides it as it goes; `swept` are the options that it
+        varies. `place` is a folder that the jobs on other machines see, too; None where there are no such jobs.
         """
         if place is not None:
             place.mkdir(parents=True, exist_ok=True)
@@ -59,6 +59,7 @@ class Sweep:
         os.environ[LEDGER] = str(folder)
         if total is not None:
             (folder / _TOTAL).write_text(str(total), encoding="ascii")
+        (folder / _SWEPT).write_text("\n".join(swept), encoding="utf-8")
         return cls(folder)
 
     def has_failures(self) -> bool:
@@ -87,6 +88,19 @@ class Sweep:
         from metamem.studies.conclusion import conclude
 
         return conclude(self.rows)
+
+
+def swept_here() -> tuple[str, ...]:
+    """The overrides by which this job differs from the others of its sweep; none outside a sweep."""
+    place = os.environ.get(LEDGER)
+    file = Path(place) / _SWEPT if place else None
+    if file is None or not file.exists():
+        return ()
+    from hydra.core.hydra_config import HydraConfig
+
+    keys = file.read_text(encoding="utf-8").split("\n")
+    given = HydraConfig.get().overrides.task if HydraConfig.initialized() else ()
+    return tuple(str(o).lstrip("+~") for o in given if str(o).lstrip("+~").partition("=")[0] in keys)
 
 
 @contextmanager
@@ -150,6 +164,18 @@ def _rows(folder: Path) -> list[dict[str, Any]]:
 def _total(folder: Path) -> int | None:
     file = folder / _TOTAL
     return int(file.read_text(encoding="ascii")) if file.exists() else None
+
+
+def swept_options(overrides: Sequence[str]) -> list[str]:
+    """The options that overrides give several values, in their order; none where they cannot be read."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+    except HydraException:
+        return []
+    return list(dict.fromkeys(o.get_key_element().lstrip("+~") for o in parsed if o.is_sweep_override()))
 
 
 def count_jobs(overrides: Sequence[str]) -> int | None:

@@ -32,7 +32,7 @@ def eval_config(run: Path, **changes: Any) -> EvalConfig:
     kept: dict[str, Any] = {}
     for field in dataclasses.fields(BaseConfig):
         value = stored.get(field.name)
-        if field.name in ("run", "optimizer", "tracker"):
+        if field.name in ("run", "optimizer"):
             continue
         if field.name == "evaluator":
             kept["evaluator"] = {name: _options("evaluator", v) for name, v in (value or {}).items()}
@@ -99,10 +99,12 @@ def chosen(run: Path) -> MetaMemory:
     return load(chosen_checkpoint(run))
 
 
-def keep(meta_memory: MetaMemory, folder: Path, name: str) -> str:
-    """Write a meta-memory that a study made of another as `name`.json; the path, as the option takes it."""
+def keep(meta_memory: MetaMemory, folder: Path, name: str, source: Path | None = None) -> str:
+    """Write a meta-memory that a study made of another (`source`, a checkpoint) as `name`.json; the path, as the option
+    takes it.
+    """
     path = folder / f"{re.sub(r'[^A-Za-z0-9 ._=,-]+', '-', name)}.json"
-    save(meta_memory, path)
+    save(meta_memory, path, {"source": str(source.resolve())} if source else None)
     return str(path)
 
 

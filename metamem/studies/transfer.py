@@ -13,7 +13,7 @@ from typing import Any
 from metamem.reporting.figures import Figure, Series
 from metamem.statistics.results import read_object
 from metamem.studies.findings import Finding
-from metamem.studies.jobs import Evaluations, chosen, keep
+from metamem.studies.jobs import Evaluations, chosen, chosen_checkpoint, keep
 from metamem.studies.pairs import accuracy, columns, compare, decided, run_systems
 from metamem.studies.settings import Setting, settings, stamps
 
@@ -48,6 +48,10 @@ def repeat_of(run: Path) -> str:
     return f"seed {config.get('seed')}" + ("" if fold is None else f", fold {fold}")
 
 
+def _kept(run: Path, folder: Path, name: str) -> str:
+    return keep(chosen(run), folder, f"E of {name}", chosen_checkpoint(run))
+
+
 def _transfer(given: Sequence[Setting], names: Sequence[str], finding: Finding, figure: str) -> Finding:
     trained = {name: {repeat_of(run): run for run in s.runs} for name, s in zip(names, given, strict=True)}
     repeats = [r for r in trained[names[0]] if all(r in runs for runs in trained.values())]
@@ -61,7 +65,7 @@ def _transfer(given: Sequence[Setting], names: Sequence[str], finding: Finding, 
         for repeat in repeats:
             run = trained[reader][repeat]
             folder = run.parent / "meta_memories" / repeat
-            files = [keep(chosen(trained[name][repeat]), folder, f"E of {name}") for name in names]
+            files = [_kept(trained[name][repeat], folder, name) for name in names]
             label = f"read-by-{reader}" + (f"-{repeat.replace(', ', '-')}" if len(repeats) > 1 else "")
             places.append(evaluations.run(run, label, [None, *files]))
         found = run_systems([p for p in places if p is not None])

@@ -93,7 +93,7 @@ def ablation_controls(finding: Finding, runs: Sequence[Path], others: Sequence[P
         if with_borrowed and (other := borrowed[run]):
             made["E of another fold"] = load(chosen_checkpoint(other))
         folder = run.parent / "meta_memories" / run.name
-        files = [keep(m, folder, name) for name, m in made.items()]
+        files = [keep(m, folder, name, chosen_checkpoint(run)) for name, m in made.items()]
         label = "controls" + (f"-{run.name}" if len(learned) > 1 else "")
         places.append(evaluations.run(run, label, files, allow_seen=True))
     finding.evaluations += evaluations.rows
@@ -134,8 +134,9 @@ def guideline_worth(finding: Finding, runs: Sequence[Path]) -> None:
             finding.notes.append(f"{run.name} chose no guidelines.")
             continue
         made = [replace(own, guidelines=tuple(o for o in own.guidelines if o.id != g.id)) for g in own.guidelines]
-        files = [keep(own, run.parent, f"{run.name}-all")]
-        files += [keep(m, run.parent, f"{run.name}-without-{g.id}") for g, m in zip(own.guidelines, made, strict=True)]
+        named = {"all": own, **{f"without-{g.id}": m for g, m in zip(own.guidelines, made, strict=True)}}
+        source = chosen_checkpoint(run)
+        files = [keep(m, run.parent, f"{run.name}-{name}", source) for name, m in named.items()]
         place = evaluations.run(run, f"leave-one-out-{run.name}", files)
         if place is None:
             continue

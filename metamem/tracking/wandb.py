@@ -1,7 +1,17 @@
 """Weights & Biases: a run's options, metrics, guidelines and figures, online or kept in its directory for `wandb sync`.
 
 In: the calls of `contracts.Tracker`. Out: one W&B run whose id is the run's own, so that a run that was killed and
-continued stays one. What W&B would gather by itself (the command line, the environment, the console, the git remote) is
+continued stays one (offline it leaves a folder each time it is started; `wandb sync` of all of them makes one run). W&B
+keeps rows in memory for a while: when a run is continued, the steps that are not known to have arrived are told again.
+After a hard kill a few may so be there twice, with the same values at the same place of the axis.
+
+Lineage holds online and offline alike: an evaluation declares the meta-memory that it reads as an input, by content
+(`wandb_lineage`), so the training need not have been online, or be there at all. Online W&B is told at once. Offline
+its `use_artifact` refuses; the record that it would write for an artifact not yet committed is written all the same,
+and `wandb sync` uploads the artifact, which the server knows again by its digest, and marks it as used by the run. What
+was read also stands in the run's config under `reads`, by name and digest.
+
+What W&B would gather by itself (the command line, the environment, the console, the git remote) is
 left out: none of it is needed, and keys may stand in it.
 """
 
@@ -18,13 +28,20 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from metamem.errors import ConfigError, MissingExtraError, UnreachableError
+from metamem.files import read_rows, write_json
 from metamem.registry import option, register
+from metamem.statistics.results import read_object
+from metamem.sweeps import swept_here
+from metamem.tracking.wandb_values import group_name, summary, tags_of, without_secrets
 
 if TYPE_CHECKING:
     from metamem.meta_memory import Change, MetaMemory
+    from metamem.tracking.wandb_lineage import Made
 
 # Keys saved by `wandb login` stand under the cloud's own name, also where the service is addressed by another one.
 _CLOUD = "api.wandb.ai"
+# The last step that W&B has for certain, and whether it has the result: written when the run was closed in order.
+_TOLD = Path("wandb") / "told.json"
 
 
 class Mode(StrEnum):
@@ -49,8 +66,10 @@ class WandbTracker:
         mode: Mode = option(
             Mode.auto, "auto (online when a key is configured, else offline), online, offline or disabled", result=False
         )
-        group: str | None = option(None, "W&B group (null: the experiment's name)", result=False)
-        tags: list[str] = option([], "W&B tags", result=False)
+        group: str | None = option(
+            None, "W&B group (null: the experiment's name, of a sweep with the options that it varies)", result=False
+        )
+        tags: list[str] = option([], "W&B tags, beside a sweep's overrides", result=False)
 
         def __post_init__(self) -> None:
             if not self.project.strip():
@@ -69,6 +88,8 @@ class WandbTracker:
         self._run: Any = None
         self._row: dict[str, Any] = {}
         self._complete = False
+        self._offline = True
+        self._last = -1
 
     def started(self, about: Mapping[str, Any]) -> None:
         """See `contracts.Tracker`.
@@ -85,6 +106,7 @@ class WandbTracker:
         try:
             with _kept_in(self._directory):
                 self._run = self._begin(wandb, about)
+                self._read(wandb, about)
         except wandb.errors.Error as error:
             reason = " ".join(str(error).split())
             if not isinstance(error, wandb.errors.CommError):
@@ -93,6 +115,9 @@ class WandbTracker:
             raise UnreachableError(f"tracker=wandb: {reason} ({hint})") from None
         self._run.define_metric("step", hidden=True)
         self._run.define_metric("*", step_metric="step")
+        if about.get("resumed_at") is not None:
+            self._last = int(about["resumed_at"])
+            self._catch_up(self._last)
 
     def stage(self, name: str, total: int, unit: str) -> None:
         """Nothing: W&B is told of steps."""
@@ -117,28 +142,26 @@ class WandbTracker:
 
     def finished(self, result: Mapping[str, Any]) -> None:
         """See `contracts.Tracker`. Tables of guidelines, lineage and attempts, the meta-memory and the
-        manifest as an artifact, the figures in the summary.
+        manifest as an artifact, the figures in the summary. Also of a run that was killed after its result was written.
         """
+        begun = (self._directory / "wandb").is_dir()
+        if self._run is None and begun and not self._told().get("complete"):
+            config = read_object(self._directory / "config.json")
+            self.started({**result, "config": config, "resumed_at": result.get("steps")})
         self._complete = True
         if self._run is None:
             return
         import wandb
 
         self._flush()
-        from metamem.tracking import wandb_tables
+        from metamem.tracking import wandb_lineage, wandb_tables
 
         with _kept_in(self._directory):
             for name, columns, rows in wandb_tables.tables(result, self._directory):
                 self._run.log({name: wandb.Table(columns=list(columns), data=rows)})
-            files = wandb_tables.artifact_files(result, self._directory)
-            if files:
-                about = {k: result.get(k) for k in ("name", "seed", "best_step", "score", "stamps")}
-                about["read from"] = wandb_tables.sources(result)
-                kind = "meta-memory" if result.get("meta_memory") else "evaluation"
-                artifact = wandb.Artifact(f"{kind}-{self._run.id}", type=kind, metadata=about)
-                for file in files:
-                    artifact.add_file(str(file))
-                self._run.log_artifact(artifact)
+            made = wandb_lineage.made_by(result, self._directory)
+            if made is not None:
+                self._run.log_artifact(_artifact(wandb, made))
         self._run.summary.update(summary(result))
 
     def close(self) -> None:
@@ -146,25 +169,33 @@ class WandbTracker:
         run, self._run = self._run, None
         if run is not None:
             run.finish(exit_code=0 if self._complete else 1)
+            write_json(self._directory / _TOLD, {"step": self._last, "complete": self._complete})
 
     def _begin(self, wandb: Any, about: Mapping[str, Any]) -> Any:
         """The W&B run, new or continued."""
         # Sets what the service process is started with; without it W&B writes lines into the console's display.
         setup = wandb.setup(settings=wandb.Settings(silent=True))
         mode = self._mode(setup.settings)
+        self._offline = mode != "online"
+        swept = swept_here()
+        group = self._config.group or group_name(str(about.get("name") or ""), swept)
+        tags = list(dict.fromkeys([*self._config.tags, *tags_of(swept)]))
+        config = {**about.get("config", {}), **{k: about[k] for k in ("roles", "stamps") if about.get(k)}}
+        if swept:
+            config["swept"] = dict(o.partition("=")[::2] for o in swept)
         return wandb.init(
             project=self._config.project,
             entity=self._config.entity,
             mode=mode,
-            group=self._config.group or str(about.get("name") or "") or None,
+            group=group or None,
             job_type=str(about.get("kind") or "") or None,
-            tags=list(self._config.tags) or None,
+            tags=tags or None,
             id=str(about["id"]),
             name=Path(str(about.get("directory") or self._directory)).name,
             resume="allow",
             reinit="create_new",  # the folds of a run log side by side
             dir=str(self._directory),
-            config={**about.get("config", {}), **{k: about[k] for k in ("roles", "stamps") if about.get(k)}},
+            config=without_secrets(config),
             allow_val_change=True,
             settings=wandb.Settings(
                 silent=True,
@@ -177,10 +208,46 @@ class WandbTracker:
             ),
         )
 
+    def _read(self, wandb: Any, about: Mapping[str, Any]) -> None:
+        """Declare the meta-memories that an evaluation reads as its inputs."""
+        from metamem.tracking import wandb_lineage
+
+        found: dict[str, Any] = {}
+        for entry in about.get("reads") or ():
+            made = wandb_lineage.read_from(Path(str(entry["file"])))
+            if made is None:
+                continue
+            artifact = _artifact(wandb, made)
+            if artifact.digest not in {used["digest"] for used in found.values()}:
+                if not self._offline:
+                    self._run.use_artifact(artifact)
+                elif hasattr(self._run, "_log_artifact"):
+                    self._run._log_artifact(artifact, is_user_created=True, use_after_commit=True)
+            found[str(entry["label"])] = {"artifact": made.name, "digest": artifact.digest}
+        if found:
+            self._run.config.update({"reads": found}, allow_val_change=True)
+
+    def _catch_up(self, step: int) -> None:
+        """Log the steps that are whole and of which W&B may not know, because the run was killed."""
+        # A continued online run comes with the summary that the server has.
+        known = None if self._offline else self._run.summary.get("step")
+        logged = max(int(self._told().get("step", -1)), known if isinstance(known, int) else -1)
+        changes = {r["step"]: len(r["changes"]) * bool(r["accepted"]) for r in _lines(self._directory / "steps.jsonl")}
+        for row in _lines(self._directory / "metrics.jsonl"):
+            if logged < row["step"] <= step:
+                self._row = {k: v for k, v in row.items() if v is not None}
+                self._row["changes"] = changes.get(row["step"], 0)
+                self._flush()
+
+    def _told(self) -> dict[str, Any]:
+        path = self._directory / _TOLD
+        return read_object(path) if path.exists() else {}
+
     def _flush(self) -> None:
         row, self._row = self._row, {}
         if row and self._run is not None:
             self._run.log(row)
+            self._last = int(row["step"])
 
     def _mode(self, settings: Any) -> Any:
         """What `auto` stands for: WANDB_MODE where it is set, else online when a key is configured."""
@@ -196,6 +263,17 @@ class WandbTracker:
         if mode is Mode.auto:
             mode = Mode.online if key else Mode.offline
         return mode.value
+
+
+def _artifact(wandb: Any, made: Made) -> Any:
+    artifact = wandb.Artifact(made.name, type=made.kind, metadata=dict(made.about))
+    for file in made.files:
+        artifact.add_file(str(file))
+    return artifact
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    return list(read_rows(path)) if path.exists() else []
 
 
 @contextmanager
@@ -226,30 +304,3 @@ def key_configured(settings: Any) -> bool:
         if any(host in known.hosts for host in hosts):
             return True
     return False
-
-
-def summary(result: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of a result for W&B's summary: the score, and the figures as `test/llm_judge/best/...`."""
-    values = {k: result[k] for k in ("score", "best_step", "steps") if isinstance(result.get(k), (int, float))}
-    part = str(result.get("part") or "test")
-    for evaluator, systems in (result.get("figures") or {}).items():
-        for label, figures in systems.items():
-            # `best (step 7)` → `best`: runs are compared by the same name.
-            name = str(label).split(" (step ")[0]
-            values |= {f"{part}/{evaluator}/{name}/{path}": v for path, v in _numbers(figures)}
-    for cell in result.get("perplexity") or ():
-        place = f"{part}/perplexity/{cell['what']}/{str(cell['system']).split(' (step ')[0]}"
-        found = {given: (cell.get(given) or {}).get("perplexity") for given in ("without", "with")}
-        values |= {f"{place}/{given} E": v for given, v in found.items() if v is not None}
-    values |= {f"retrieval/{path}": v for path, v in _numbers(result.get("retrieval") or {})}
-    values |= {f"calls/{path}": v for path, v in _numbers(result.get("calls") or {})}
-    return values
-
-
-def _numbers(tree: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """The numeric leaves of nested mappings, with their path."""
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from ((f"{key}/{path}", v) for path, v in _numbers(value))
-        elif isinstance(value, (int, float)) and not isinstance(value, bool):
-            yield str(key), value

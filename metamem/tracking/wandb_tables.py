@@ -1,7 +1,7 @@
 """What a finished run leaves at W&B beside its numbers: guidelines with their lineage, attempts with evidence and
-verdicts, and the files that made the result.
+verdicts.
 
-In: a result and the run's directory. Out: rows for tables, and the artifact's files with what they are.
+In: a result and the run's directory. Out: columns and rows of tables.
 """
 
 from __future__ import annotations
@@ -58,20 +58,3 @@ def _attempts(directory: Path) -> Iterator[list[Any]]:
             found["raw"],
             *a["tokens"],
         ]
-
-
-def artifact_files(result: Mapping[str, Any], directory: Path) -> list[Path]:
-    """The chosen checkpoint of a training and the manifest, where they are there."""
-    best, steps = result.get("best_step"), result.get("steps")
-    step = best if isinstance(best, int) else steps
-    files = [directory / "manifest.json"]
-    if isinstance(step, int):
-        files.append(directory / "checkpoints" / f"step_{step:04d}.json")
-    return [f for f in files if f.exists()]
-
-
-def sources(result: Mapping[str, Any]) -> list[str]:
-    """The trained meta-memories that an evaluation read, by the names of their runs' directories and steps."""
-    if result.get("kind") != "eval":
-        return []
-    return [str(s["label"]) for s in result.get("systems") or () if s.get("step") is not None]

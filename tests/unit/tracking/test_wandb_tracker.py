@@ -3,10 +3,8 @@ from __future__ import annotations
 import json
 import os
 import socket
-import struct
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +13,9 @@ import pytest
 
 from metamem.errors import ConfigError
 from metamem.registry import build
-from metamem.tracking.wandb import Mode, key_configured, summary
+from metamem.tracking.wandb import Mode, key_configured
+from metamem.tracking.wandb_values import group_name, summary, without_secrets
+from tests.wandb_files import artifacts, history, items, records
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
 SECRET = "a-password-on-the-command-line"
@@ -48,7 +48,7 @@ figures = {"llm_judge": {"best (step 1)": {"overall": overall}}}
 history = {"step": 1, "action": "add", "id": "G1", "before": None, "after": "Prefer", "support": ["q1"]}
 (place / "checkpoints").mkdir()
 (place / "checkpoints" / "step_0001.json").write_text("{}")
-(place / "manifest.json").write_text("{}")
+(place / "manifest.json").write_text('{"id": "3f2a9c01bb"}')
 result = {"meta_memory": {"history": [history]}, "score": 0.75, "best_step": 1, "part": "test", "figures": figures}
 tracker.finished({**result, "guidelines": [guideline]})
 tracker.close()
@@ -87,33 +87,6 @@ def offline(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     )
 
 
-def records(path: Path) -> Iterator[Any]:
-    """The records of a W&B file: W&B's protobufs in a log of LevelDB's format (blocks of 32 KiB, a header of 7 bytes
-    before every fragment: checksum, length, and 1 for a whole record or 2, 3, 4 for its first, a middle, its last).
-    """
-    from wandb.proto import wandb_internal_pb2
-
-    data, at, whole = path.read_bytes(), 7, b""
-    assert data.startswith(b":W&B")
-    while at + 7 <= len(data):
-        left = 32768 - at % 32768
-        if left < 7:
-            at += left
-            continue
-        _, length, kind = struct.unpack_from("<IHB", data, at)
-        whole += data[at + 7 : at + 7 + length]
-        at += 7 + length
-        if kind in (1, 4):
-            record = wandb_internal_pb2.Record()
-            record.ParseFromString(whole)
-            whole = b""
-            yield record
-
-
-def items(entries: Any) -> dict[str, Any]:
-    return {e.key or "/".join(e.nested_key): json.loads(e.value_json) for e in entries}
-
-
 @pytest.mark.slow
 def test_an_offline_run_keeps_id_config_and_tags(offline: SimpleNamespace) -> None:
     (run,) = [r.run for r in offline.records if r.WhichOneof("record_type") == "run"]
@@ -129,8 +102,7 @@ def test_an_offline_run_keeps_id_config_and_tags(offline: SimpleNamespace) -> No
 
 @pytest.mark.slow
 def test_an_offline_run_keeps_the_metrics_by_step(offline: SimpleNamespace) -> None:
-    rows = [items(r.history.item) for r in offline.records if r.WhichOneof("record_type") == "history"]
-    kept = [{k: v for k, v in row.items() if not k.startswith("_")} for row in rows]
+    kept = history(offline.records)
     assert kept[0] == {"step": 0, "validation": 0.5, "guidelines": 0, "changes": 0}
     assert kept[1] == {"step": 1, "validation": 0.75, "right": 0.625, "guidelines": 1, "changes": 1}
     axes = {
@@ -143,10 +115,8 @@ def test_an_offline_run_keeps_the_metrics_by_step(offline: SimpleNamespace) -> N
 def test_an_offline_run_keeps_lineage_and_the_meta_memory_as_an_artifact(offline: SimpleNamespace) -> None:
     (table,) = offline.place.glob("wandb/offline-run-*/files/media/table/lineage*.json")
     assert json.loads(table.read_text())["data"] == [[1, "add", "G1", None, "Prefer", "q1"]]
-    requests = [r.request for r in offline.records if r.WhichOneof("record_type") == "request"]
-    logged = [r.log_artifact.artifact for r in requests if r.WhichOneof("request_type") == "log_artifact"]
-    logged += [r.artifact for r in offline.records if r.WhichOneof("record_type") == "artifact"]
-    (kept,) = [a for a in logged if a.type == "meta-memory"]
+    (kept,) = [a for a in artifacts(offline.records) if a.type == "meta-memory"]
+    assert kept.name == "meta-memory-3f2a9c01bb" and not kept.use_after_commit
     assert {e.path for e in kept.manifest.contents} == {"manifest.json", "step_0001.json"}
 
 
@@ -252,4 +222,24 @@ def test_the_summary_names_systems_alike_in_every_run_and_holds_numbers_only() -
     assert summary({"score": None, "part": "test", "figures": figures, "calls": {"policy": {"calls": 3}}}) == {
         "test/exact_match/best/overall/accuracy": 0.5,
         "calls/policy/calls": 3,
+    }
+
+
+def test_a_sweep_names_the_group_and_a_study_names_itself() -> None:
+    assert group_name("train", ()) == "train"
+    assert group_name("train", ("seed=1", "optimizer.attempts=2")) == "train: seed, optimizer.attempts"
+    assert group_name("main_table", ("memory=turns",)) == "main_table"
+    assert len(group_name("train", [f"option{i}=1" for i in range(50)])) <= 128
+
+
+def test_options_go_out_without_what_is_secret() -> None:
+    given = {
+        "backbone": {"api_key_env": "A_VARIABLE", "base_url": "http://u:p@host/v1", "max_tokens": 5},
+        "other": [{"hf_token": "x", "apiKey": "x", "PASSWORD": "x", "tokenizer": "words", "token": ""}],
+    }
+    assert without_secrets(given) == {
+        "backbone": {"api_key_env": "A_VARIABLE", "base_url": "http://host/v1", "max_tokens": 5},
+        "other": [
+            {"hf_token": "left out", "apiKey": "left out", "PASSWORD": "left out", "tokenizer": "words", "token": ""}
+        ],
     }
