@@ -17,11 +17,15 @@ from metamem.records import digest
 
 def compare_runs(config: EvalConfig) -> dict[str, Any]:
     """Compare what `compare` names. Raises `ConfigError` or `DataError` for what cannot be read or compared."""
+    from metamem.evaluation import refuse_idle
     from metamem.statistics.comparison import compare_results
     from metamem.tracking.comparison_tables import print_comparison
 
     if config.meta_memory is not None or config.from_ is not None:
         raise ConfigError("compare= reads results that are there; give it without meta_memory= and from=")
+    refuse_idle(
+        ("compare", "name", "outputs", "experiment", "hydra"), "compare= reads results that are there, and asks nothing"
+    )
     comparison = compare_results(config.compare)
     path = Path(config.outputs) / config.name / "comparisons" / f"{digest(comparison, 10)}.json"
     write_json(path, comparison)

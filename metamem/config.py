@@ -331,7 +331,10 @@ def _check(config: TrainConfig | EvalConfig) -> None:
         raise ConfigError(unknown("study", config.study, STUDY_NAMES))
     if config.backbone.name == "same":
         raise ConfigError("backbone: 'same' is for the other roles; name a backbone for the policy")
-    if config.backbone.name == "auto" and config.dataset.name != "sample":
+    judges_only = (
+        isinstance(config, EvalConfig) and config.from_ is not None and config.judge.name not in ("same", "auto")
+    )
+    if config.backbone.name == "auto" and config.dataset.name != "sample" and not judges_only:
         choices = [n for n in REGISTRY.names("backbone") if n not in ("same", "auto")]
         raise ConfigError(
             f"backbone: dataset={config.dataset.name} needs a backbone named, on the command line or by an experiment. "

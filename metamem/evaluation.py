@@ -21,7 +21,7 @@ from metamem.errors import ConfigError, DataError
 from metamem.files import read_rows
 from metamem.meta_memory import MetaMemory, load
 from metamem.records import Attempt, from_json, to_json
-from metamem.reporting.cases import save_cases
+from metamem.reporting.cases import copy_cases, load_cases, save_cases
 from metamem.reporting.write import write_report
 from metamem.reports import evaluation_rows, figures, job_overrides, open_trackers, retrieval_figures, strict_score
 from metamem.runs import CHECKPOINTS, Run, find_checkpoints
@@ -335,12 +335,35 @@ def already_finished(run: Run, tracker: Tracker) -> dict[str, Any]:
 
 # --- judging stored attempts again
 
+# What has a part in it: all other options are about questions that are asked.
+_JUDGING = ("from_", "dataset", "part", "evaluator", "reward", "rubric", "judge", "seed", "name", "outputs", "dry_run")
+_AROUND = ("run", "journal", "tracker", "placement", "study", "experiment", "ablation", "hydra")
+
+
+def refuse_idle(taken: Sequence[str], why: str) -> None:
+    """Refuse what was given on the command line and has no effect: all but the options `taken`, by their first word.
+
+    Raises `ConfigError` naming the first, with `why`.
+    """
+    for override in job_overrides():
+        key = override.lstrip("+~").partition("=")[0]
+        group, _, role = key.partition("@")
+        if (role or group).split(".")[0].split("/")[0] not in taken:
+            shown = ", ".join(k.rstrip("_") for k in taken if k not in _AROUND)
+            raise ConfigError(f"{key} has no effect here: {why}. Leave it out; what has an effect: {shown}")
+
 
 def _judge_again(config: EvalConfig) -> dict[str, Any]:
     """Judge the attempts that a run stored for a part, with the judge, rubric and evaluators given here."""
     source = Path(str(config.from_))
     if config.meta_memory is not None:
         raise ConfigError("from= judges attempts that are stored; meta_memory has no part in it")
+    # Without a judge of its own it is the policy's backbone that judges.
+    judged_by = () if config.judge is not config.backbone else ("backbone",)
+    refuse_idle(
+        (*_JUDGING, *_AROUND, *judged_by),
+        f"from={source} judges answers that are stored, nothing is retrieved or answered again",
+    )
     if not (source / "attempts.jsonl").exists():
         raise DataError(f"from: {source} is not a run: it holds no attempts.jsonl")
     prepared = prepare(config)
@@ -398,6 +421,10 @@ async def _rejudge(
     by_id = {q.id: q for q in prepared.dataset.questions}
     names = system_names(source, config.part.value, stored)
     before = {(r["attempt_id"], r["evaluator"]): r for r in read_rows(source / "verdicts.jsonl")}
+    # The answers stay what they are, and so does what they were made from.
+    cases = load_cases(source)
+    copy_cases(source, run.directory)
+    workshop.gathered = replace(workshop.gathered, retrieved={i: case.get("retrieved") for i, case in cases.items()})
     by_label: dict[str, list[Judged]] = {}
     async with workshop:
         bench = workshop.bench()

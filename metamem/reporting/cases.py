@@ -30,6 +30,12 @@ def save_cases(directory: Path, questions: Iterable[Question], gathered: Gathere
     write_atomically(directory / FILE, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
+def copy_cases(source: Path, directory: Path) -> None:
+    """Keep another run's cases, where it has any."""
+    if (source / FILE).exists():
+        write_atomically(directory / FILE, (source / FILE).read_text(encoding="utf-8"))
+
+
 def load_cases(directory: Path) -> dict[str, Mapping[str, Any]]:
     """Question id → its case; empty for a run that kept none."""
     path = directory / FILE

@@ -130,7 +130,7 @@ def test_jobs_on_other_machines_report_to_a_folder_that_they_see(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(LEDGER, "")
-    sweep = Sweep.begin(2, tmp_path / "outputs" / "n")
+    sweep = Sweep.begin(2, (), tmp_path / "outputs" / "n")
     assert sweep.folder.parent == tmp_path / "outputs" / "n"
     assert os.environ[LEDGER] == str(sweep.folder)
     sweep.end()

@@ -116,6 +116,18 @@ EVAL_MISTAKES: dict[str, tuple[list[str], list[str]]] = {
         ["perplexity=.", "backbone=openai", "backbone.base_url=http://x/v1", "backbone.model=m"],
         ["backbone", "openai", "log-probabilities", "simulated, tiny, vllm"],
     ),
+    "from with a retriever": (["from=.", "retriever=dense"], ["retriever has no effect", "rubric"]),
+    "from with an option of answering": (["from=.", "evaluation.attempts=2"], ["evaluation.attempts has no effect"]),
+    "from with a builder": (["from=.", "backbone@builder=simulated"], ["backbone@builder has no effect"]),
+    "from with a policy beside a judge": (
+        ["from=.", "backbone=simulated", "backbone@judge=simulated_hasty"],
+        ["backbone has no effect"],
+    ),
+    "from that only judges needs no policy": (
+        ["from=.", "dataset=longmemeval", "dataset.path=x.json", "backbone@judge=simulated"],
+        ["attempts.jsonl"],
+    ),
+    "compare with a part": (["compare=[a,b]", "part=validation"], ["part has no effect", "compare"]),
     "an optimizer in evaluation": (["optimizer=metamem"], ["optimizer"]),
     "all folds": (["split.fold=all"], ["split.fold=all"]),
 }

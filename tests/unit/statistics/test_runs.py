@@ -27,8 +27,9 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("outputs")
     programs.run("train", f"outputs={place}", *TRAIN)
     trained = programs.only_run(place)
-    shared = [f"outputs={place}", "part=all", "evaluation.attempts=2"]
-    programs.run("eval", *shared, f"meta_memory=[null,{trained}]", "allow_seen=true", "name=asked")
+    shared = [f"outputs={place}", "part=all"]
+    asking = ["allow_seen=true", "name=asked", "evaluation.attempts=2"]
+    programs.run("eval", *shared, f"meta_memory=[null,{trained}]", *asking)
     asked = programs.only_run(place, "asked")
     programs.run("eval", *shared, f"from={asked}", "judge.seed=5", "backbone@judge=simulated", "name=again")
     return place
