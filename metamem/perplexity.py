@@ -102,7 +102,8 @@ async def _analyse(
     stamps = [s for s in source.result.get("stamps") or () if s != "self-judged"]
     about_run = {**about_run, "stamps": list(dict.fromkeys([*stamps, *about_run["stamps"]]))}
     roles = {role: caller.label for role, caller in workshop.callers.items()}
-    tracker.started({**about_run, "config": plain(config), "roles": roles})
+    reads = [{"label": source.place.name, "file": str(source.place)}]
+    tracker.started({**about_run, "config": plain(config), "roles": roles, "reads": reads})
     writer = str((source.result.get("roles") or {}).get("policy"))
     notes = list(source.notes)
     if writer != scorer.label:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +88,20 @@ def write(
         (directory / f"{name}.json").write_text(json.dumps(value), encoding="utf-8")
     for name, rows in (("cases", cases), ("attempts", attempts), ("verdicts", verdicts)):
         _lines(directory / f"{name}.jsonl", rows)
+    return directory
+
+
+def write_varied(directory: Path, questions: int, draws: int, evidence: int, texts: Iterator[str]) -> Path:
+    """A run as `write` makes it, with so many fragments a question, and every fragment and reply of its own text."""
+    write(directory, questions, draws)
+    cases = [json.loads(line) for line in (directory / "cases.jsonl").read_text(encoding="utf-8").splitlines()]
+    for case in cases:
+        case["evidence"] = [{"text": next(texts), "needed": n == 0} for n in range(evidence)]
+    attempts = [json.loads(line) for line in (directory / "attempts.jsonl").read_text(encoding="utf-8").splitlines()]
+    for attempt in attempts:
+        attempt["response"] = next(texts)
+    _lines(directory / "cases.jsonl", cases)
+    _lines(directory / "attempts.jsonl", attempts)
     return directory
 
 
