@@ -32,7 +32,7 @@ class Tiny(VLLM):
             None, "folder of the checkpoint, written when it is missing; null: under ~/.cache/metamem", result=False
         )
         max_tokens: int = option(64, "tokens that a reply may have, reasoning included")
-        max_model_len: int | None = option(16384, f"tokens of prompt and reply, at most {checkpoint.POSITIONS}")
+        max_model_len: int | None = option(checkpoint.POSITIONS, "tokens of prompt and reply together")
         dtype: str = option("float32", "precision of the weights: auto, bfloat16, float16 or float32")
 
         def arguments(self) -> dict[str, Any]:

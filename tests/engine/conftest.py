@@ -20,6 +20,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if here in item.path.parents:
             item.add_marker(pytest.mark.engine)
+            item.add_marker(pytest.mark.timeout(1800))  # a busy machine takes minutes for what an idle one does in one
             item.add_marker(pytest.mark.filterwarnings("ignore"))
             if importlib.util.find_spec("vllm") is None:
                 item.add_marker(pytest.mark.skip(reason="needs vLLM (the extra gpu or cpu)"))
@@ -37,10 +38,25 @@ def build(model: Path, **options: Any) -> Any:
     return REGISTRY.build("backbone", {"name": "tiny", "path": str(model), **options})
 
 
+def engine_processes(name: str = "") -> list[Any]:
+    """The engines' processes below this one, cores and workers: psutil's processes with `name` in their command."""
+    import psutil
+
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        try:
+            command = " ".join(process.cmdline())
+        except psutil.Error:  # it left, or is left for its parent to notice
+            continue
+        if name in command and "resource_tracker" not in command:
+            found.append(process)
+    return found
+
+
 @pytest.fixture(scope="session")
 def backbone(model: Path) -> Iterator[Any]:
     """A started backbone on its engine."""
-    made = build(model)
+    made = build(model, max_model_len=8192)
     asyncio.run(made.start())
     yield made
     asyncio.run(made.close())

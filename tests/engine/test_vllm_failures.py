@@ -4,38 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from metamem.backbones.engine.engine import EngineDied
+from metamem.backbones.engine.engine import Engine, EngineDied
+from metamem.backbones.engine.processes import shared_memory
 from metamem.errors import ConfigError
 from metamem.records import Draw, Message, Request, Sampling
+from metamem.registry import REGISTRY, load_components
 from tests.engine.conftest import build
-
-psutil = pytest.importorskip("psutil", reason="comes with vLLM")
+from tests.engine.conftest import engine_processes as processes
 
 SAMPLED = Sampling(temperature=0.8, max_tokens=200)
 
 
 def ask(i: int) -> Request:
     return Request((Message("user", f"Question {i}?"),), SAMPLED, (Draw(f"7/deaths/{i}"),))
-
-
-def processes(name: str = "") -> list[Any]:
-    """The engines' processes below this one: cores and workers."""
-    found = []
-    for process in psutil.Process().children(recursive=True):
-        try:
-            command = " ".join(process.cmdline())
-        except psutil.Error:  # it left, or is left for its parent to notice
-            continue
-        if name in command and "resource_tracker" not in command:
-            found.append(process)
-    return found
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -61,28 +51,71 @@ def test_an_engine_that_cannot_start_gives_the_cause_and_leaves_no_process(
     assert {p.pid for p in processes()} <= before
 
 
-def test_an_engine_that_dies_is_built_again_once_and_the_second_death_ends_the_run(model: Path) -> None:
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": "vllm", "model": "/no/such/model"}, "backbone.model: there is no folder /no/such/model"),
+        ({"name": "tiny", "path": "HERE"}, "backbone.path: HERE is there and holds no tiny checkpoint"),
+        (
+            {"name": "tiny", "path": "MODEL", "tensor_parallel_size": 3},
+            "backbone.tensor_parallel_size=3 does not divide the 4 attention heads of tiny. Choices: 1, 2, 4",
+        ),
+    ],
+)
+def test_what_cannot_be_started_is_told_before_any_process_is(
+    model: Path, tmp_path: Path, options: dict[str, Any], message: str
+) -> None:
+    load_components()
+    places = {"HERE": str(tmp_path), "MODEL": str(model)}
+    before = {p.pid for p in processes()}
+    made = REGISTRY.build("backbone", {name: places.get(value, value) for name, value in options.items()})
+    with pytest.raises(ConfigError, match=re.escape(message.replace("HERE", str(tmp_path)))):
+        asyncio.run(made.start())
+    assert {p.pid for p in processes()} == before
+
+
+def test_an_engine_that_dies_is_built_again_once_and_the_second_death_ends_the_run(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     backbone = build(model)
-    environment, shared = dict(os.environ), set(Path("/dev/shm").glob("psm_*"))
+    environment, shared = dict(os.environ), set[Path]()
+    asked: Counter[tuple[int, ...]] = Counter()
+    ask_engine = Engine._asked
+
+    async def counted(self: Engine, llm: Any, tokens: list[int], parameters: Any) -> Any:
+        asked[tuple(tokens)] += 1
+        return await ask_engine(self, llm, tokens, parameters)
+
+    monkeypatch.setattr(Engine, "_asked", counted)
 
     async def batch(kill: str | None) -> list[Any]:
-        tasks = [asyncio.create_task(backbone.generate(ask(i))) for i in range(60)]
+        asked.clear()
+        requests = [ask(i) for i in range(60)]
+        tasks = [asyncio.create_task(backbone.generate(r)) for r in requests]
+        finished: list[Request] = []
         if kill:
             # In the middle: some are finished, others are not.
             await until(lambda: sum(t.done() for t in tasks) >= 5)
             next(p for p in processes(kill) if p.pid in mine).kill()
-            assert not all(t.done() for t in tasks)
-        return list(await asyncio.gather(*tasks, return_exceptions=True))
+            finished = [r for r, t in zip(requests, tasks, strict=True) if t.done()]
+            assert len(finished) < len(tasks)
+        replies = list(await asyncio.gather(*tasks, return_exceptions=True))
+        times = [asked[tuple(backbone.engine.renderer.prompt(r.messages, False).tokens)] for r in requests]
+        assert all(n == 1 for r, n in zip(requests, times, strict=True) if r in finished), "finished, yet asked again"
+        assert set(times) == ({1, 2} if kill == "Worker" else {1})
+        return replies
 
     async def job() -> None:
         nonlocal mine
         await backbone.start()
         mine = {p.pid for p in processes()} - before
+        shared.update(shared_memory(frozenset((pid, 0.0) for pid in mine)))
         expected = await batch(None)
         served = await batch("Worker")
         assert served == expected, "what was under way is asked again, with the same result"
         assert backbone.engine.deaths == 1
         mine = {p.pid for p in processes()} - before
+        shared.update(shared_memory(frozenset((pid, 0.0) for pid in mine)))
         last = await batch("EngineCore")
         died = [x for x in last if isinstance(x, EngineDied)]
         assert died
@@ -96,7 +129,8 @@ def test_an_engine_that_dies_is_built_again_once_and_the_second_death_ends_the_r
     asyncio.run(job())
     assert {p.pid for p in processes()} <= before
     assert dict(os.environ) == environment
-    assert set(Path("/dev/shm").glob("psm_*")) <= shared, "shared memory is given back"
+    assert shared
+    assert not [place for place in shared if place.exists()], "shared memory is given back"
 
 
 def test_an_engine_serves_one_event_loop_after_another_and_stops_while_it_starts(model: Path) -> None:

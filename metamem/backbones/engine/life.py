@@ -72,6 +72,7 @@ class Life:
         self.log = Path(name)
         self._before: frozenset[Process] | None = None
         self._processes: frozenset[Process] = frozenset()
+        self._shared: set[Path] = set()
         self._ended = threading.Event()
 
     def begin(self) -> None:
@@ -99,6 +100,7 @@ class Life:
         settings.unlink(missing_ok=True)
         assert self._before is not None
         self._processes = below() - self._before
+        self._shared = shared_memory(self._processes)  # of the dead it cannot be learned any more
         if self._ended.is_set():
             self.end()
             raise Abandoned(f"the engine of {self.spec.model} was stopped while it started")
@@ -109,11 +111,11 @@ class Life:
         atexit.unregister(self.end)
         self.log.with_suffix(".json").unlink(missing_ok=True)
         llm, self.llm = self.llm, None
-        shared = shared_memory(self._processes)
+        self._shared |= shared_memory(self._processes)
         if llm is not None:
             llm.shutdown(timeout=0)
         self._kill()
-        remove(shared)
+        remove(self._shared)
 
     def forget(self) -> None:
         """Remove the log."""

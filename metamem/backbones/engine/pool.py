@@ -110,6 +110,7 @@ class Pool:
         self._make = make
         self._engines: dict[str, PooledEngine] = {}  # least recently used first
         self._taking_turns: frozenset[str] = frozenset()
+        self._proven: set[str] = set()  # those that have started before
         self._current: str | None = None
         self._busy: Counter[str] = Counter()
         self._waiting: dict[str, list[asyncio.Future[None]]] = {}
@@ -137,25 +138,30 @@ class Pool:
             if moved or in_the_way:
                 await engine.stop()
                 del self._engines[key]
+                self._proven.discard(key)
         self._taking_turns = frozenset(chosen.devices) if chosen.turns else frozenset()
         self._current, self._busy, self._waiting, self._switch = None, Counter(), {}, None
         by_key = {s.key: s for s in specs}
         for key, devices in chosen.devices.items():
             engine = self._engines.pop(key, None) or self._make(by_key[key], devices)
             self._engines[key] = engine
-            if key not in self._taking_turns:
+            if not chosen.turns:
                 await engine.start()
-        if self._taking_turns:
-            running = [k for k in chosen.devices if self._engines[k].running]
-            for key in running[1:]:
-                await self._engines[key].rest()
-            self._current = running[0] if running else None
-            # Each is started once now, so that what cannot start is known before anything is paid for.
-            for key in [k for k in chosen.devices if k != self._current]:
-                if self._current is not None:
-                    await self._engines[self._current].rest()
-                await self._engines[key].start()
-                self._current = key
+        if chosen.turns:
+            await self._introduce(list(chosen.devices))
+        self._proven.update(chosen.devices)
+
+    async def _introduce(self, keys: Sequence[str]) -> None:
+        """Leave the first of those that take turns awake, after each was started that has not been so far: what cannot
+        start is known before anything is paid for.
+        """
+        awake = [k for k in keys if self._engines[k].running]
+        for key in awake[1:]:
+            await self._engines[key].rest()
+        self._current = awake[0] if awake else None
+        new = [k for k in keys[1:] if k not in awake and k not in self._proven]
+        for key in [*new, keys[0]]:
+            await self._turn_to(key)
 
     def engine(self, spec: EngineSpec) -> PooledEngine | None:
         """The engine of a spec that was prepared; None for one that was not."""
@@ -192,6 +198,7 @@ class Pool:
         for engine in self._engines.values():
             await engine.stop()
         self._engines.clear()
+        self._proven.clear()
 
     def _leave(self, key: str) -> None:
         self._busy[key] -= 1
@@ -211,16 +218,20 @@ class Pool:
         waited = {k: len(f) for k, f in self._waiting.items() if f}
         return min(waited, key=lambda k: (-waited[k], k)) if waited else None
 
-    async def _change(self) -> None:
-        await asyncio.sleep(_SETTLE)
-        # Requests that arrived meanwhile for the present engine go first: its turn is not over.
-        key = self._current if self._current is not None and self._waiting.get(self._current) else self._next()
-        if key is not None and key != self._current:
+    async def _turn_to(self, key: str) -> None:
+        if key != self._current:
             if self._current is not None:
                 await self._engines[self._current].rest()
                 self._current = None
             await self._engines[key].start()
             self._current = key
+
+    async def _change(self) -> None:
+        await asyncio.sleep(_SETTLE)
+        # Requests that arrived meanwhile for the present engine go first: its turn is not over.
+        key = self._current if self._current is not None and self._waiting.get(self._current) else self._next()
+        if key is not None and key != self._current:
+            await self._turn_to(key)
             self.switches += 1
         self._switch = None
         for arrived in self._waiting.pop(key, []) if key is not None else []:

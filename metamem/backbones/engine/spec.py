@@ -145,8 +145,12 @@ def variables(spec: EngineSpec, log: Path, cpu: bool) -> dict[str, str]:
         "VLLM_WORKER_MULTIPROC_METHOD": "spawn",  # a forked CUDA context does not work
         "VLLM_NO_USAGE_STATS": "1",  # nothing about an experiment is sent anywhere
     }
-    if cpu and spec.processes > 1:
-        wanted["VLLM_CPU_OMP_THREADS_BIND"] = _shares(spec.processes)
+    if cpu:
+        # oneDNN keeps a kernel for every number of tokens that a batch ever had: 1,024 of them, hundreds of megabytes.
+        # They are made anew in no time that could be measured.
+        wanted["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] = "64"
+        if spec.processes > 1:
+            wanted["VLLM_CPU_OMP_THREADS_BIND"] = _shares(spec.processes)
     wanted = {name: value for name, value in wanted.items() if not os.environ.get(name)}
     if plugins := os.environ.get("VLLM_PLUGINS"):
         wanted["VLLM_PLUGINS"] = f"{plugins},{PLUGIN}"

@@ -156,13 +156,25 @@ def test_a_batch_changes_turn_twice_and_never_has_two_engines_awake(retries: int
         pool = Pool(Engine)
         await pool.prepare([spec("policy"), spec("judge")], (), Placement.turns)
         assert Engine.most == 1
-        await batch(pool, 8, retries)
-        before = pool.switches
-        for _ in range(2):
+        for _ in range(3):
+            before = pool.switches
             done = await batch(pool, 8, retries)
             assert len(done) == 8 * (3 + 3 + 3 + 1) + 1 + 4 * 3 * retries
-        assert pool.switches - before <= 4
+            assert pool.switches - before == 2
         assert Engine.most == 1
+
+    asyncio.run(main())
+
+
+def test_each_engine_is_started_before_a_run_begins_and_once_in_a_sweep_that_takes_turns() -> None:
+    async def main() -> None:
+        pool = Pool(Engine)
+        await pool.prepare([spec("policy"), spec("judge")], (), Placement.turns)
+        policy, judge = pool.engine(spec("policy")), pool.engine(spec("judge"))
+        assert isinstance(policy, Engine) and isinstance(judge, Engine)
+        assert (policy.log, judge.log) == (["start"], ["start", "rest"])
+        await pool.prepare([spec("policy"), spec("judge")], (), Placement.turns)
+        assert (policy.log, judge.log) == (["start"], ["start", "rest"])
 
     asyncio.run(main())
 
