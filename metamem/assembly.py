@@ -406,7 +406,9 @@ def inspect_engines(prepared: Prepared, roles: Iterable[str]) -> list[Row]:
         backbone, key = prepared.backbones[role], ROLES[role]
         if isinstance(backbone, InEngine):
             spec, weights = backbone.spec(), getattr(backbone, "weights", None)
-            new = demand((key,), spec, weights() if weights else None, backbone.sampling().max_tokens)
+            reply = getattr(prepared.config.optimizer, "reflection_tokens", 0) if role == "reflector" else 0
+            reply = max(reply, backbone.sampling().max_tokens)
+            new = demand((key,), spec, weights() if weights else None, reply)
             if known := wanted.get(spec.key):
                 new = replace(known, keys=(*known.keys, key), reply=max(known.reply, new.reply))
             wanted[spec.key] = new

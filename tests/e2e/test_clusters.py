@@ -17,6 +17,7 @@ import pytest
 
 from metamem.assembly import run_async
 from metamem.cli import Interrupted
+from metamem.hydra_bridge import config_folder, export
 from tests import programs
 from tests.server import Server
 from tests.simulated_server import simulated_reply
@@ -98,6 +99,41 @@ def test_the_jobs_of_a_sweep_through_submitit_are_shown_together_at_its_end(tmp_
     given = ["cluster=local", f"outputs={tmp_path}", "optimizer.epochs=1"]
     printed = programs.run("train", "-m", *given, "optimizer.attempts=2,3")
     assert "2 jobs" in printed
+
+
+@needs_submitit
+def test_a_slurm_job_is_told_before_its_time_is_up_and_may_be_requeued(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import submitit
+    from hydra import compose, initialize_config_dir
+    from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
+    from omegaconf import OmegaConf
+
+    (tmp_path / "srun").write_text("#!/bin/sh\n")
+    (tmp_path / "srun").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    export()
+    asked = ["cluster=slurm", "hydra.launcher.gpus_per_node=6", "+hydra.launcher.additional_parameters.mail-type=END"]
+    with initialize_config_dir(config_dir=str(config_folder()), version_base="1.3"):
+        hydra = compose("train", overrides=[*asked, "name=n"], return_hydra_config=True).hydra
+    options: Any = OmegaConf.to_container(hydra.launcher)
+    # As the launcher hands them to submitit.
+    own = {options.pop("_target_"), options.pop("submitit_folder")}
+    assert any("SlurmLauncher" in name for name in own)
+    executor = submitit.AutoExecutor(
+        tmp_path / "jobs", cluster="slurm", slurm_max_num_timeout=options["max_num_timeout"]
+    )
+    del options["max_num_timeout"]
+    shared = set(BaseQueueConf.__dataclass_fields__)
+    executor.update_parameters(
+        **{k if k in shared else f"slurm_{k}": hydra.launcher.name if k == "name" else v for k, v in options.items()}
+    )
+    text = executor._executor._make_submission_file_text("job", "1")
+    wanted = ("signal=USR2@120", "requeue", "time=1440", "gpus-per-node=6", "job-name=n", "mail-type=END")
+    for flag in wanted:
+        assert f"#SBATCH --{flag}\n" in text
+    assert executor._executor.max_num_timeout == 100
 
 
 @needs_submitit

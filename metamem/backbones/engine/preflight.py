@@ -131,6 +131,9 @@ def _row(d: Demand, room: int | None, place: str, remark: str = "") -> Row:
     one = cache_for_one(d)
     roles = ", ".join("policy" if key == "backbone" else key for key in d.keys)
     prompts = room / one if room is not None and one else None
+    if d.context and d.reply >= d.context:
+        full = f"a reply of {d.reply:,} tokens, which one of its roles may ask for, leaves no room for a prompt"
+        remark = f"{remark}; {full}" if remark else full
     return Row(roles, d.name, place, weights_on_each(d), room, d.context, prompts, remark)
 
 

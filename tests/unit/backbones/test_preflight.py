@@ -436,6 +436,13 @@ def test_what_is_not_known_is_said_and_stops_nothing() -> None:
     assert judged(unread, machine=on(T4))[0].model == "theirs"
 
 
+def test_a_reply_as_long_as_the_context_is_spoken_of() -> None:
+    (row,) = judged(wanted(LLAMA_70B, 1, max_model_len=4096), machine=on(H100))
+    assert "a reply of 4,096 tokens, which one of its roles may ask for, leaves no room for a prompt" in row.sentence()
+    (row,) = judged(wanted(LLAMA_70B, 1, max_model_len=8192), machine=on(H100))
+    assert row.remark == ""
+
+
 def test_a_cpu_build_on_a_machine_with_gpus_says_so() -> None:
     (row,) = judged(wanted(QWEN_30B, 1, max_model_len=8192), machine=on(H100, cpu=True))
     assert row.place == "the processor" and "install the extra gpu" in row.sentence()
