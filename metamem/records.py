@@ -305,8 +305,13 @@ def teaches(attempts: typing.Sequence[Attempt], verdicts: typing.Sequence[Verdic
 # --- the JSON form
 
 
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+
+
 def to_json(value: Any) -> Any:
     """A record (or a tuple, dict, date or enum of them) as plain JSON values, defaults included."""
+    if type(value) in _PLAIN:  # most values by far
+        return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {name: to_json(getattr(value, name)) for name in _field_names(type(value))}
     if isinstance(value, Enum):

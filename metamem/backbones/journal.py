@@ -30,6 +30,9 @@ from metamem.records import Draw, Generation, Request, canonical, from_json, to_
 _OPEN_SEGMENTS = 32
 _KEY_DIGITS = 32
 _PREFIX = b'{"key":"'
+# By identity, each with its tools, so that no other tuple can have their id.
+_TOOLS: dict[int, tuple[tuple[dict[str, Any], ...], str]] = {}
+_TOOLS_KEPT = 64
 
 
 # Whose rows are reused: the run's own, those of the experiment's runs, or all under `outputs` (`global` is a keyword,
@@ -44,10 +47,20 @@ def request_hash(identity: Mapping[str, Any], request: Request) -> str:
     body: list[Any] = [identity, request.messages, request.sampling, request.schema, request.repeat]
     if request.tools:
         # Requests without tools keep the keys they had before there were any. Tools are JSON already and much of it.
-        body.append(json.dumps(request.tools, sort_keys=True))
+        body.append(_tools_text(request.tools))
     if request.continuation is not None:
         body.append({"continuation": request.continuation})
     return hashlib.sha256(canonical(body).encode("utf-8", "surrogatepass")).hexdigest()[:_KEY_DIGITS]
+
+
+def _tools_text(tools: tuple[dict[str, Any], ...]) -> str:
+    """The JSON text of tools. One tuple is sent with very many requests: the texts of the last few are kept."""
+    kept = _TOOLS.get(id(tools))
+    if kept is None or kept[0] is not tools:
+        if len(_TOOLS) >= _TOOLS_KEPT:
+            _TOOLS.clear()
+        kept = _TOOLS[id(tools)] = (tools, json.dumps(tools, sort_keys=True))
+    return kept[1]
 
 
 def draw_key(request_id: str, request: Request, draw: Draw) -> str:
