@@ -31,6 +31,7 @@ BUILT_IN = (
     "metamem.datasets.memalpha",
     "metamem.datasets.memoryagentbench",
     "metamem.datasets.splits",
+    "metamem.datasets.world.component",
     "metamem.memory.constructors",
     "metamem.memory.baselines",
     "metamem.memory.memalpha.constructor",
