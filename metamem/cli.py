@@ -183,6 +183,7 @@ def _job(composed: Any) -> float | None:
     """One job: a config in, the score that sweepers optimise out. Hydra calls it, once or for every job of a sweep."""
     from metamem.config import TrainConfig, resolve
     from metamem.hydra_bridge import export
+    from metamem.launchers import check_job
     from metamem.sweeps import record_job
 
     export()
@@ -190,6 +191,8 @@ def _job(composed: Any) -> float | None:
         try:
             outcome.study = str(composed.get("study") or "")
             config = resolve(composed)
+            if outcome.sweeping:
+                check_job(config)
             if config.dry_run:
                 from metamem.studies.dry_run import dry_run
 

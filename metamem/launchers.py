@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from metamem.config import COMPONENTS
+from metamem.config import COMPONENTS, BaseConfig
 from metamem.contracts import InEngine
 from metamem.errors import ConfigError, MissingExtraError
 from metamem.help import ROLE_GROUPS
@@ -69,19 +70,33 @@ def find_launch(program: str, arguments: Sequence[str], folder: str) -> Launch |
             for other in (*others, *more):
                 if _key(other) in ("backbone", *ROLE_GROUPS.values()):
                     kept = [o for o in (*first, *swept) if _key(o) != _key(other)]
-                    composed.append(compose(program, overrides=[*kept, other]))
+                    with suppress(Exception):  # that job's own mistake, which it says itself
+                        composed.append(compose(program, overrides=[*kept, other]))
             named = {name for c in composed for name in _backbones(c)}
     except Exception:  # many types, and Hydra comes to the same one, which is then explained
         return None
-    inside = sorted(n for n in named if n in REGISTRY.names("backbone") and _in_engine(n))
-    if inside and (launch.launcher == "JoblibLauncher" or _jobs(arguments, given) != 1):
-        raise ConfigError(
-            f"{_choice(arguments)}: each job would be a process of its own and load the engine of "
-            f"backbone={inside[0]} again, all at once on this machine. Leave the launcher out: the jobs of one process "
-            "run one after another and share the engine, which starts once. To sweep over several machines, use "
-            "cluster=slurm or cluster=ray"
-        )
+    if launch.launcher == "JoblibLauncher" or _jobs(arguments, given) != 1:
+        _refuse(_choice(arguments), named)
     return launch
+
+
+def check_job(config: BaseConfig) -> None:
+    """Raises `ConfigError` in a job of joblib's with an engine, however its config came by it."""
+    from hydra.core.hydra_config import HydraConfig
+
+    if str(HydraConfig.get().launcher.get("_target_", "")).endswith("JoblibLauncher") and not config.dry_run:
+        roles = (key for key, kind in COMPONENTS.items() if kind == "backbone")
+        _refuse("hydra/launcher=joblib", {str(getattr(config, role).name) for role in roles})
+
+
+def _refuse(choice: str, backbones: Iterable[str]) -> None:
+    inside = sorted(n for n in backbones if n in REGISTRY.names("backbone") and _in_engine(n))
+    if inside:
+        raise ConfigError(
+            f"{choice}: each job would be a process of its own and load the engine of backbone={inside[0]} again, all "
+            "at once on this machine. Leave the launcher out: the jobs of one process run one after another and share "
+            "the engine, which starts once. To sweep over several machines, use cluster=slurm or cluster=ray"
+        )
 
 
 def missing_launcher(name: str) -> MissingExtraError | None:

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
 from metamem import cli
 from metamem.cli import run_program
 from metamem.errors import ConfigError
 from metamem.hydra_bridge import config_folder, export
-from metamem.launchers import Launch, find_launch, missing_launcher
+from metamem.launchers import Launch, check_job, find_launch, missing_launcher
 from metamem.sweeps import LEDGER, Sweep, record_job
 
 export()
@@ -57,6 +58,7 @@ def test_joblib_with_an_in_process_engine_ends_with_2_and_the_reason_before_anyt
         ["backbone@reflector=simulated,simulated_hasty,tiny"],
         ["experiment=cross_backbone", "backbone=simulated,vllm", "backbone.seed=1"],
         ["backbone=tiny", "seed=1"],
+        ["backbone=simulated,nonsense,tiny"],
     ],
 )
 def test_an_engine_in_any_role_and_any_job_counts(given: list[str]) -> None:
@@ -69,6 +71,25 @@ def test_an_engine_that_a_study_sweeps_over_counts() -> None:
     assert found(*study) is not None
     with pytest.raises(ConfigError, match="backbone=tiny"):
         found(*study, "hydra.sweeper.params.backbone='simulated,tiny'")
+
+
+def test_a_job_that_came_by_an_engine_in_another_way_refuses_it_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    from hydra import compose, initialize_config_dir
+    from hydra.core.hydra_config import HydraConfig
+
+    from metamem.config import resolve
+
+    def check(launcher: str, *given: str) -> None:
+        with initialize_config_dir(config_dir=str(config_folder()), version_base="1.3"):
+            config: Any = resolve(compose("train", overrides=list(given)))
+        hydra = OmegaConf.create({"launcher": {"_target_": f"plugins.{launcher}"}})
+        monkeypatch.setattr(HydraConfig, "get", staticmethod(lambda: hydra))
+        check_job(config)
+
+    with pytest.raises(ConfigError, match="load the engine of backbone=tiny again"):
+        check("JoblibLauncher", "backbone@judge=tiny")
+    check("BasicLauncher", "backbone@judge=tiny")
+    check("JoblibLauncher", "backbone@judge=simulated")
 
 
 @pytest.mark.parametrize(
