@@ -345,6 +345,8 @@ def _check(config: TrainConfig | EvalConfig) -> None:
         config.backbone = REGISTRY.options("backbone", {"name": "simulated"})
     if config.study == "perplexity" or getattr(config, "perplexity", None) is not None:
         _check_scorer(config.backbone.name)
+    if config.study == "perplexity" and config.search.calls:
+        raise ConfigError("search.calls: a study of perplexity scores replies to single prompts; leave it at 0")
     for role in ("judge", "builder"):
         if config.study == "cross_backbone" and getattr(config, role).name == "same":
             raise ConfigError(

@@ -60,6 +60,11 @@ def read_stored(place: Path, part: str, key: str) -> Stored:
     result, config = read_object(place / "result.json"), read_object(place / "config.json")
     if config.get("from"):
         raise DataError(f"{key}: {place} judged the replies of another run again; give that run, {config['from']}")
+    if calls := (config.get("search") or {}).get("calls"):
+        raise DataError(
+            f"{key}: {place} let answers search the memory (search.calls={calls}): its replies end dialogues, and not "
+            "the prompts that are shown again here. Give a run with search.calls=0"
+        )
     stored = stored_attempts(place, part, key)
     names = system_names(place, part, stored)
     rejected = {str(step) for step in result.get("rejected_steps") or ()} if part == "validation" else set()

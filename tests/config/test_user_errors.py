@@ -85,6 +85,7 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
         ["backbone=openai", "backbone.base_url=http://x/v1", "backbone.model=m", "study=perplexity"],
         ["backbone", "openai", "log-probabilities", "simulated, tiny, vllm"],
     ),
+    "a study of perplexity of answers that search": (["study=perplexity", "search.calls=2"], ["search.calls", "0"]),
     "validation accepted without a validation part": (
         ["split=all", "optimizer.accept=validation"],
         ["optimizer.accept", "validation"],

@@ -140,6 +140,9 @@ def test_what_is_no_finished_run_that_answered_is_refused(tmp_path: Path) -> Non
     place = run(tmp_path / "run", [attempt("test/0/q1")], {"kind": "eval", "systems": []}, **{"from": "that/run"})
     with pytest.raises(DataError, match="give that run, that/run"):
         read_stored(place, "test", "perplexity")
+    (place / "config.json").write_text('{"search": {"calls": 3}}')
+    with pytest.raises(DataError, match=r"search.calls=3"):
+        read_stored(place, "test", "perplexity")
     (place / "config.json").write_text("{}")
     with pytest.raises(DataError, match=r"no attempts for part=train; it has test"):
         read_stored(place, "train", "perplexity")
