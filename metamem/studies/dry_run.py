@@ -263,9 +263,14 @@ class _Planner:
         count = len(asked) * attempts
         limit = getattr(config.backbone, "max_tokens", 4096)
         answer = self.written("answer")
+        # Every search is a call more, whose prompt holds what was said before it.
+        turns = 1 + config.search.calls
+        most_prompt = turns * (prompt + count * room) + turns * (turns - 1) // 2 * count * limit
         stages = [
-            Stage(stage, "policy", count, count, prompt, prompt + count * room, count * answer, count * limit),
+            Stage(stage, "policy", count, turns * count, prompt, most_prompt, count * answer, turns * count * limit),
         ]
+        if turns > 1:
+            self.notes.append(f"answers may search: up to {config.search.calls} calls more for each")
         rubric = self.prepared.rubric
         if rubric is not None:
             shown = attempts * sum(self.tokens(rubric.render(q, "word " * answer)) for q in asked)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 import subprocess
@@ -26,6 +27,30 @@ def test_meta_memory_is_trained_on_a_memory_that_a_model_wrote(tmp_path: Path) -
     assert result["score"] is not None
     units = [line for path in (tmp_path / "memory").rglob("units.jsonl") for line in path.read_text().splitlines()]
     assert {json.loads(unit)["kind"] for unit in units} >= {"core", "episodic"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("search", [0, 2])
+def test_all_eight_real_contexts_stream_through_an_evaluation_within_a_gibibyte(
+    tmp_path: Path, shared: Path, search: int
+) -> None:
+    path = shared / "memoryagentbench_conflict_resolution.json"
+    given = ["system=memalpha", "dataset=memoryagentbench", f"dataset.path={path}", "backbone=simulated"]
+    given += ["memory.max_tokens=100000", f"search.calls={search}", "search.methods=[bm25]", "evaluator=by_source"]
+    process = programs.start("eval", *given, "split=all", "part=all", f"outputs={tmp_path}")
+    assert process.stdout is not None
+    printed = process.stdout.read()
+    # Of this one process: other tests may have started larger ones.
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0, printed
+    assert used.ru_maxrss < 1024 * 1024, f"{used.ru_maxrss / 1024:.0f} MiB"
+    result = programs.result_of(programs.only_run(tmp_path, "eval"))
+    by_type = result["figures"]["by_source"]["without"]["by_type"]
+    assert [cell["count"] for cell in by_type.values()] == [100] * 8
+    assert (result["memory"]["conversations"], result["memory"]["incomplete"]) == (4, 0)
+    assert result["memory"]["counts"].get("calls_malformed", 0) == 0, "no reply was cut"
+    assert (result["calls"]["policy"].get("searches", 0) > 0) == (search > 0)
 
 
 def data(folder: Path) -> Path:

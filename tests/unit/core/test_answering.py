@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,7 @@ from metamem.answering import told
 from metamem.backbones.caller import JournaledCaller
 from metamem.backbones.journal import Journal
 from metamem.contracts import Judged, MemoryBank
-from metamem.errors import BackboneError
+from metamem.errors import BackboneError, DataError
 from metamem.memory.store import MemoryStore
 from metamem.prompts.templates import Prompts
 from metamem.records import (
@@ -37,6 +38,7 @@ from metamem.records import (
 from metamem.registry import build, load_components
 from metamem.retrieval.searching import Searcher, SearchOptions
 from metamem.stages import Bench
+from metamem.stored import read_stored
 from metamem.tracking.trackers import Trackers
 
 load_components()
@@ -227,6 +229,30 @@ def test_each_sample_searches_for_itself_and_more_samples_extend_fewer(tmp_path:
     again = Scripted(reply)
     assert attempted(again, tmp_path, attempts=3, temperature=0.7)[0].attempts == more.attempts
     assert again.requests == []
+
+
+@pytest.mark.parametrize("order", [1, 2, 3])
+def test_the_attempts_are_the_same_in_whatever_order_replies_come(order: int) -> None:
+    def reply(request: Request, index: int) -> str:
+        turn = len(request.messages) // 2
+        return "\n".join(call(n) for n in ("Ann", "Cy", "Di")[: index % 3 + 1]) if turn <= 2 else f"Answer: {index}"
+
+    class Slow(Scripted):
+        async def generate(self, request: Request) -> list[Generation]:
+            place = f"{order}/{request.draws[0].scope}/{request.draws[0].index}"
+            await asyncio.sleep(random.Random(place).random() / 50)
+            return await super().generate(request)
+
+    still = attempted(Scripted(reply), attempts=6, temperature=0.7, calls=5)[0]
+    assert attempted(Slow(reply), attempts=6, temperature=0.7, calls=5)[0].attempts == still.attempts
+    assert {len(a.searches) for a in still.attempts} == {2, 4, 6}
+
+
+def test_perplexity_of_answers_that_could_search_is_refused(tmp_path: Path) -> None:
+    for name, content in (("attempts.jsonl", ""), ("result.json", "{}"), ("config.json", '{"search": {"calls": 2}}')):
+        (tmp_path / name).write_text(content, encoding="utf-8")
+    with pytest.raises(DataError, match=r"perplexity: the answers of .* could search the memory"):
+        read_stored(tmp_path, "test", "perplexity")
 
 
 def test_a_turn_that_is_not_delivered_makes_the_attempt_invalid_with_its_searches_kept() -> None:

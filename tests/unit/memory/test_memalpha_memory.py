@@ -22,6 +22,7 @@ from metamem.backbones.openai import OpenAIBackbone
 from metamem.contracts import Dataset, MemoryBank, MemoryContext
 from metamem.errors import ConfigError
 from metamem.memory import histories
+from metamem.memory.chunks import chunks_of, counter
 from metamem.memory.memalpha.constructor import MemAlpha, units_of
 from metamem.memory.memalpha.episode import Episode
 from metamem.memory.memalpha.history import replayed
@@ -107,21 +108,24 @@ def test_a_6k_context_is_written_down_whole_by_the_simulated_builder(shared: Pat
 
 
 @pytest.mark.slow
-def test_all_eight_contexts_are_written_down_whole_in_bounded_memory(shared: Path, tmp_path: Path) -> None:
-    import resource
-
+def test_all_eight_contexts_are_written_down_whole(shared: Path, tmp_path: Path) -> None:
     dataset = streams(shared)
     here, constructor = context(tmp_path), memory(max_tokens=100_000)
 
     async def all_of_them() -> list[MemoryBank]:
         return await asyncio.gather(*(constructor.construct(c, here) for c in dataset.conversations.values()))
 
-    for bank in asyncio.run(all_of_them()):
+    for bank, conversation in zip(asyncio.run(all_of_them()), dataset.conversations.values(), strict=True):
+        text = "".join(t.text for s in conversation.sessions for t in s.turns)
+        for cut in (constructor, memory("memagent", chunk_tokens=700), memory("chunks", chunk_tokens=100)):
+            options = cut.config
+            chunks = chunks_of(conversation.sessions, options.chunk_tokens, counter(options.tokenizer))
+            assert "".join(chunk.text for chunk in chunks) == text
+        assert bank.history[-1].chunk == bank.counts["chunks"] - 1
         assert not bank.unread
         assert bank.counts["calls_done"] == sum(v for k, v in bank.counts.items() if k.startswith("calls_"))
         assert bank.counts["chunks_without_calls"] == 0
         assert len(bank.units) > bank.counts["input_tokens"] / 40
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 1024 * 1024
 
 
 def test_each_unit_names_the_turns_it_was_written_from_and_lists_stand_in_order(tmp_path: Path) -> None:
@@ -239,6 +243,12 @@ def test_a_history_in_words(tmp_path: Path) -> None:
     ]
     expected = "8 calls over 3 chunks (5 done, 1 malformed, 1 refused, 1 unchanged), 1 replies without a call"
     assert histories.summary(bank.history) == expected
+
+
+def test_the_simulated_builder_finds_its_tools_in_the_prompt_too(tmp_path: Path) -> None:
+    stream = document("Ann lives in the city of Oslo.")
+    shown, sent = (built(memory(tools=t), stream, context(tmp_path / t)) for t in ("prompt", "request"))
+    assert [u.text for u in shown.units] == [u.text for u in sent.units] != []
 
 
 def test_refused_calls_are_asked_for_again_with_their_reasons_as_often_as_allowed(tmp_path: Path) -> None:
