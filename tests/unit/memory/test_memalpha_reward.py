@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +12,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metamem.contracts import Effect
+from metamem.contracts import Effect, Judged, MemoryContext, Reply
 from metamem.errors import ConfigError
 from metamem.memory.memalpha import reward
 from metamem.memory.memalpha.program import main, sample_and_store
+from metamem.memory.memalpha.rewarding import ContentJudge, rewards
 from metamem.memory.memalpha.state import Change, Limits, Memory
-from metamem.records import from_json
+from metamem.prompts.templates import Prompts
+from metamem.records import (
+    Conversation,
+    Failure,
+    Generation,
+    Question,
+    Request,
+    Sampling,
+    Session,
+    Status,
+    Turn,
+    Verdict,
+    from_json,
+)
+from metamem.registry import build, load_components
+from metamem.tracking.trackers import Trackers
+
+PROMPTS = Prompts(Prompts.Config())
 
 DONE, SAME, BAD, WORSE, SILENT = "done", "unchanged", "refused", "malformed", "none"
 
@@ -90,6 +110,93 @@ def test_advantages_sum_to_nothing(rewards: list[float]) -> None:
 
 def test_the_papers_five_settings_are_there() -> None:
     assert len(set(reward.ABLATION)) == 5 and (reward.BETA, reward.GAMMA) in reward.ABLATION
+
+
+# --- the memories of an evaluation, by hand
+
+
+class Fixed:
+    """A caller whose replies are a function of the prompt."""
+
+    label = "fixed"
+
+    def __init__(self, reply: Callable[[str], str | Failure]) -> None:
+        self.reply = reply
+        self.asked: list[str] = []
+
+    def sampling(self) -> Sampling:
+        return Sampling()
+
+    async def __call__(self, request: Request) -> list[Reply]:
+        self.asked.append(request.messages[-1].content)
+        said = self.reply(self.asked[-1])
+        return [Reply("k", said if isinstance(said, Failure) else Generation(said))]
+
+
+def insert(text: str, part: str = "semantic") -> str:
+    return f'<tool_call>{{"name": "insert", "arguments": {{"memory": "{part}", "content": "{text}"}}}}</tool_call>'
+
+
+def judged(conversation: str, *scores: float | None) -> list[Judged]:
+    """Answers to a conversation's questions; None is a verdict that was not delivered."""
+    made = []
+    for number, score in enumerate(scores):
+        question = Question(f"{conversation}{number}", "?", "squad", ("x",), conversation_id=conversation)
+        status = Status.invalid if score is None else Status.scored
+        verdict = Verdict("a", question.id, "memalpha_reward", status, score or 0.0, bool(score))
+        made.append(Judged(question, (), (), (verdict,), False))
+    return made
+
+
+# Each chunk is two words, so that the input of two chunks has four tokens.
+EPISODES: dict[str, tuple[list[str], dict[str, float]]] = {
+    "empty memory, no calls": (["Nothing.", "Nothing."], {"calls": 0, "compression": 1, "content": 0}),
+    "all calls bad": (["<tool_call>{", "<tool_call>{"], {"calls": 0, "compression": 1, "content": 0}),
+    "memory longer than the input": (
+        [insert("one two three four five six"), insert("good")],
+        {"calls": 1, "compression": 1 - 7 / 4, "content": 0.5},
+    ),
+    "half of it": (
+        [insert("good") + insert("good") + "<tool_call>{", insert("good") + "<tool_call>{"],
+        {"calls": (2 / 3 + 1 / 2) / 2, "compression": 1 - 1 / 4, "content": 1},
+    ),
+    "one silent chunk": (["", insert("good fact")], {"calls": 1 / 2, "compression": 1 - 2 / 4, "content": 1}),
+}
+
+
+def rewarded(
+    replies: list[str], answers: list[Judged], judge: Fixed, beta: float = 0.05, gamma: float = 0.1
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    load_components()
+    constructor = build("memory", {"name": "memalpha"}, prompts=PROMPTS)
+    held = [Session(f"c{i}", None, (Turn(f"c{i}", "document", text),)) for i, text in enumerate(("ab cd", "ef gh"))]
+    builder = Fixed(lambda prompt: replies["ef gh" in prompt])
+    bank = asyncio.run(constructor.construct(Conversation("c", tuple(held)), MemoryContext(builder)))
+    found = rewards({"c": bank}, {"without": answers}, ContentJudge(judge, PROMPTS), beta, gamma, Trackers([]))
+    means, rows = asyncio.run(found)
+    return means["without"], rows
+
+
+@pytest.mark.parametrize("kind", EPISODES)
+def test_a_hand_worked_episode_has_the_terms_that_were_worked_out(kind: str) -> None:
+    replies, terms = EPISODES[kind]
+    judge = Fixed(lambda prompt: "yes" if "good" in prompt else "no")
+    found, (row,) = rewarded(replies, judged("c", 1.0, 0.0, 0.25), judge)
+    assert {name: found[name] for name in terms} == pytest.approx(terms)
+    assert found["task"] == pytest.approx(1.25 / 3)
+    worth = 1.25 / 3 + terms["calls"] + 0.05 * terms["compression"] + 0.1 * terms["content"]
+    assert found["reward"] == row["reward"] == pytest.approx(worth)
+    assert (found["episodes"], found["left_out"], row["questions"]) == (1, 0, 3)
+
+
+@pytest.mark.parametrize("lost", ["an answer", "a verdict on the content", "a call of the builder"])
+def test_an_episode_that_was_not_wholly_delivered_has_no_reward(lost: str) -> None:
+    failure = Failure("gone")
+    judge = Fixed(lambda _: failure if lost == "a verdict on the content" else "yes")
+    replies: list[Any] = [insert("a"), failure if lost == "a call of the builder" else insert("b")]
+    found, (row,) = rewarded(replies, judged("c", 1.0, None if lost == "an answer" else 1.0), judge)
+    assert (found["episodes"], found["left_out"], found["reward"]) == (0, 1, None)
+    assert row["left_out"] and "reward" not in row
 
 
 # --- groups
