@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 TEMPLATES = Path(__file__).parent / "rubric_templates"
+NANO_TEMPLATES = Path(__file__).parent / "rubric_nano"
 VARIABLES = ("question", "date", "answer", "answers", "response", "type", "abstention", "forbidden")
 _FALLBACK_HELP = "question type whose template serves types that have none (default: such types are an error)"
 
@@ -110,6 +111,18 @@ class MetaMemRubric(_Templates):
 
     def __init__(self, config: Config) -> None:
         super().__init__("metamem", TEMPLATES, config.fallback, sandboxed=False)
+
+
+@register("rubric", "nano")
+class NanoRubric(_Templates):
+    """The truth and the response and nothing else, for `backbone=nano` as judge."""
+
+    @dataclass
+    class Config:
+        """No options."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__("nano", NANO_TEMPLATES, None, sandboxed=False)
 
 
 @register("rubric", "file")

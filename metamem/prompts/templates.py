@@ -31,7 +31,8 @@ NAMES = (
 class Prompts:
     """The project's own prompts; any of them can be replaced by a file."""
 
-    FOLDER = Path(__file__).parent / "default"
+    # Where the templates are; the later folders hold what the first ones lack.
+    FOLDERS: tuple[Path, ...] = (Path(__file__).parent / "default",)
 
     @dataclass
     class Config:
@@ -60,13 +61,16 @@ class Prompts:
         self._given = frozenset(name for name in NAMES if getattr(config, name))
         for name in NAMES:
             given = getattr(config, name)
-            path = Path(given) if given else self.FOLDER / f"{name}.jinja"
+            path = Path(given) if given else self._own(name)
             try:
                 self._texts[name] = path.read_text(encoding="utf-8")
             except (OSError, UnicodeDecodeError) as error:
                 raise ConfigError(f"prompts.{name}: cannot read the template '{path}': {error}") from None
         self._environment: jinja2.Environment | None = None
         self._templates: dict[str, jinja2.Template] = {}
+
+    def _own(self, name: str) -> Path:
+        return next(path for folder in self.FOLDERS if (path := folder / f"{name}.jinja").is_file())
 
     def texts(self) -> Mapping[str, str]:
         """Name → sha256 of each template's text; enters a run's identity."""
@@ -81,7 +85,7 @@ class Prompts:
         for name in NAMES:
             self._template(name)
             if name in self._given:
-                known = self._variables((self.FOLDER / f"{name}.jinja").read_text(encoding="utf-8"))
+                known = self._variables((Prompts.FOLDERS[0] / f"{name}.jinja").read_text(encoding="utf-8"))
                 for variable in sorted(self._variables(self._texts[name]) - known):
                     raise ConfigError(f"prompts.{name}: {unknown('variable', variable, known)}")
 
@@ -124,3 +128,14 @@ class Prompts:
                 raise ConfigError(f"prompts.{name}: the template has no block named 'user'")
             self._templates[name] = template
         return self._templates[name]
+
+
+@register("prompts", "nano")
+class NanoPrompts(Prompts):
+    """Prompts of few words for `backbone=nano`; what it has no role for is the default's."""
+
+    FOLDERS = (Path(__file__).parent / "nano", *Prompts.FOLDERS)
+
+    @dataclass
+    class Config(Prompts.Config):
+        """Files that replace single templates."""

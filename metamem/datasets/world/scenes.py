@@ -98,11 +98,11 @@ def draw_scene(
         _case(rng, pool, kind, person, verb, held[i], simple) for i, (person, _, verb, kind, simple) in enumerate(told)
     ]
     for person, kind in zip(people[len(kinds) :], absent, strict=True):
-        question = _question(rng, pool, kind, person, rng.choice(pool.verbs))
+        asked = question(rng, pool, kind, person, rng.choice(pool.verbs))
         guess = NUMBERS[1] if kind == "count" else rng.choice([s.thing for _, said, *_ in told for s in said])
         if kind == "difference":
             guess = str(rng.choice(days))
-        cases.append(Case(kind, person, question, UNKNOWN, guess, absent=True))
+        cases.append(Case(kind, person, asked, UNKNOWN, guess, absent=True))
     return Scene(tuple(lines), tuple(cases))
 
 
@@ -136,7 +136,7 @@ def _say(
 def _case(
     rng: random.Random, pool: Pool, kind: str, person: str, verb: Verb, held: list[tuple[int, _Said]], simple: bool
 ) -> Case:
-    question = _question(rng, pool, kind, person, verb)
+    asked = question(rng, pool, kind, person, verb)
     things = [s.thing for _, s in held]
     by_user = [s.thing for _, s in held if s.speaker == "user"]
     advised = [s.thing for _, s in held if s.speaker == "assistant"]
@@ -159,9 +159,10 @@ def _case(
     else:
         right, tempting = str(held[1][0] - held[0][0]), str(held[1][0])
         simple = False
-    return Case(kind, person, question, right, tempting, easy=simple or right == tempting)
+    return Case(kind, person, asked, right, tempting, easy=simple or right == tempting)
 
 
-def _question(rng: random.Random, pool: Pool, kind: str, person: str, verb: Verb) -> str:
+def question(rng: random.Random, pool: Pool, kind: str, person: str, verb: Verb) -> str:
+    """A question of a kind about a person."""
     core = rng.choice(pool.questions[kind]).format(base=verb.base, past=verb.past, person=person)
     return f"{rng.choice(pool.openers)} {core}".strip()
