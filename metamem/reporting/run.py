@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from metamem.answering import told
 from metamem.errors import DataError
 from metamem.files import read_rows
+from metamem.records import Attempt, from_json
 from metamem.reporting.cases import load_cases
 from metamem.reporting.figures import Figure, Series
 from metamem.statistics.intervals import wilson, with_intervals
@@ -150,7 +152,7 @@ def _data(directory: Path, result: Mapping[str, Any], systems: Iterable[Mapping[
                 "part": where,
                 "system": system,
                 "draw": a["draw"],
-                "reply": a["response"],
+                "reply": told(from_json(Attempt, a)) if a.get("searches") else a["response"],
                 "error": a["error"] or "",
                 "cut": a["finish_reason"] == "length",
                 "tokens": [a["usage"]["prompt_tokens"], a["usage"]["completion_tokens"]],
