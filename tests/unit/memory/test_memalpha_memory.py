@@ -26,11 +26,13 @@ from metamem.memory.chunks import chunks_of, counter
 from metamem.memory.memalpha.constructor import MemAlpha, units_of
 from metamem.memory.memalpha.episode import Episode
 from metamem.memory.memalpha.history import replayed
+from metamem.memory.memalpha.program import composed
 from metamem.memory.memalpha.state import Memory, Part
 from metamem.memory.store import MemoryStore
 from metamem.prompts.templates import Prompts
 from metamem.records import Conversation, Generation, MemoryUnit, Message, Question, Request, Session, Turn
 from metamem.registry import REGISTRY, load_components
+from metamem.showing import show
 from tests.server import Reply, Server
 
 load_components()
@@ -243,6 +245,32 @@ def test_a_history_in_words(tmp_path: Path) -> None:
     ]
     expected = "8 calls over 3 chunks (5 done, 1 malformed, 1 refused, 1 unchanged), 1 replies without a call"
     assert histories.summary(bank.history) == expected
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_question_is_shown_with_how_its_memory_was_written(
+    tmp_path: Path, whole: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = {
+        "chunks": ["0. Ann lives in the city of Oslo.", "1. Ann lives in the city of Rome."],
+        "questions_and_answers": [{"question": "Where does Ann live?", "answer": "Rome"}],
+        "data_source": "squad",
+    }
+    (tmp_path / "data.json").write_text(json.dumps([row]))
+    given = ["dataset=memalpha", f"dataset.path={tmp_path / 'data.json'}", "backbone=simulated", "split=all"]
+    given += [
+        "system=memalpha",
+        "evaluator=by_source",
+        f"outputs={tmp_path}",
+        "show='squad#1/q0'",
+        f"show_history={str(whole).lower()}",
+    ]
+    show(composed(given))
+    printed = capsys.readouterr().out
+    first, then = "insert semantic s1: 0. Ann lives in the city of Oslo.", "update semantic s1: 1. Ann lives in"
+    assert f"    | chunk 0: {first}\n    | chunk 1: {then}" in printed, "what was done to the unit that is shown"
+    assert "history: 2 calls over 2 chunks (2 done), 0 replies without a call" in printed
+    assert ("  chunk 1 (journal key " in printed) == whole == ("show_history=true" not in printed)
 
 
 def test_the_simulated_builder_finds_its_tools_in_the_prompt_too(tmp_path: Path) -> None:

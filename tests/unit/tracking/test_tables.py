@@ -237,3 +237,24 @@ def test_a_result_is_written_at_once() -> None:
 
     print_result(RESULT, rich.console.Console(file=Stream(), width=80))
     assert len(writes) == 1
+
+
+def test_streamed_data_has_its_averages_the_memorys_size_and_the_rewards_terms() -> None:
+    sizes = {"memory_tokens": 1234.4, "input_tokens": 5000.0, "compression": 0.753}
+    kinds = {"conflict resolution": 0.25, "test-time learning": 0.5}
+    streams = {"without": {"competencies": kinds, "average": 0.5, "conflict_resolution": 0.25, "sources": {}, **sizes}}
+    terms = {"task": 0.375, "calls": 1.0, "compression": 0.753, "content": 0.9, "reward": 1.503}
+    rewards = {"without": {"beta": 0.05, "gamma": 0.1, "episodes": 7, "left_out": 2, **terms}}
+    calls = {"policy": {"calls": 3, "searches": 12, "searches_refused": 1}}
+    text = printed({**RESULT, "kind": "eval", "streams": streams, "rewards": rewards, "calls": calls})
+    for line in (
+        "conflict resolution 0.250",
+        "average without conflict resolution 0.500",
+        "memory tokens (mean) 1,234",
+        "Mem-α's reward, beta 0.05, gamma 0.1",
+        "writes that suit their part 0.900",
+        "reward 1.503",
+        "left out, not all delivered 2",
+        "searches 12 while answering, 1 refused or malformed",
+    ):
+        assert line in " ".join(text.split()), line
