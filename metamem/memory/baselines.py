@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -45,7 +45,9 @@ class _InChunks(Cutting):
     async def construct(self, conversation: Conversation, context: MemoryContext) -> MemoryBank:
         """The chunks that are kept, and the tokens of all and of these."""
         bank = await super().construct(conversation, context)
-        return replace(bank, counts=_sizes(conversation, bank.units, self.config))
+        count = counter(self.config.tokenizer)
+        chunks = chunks_of(conversation.sessions, self.config.chunk_tokens, count)
+        return replace(bank, counts=_sizes(chunks, bank.units, count))
 
     async def extend(self, bank: MemoryBank, conversation: Conversation, context: MemoryContext) -> MemoryBank:
         """The whole conversation anew: cutting costs nothing, and what is newest has changed."""
@@ -137,7 +139,8 @@ class _Overwriting:
         """The text after the last chunk, one unit. A reply without text leaves the one before, and is counted."""
         config, builder = self.config, context.builder
         assert builder is not None, "this memory needs the builder role"
-        chunks = chunks_of(conversation.sessions, config.chunk_tokens, counter(config.tokenizer))
+        count = counter(config.tokenizer)
+        chunks = chunks_of(conversation.sessions, config.chunk_tokens, count)
         task = task_of(conversation) or _ANY_TASK
         sampling = replace(builder.sampling(), temperature=config.temperature, max_tokens=config.max_tokens)
         notes, cost, unread = "", Cost(), []
@@ -173,7 +176,7 @@ class _Overwriting:
                 unread.append(Unread("write", chunk.turn_ids, "an empty reply"))
         turns = tuple(dict.fromkeys(turn for chunk in chunks for turn in chunk.turn_ids))
         units = (MemoryUnit("notes", notes, turn_ids=turns, kind="notes"),) if notes else ()
-        counts.update(_sizes(conversation, units, config))
+        counts.update(_sizes(chunks, units, count))
         bank = MemoryBank("", conversation.id, units, len(conversation.sessions))
         return replace(bank, costs={"write": cost}, counts=dict(counts), unread=tuple(unread), history=tuple(history))
 
@@ -210,10 +213,8 @@ class Mem1(_Overwriting):
         chunk_tokens: int = option(4096, "most tokens of a chunk; longer sessions are cut at sentence ends")
 
 
-def _sizes(conversation: Conversation, units: Sequence[MemoryUnit], options: ChunkOptions) -> dict[str, int]:
+def _sizes(chunks: Sequence[Chunk], units: Sequence[MemoryUnit], count: Callable[[str], int]) -> dict[str, int]:
     """Tokens of all that there was to remember, and of what is kept."""
-    count = counter(options.tokenizer)
-    chunks = chunks_of(conversation.sessions, options.chunk_tokens, count)
     return {"input_tokens": sum(count(c.text) for c in chunks), "memory_tokens": sum(count(u.text) for u in units)}
 
 
