@@ -337,7 +337,7 @@ def already_finished(run: Run, tracker: Tracker) -> dict[str, Any]:
 
 # What has a part in it: all other options are about questions that are asked.
 _JUDGING = ("from_", "dataset", "part", "evaluator", "reward", "rubric", "judge", "seed", "name", "outputs", "dry_run")
-_AROUND = ("run", "journal", "tracker", "placement", "study", "experiment", "ablation", "hydra")
+_AROUND = ("run", "journal", "tracker", "placement", "study", "experiment", "ablation", "hydra", "evaluate")
 
 
 def refuse_idle(taken: Sequence[str], why: str) -> None:

@@ -362,9 +362,17 @@ def after_training(study: str, jobs: Sequence[Mapping[str, Any]]) -> str:
     """What a study evaluates after its jobs, in words; empty when nothing."""
     n = len(jobs)
     if study in ("cross_backbone", "cross_domain"):
-        return f"then {n * (n + 1)} evaluations of a test part: {n} readers, each without and with {n} meta-memories"
+        from metamem.studies.settings import settings
+
+        readers = len(settings(jobs))
+        repeated = f", for {n // readers} seeds and folds" if n > readers else ""
+        made = f"{readers} readers, each without and with {readers} meta-memories{repeated}"
+        return f"then {n * (readers + 1)} evaluations of a test part: {made}"
     if study == "ablation":
-        return "then 4 to 5 evaluations of the test part, for the controls"
+        return (
+            "then for each seed and fold of the whole method 4 to 5 evaluations of the test part, for the controls; "
+            "and where the judge is not the policy, the policy judges the stored answers, too"
+        )
     if study == "perplexity":
         return f"then {2 * n} analyses, of the replies on validation and on test: each is scored, none is asked for"
     if study == "guidelines":

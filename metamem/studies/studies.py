@@ -18,6 +18,7 @@ from metamem.statistics.results import read_object
 from metamem.statistics.systems import System
 from metamem.studies.findings import Finding
 from metamem.studies.jobs import runs_of
+from metamem.studies.judges import judged_by_itself
 from metamem.studies.pairs import accuracy, columns, compare, decided, run_systems
 from metamem.studies.perplexity import perplexity
 from metamem.studies.settings import Jobs, Setting, settings, stamps
@@ -143,6 +144,8 @@ def ablation(jobs: Jobs) -> Finding:
             pairs.append(compare(base, chosen, variant=setting.label))
     others = [run for s in every if s.given.get("ablation") == OTHER_FOLD for run in s.runs]
     pairs += ablation_controls(finding, reference.runs, others)
+    if base is not None:
+        pairs += judged_by_itself(finding, reference.runs, base)
     for pair in decided(pairs):
         row = next(r for r in finding.rows if r["variant"] == pair["variant"])
         row |= columns(pair)

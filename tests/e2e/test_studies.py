@@ -21,7 +21,7 @@ from tests import programs
 pytestmark = pytest.mark.slow
 SMALL = ["optimizer.batch_size=12", "optimizer.attempts=3"]
 SLICES = {
-    "ablation": ["ablation=full,no_filter,other_fold"],
+    "ablation": ["ablation=full,no_filter,other_fold", "backbone@judge=simulated_hasty"],
     "conflict_resolution": ["system=memalpha,rag,memagent", "backbone=simulated"],
     "cost": ["evidence.budget=128,512"],
     "cross_backbone": [],
@@ -110,7 +110,25 @@ def check_five_weights(folder: Path) -> None:
     assert len(episodes) == 10
 
 
-CHECKS = {"conflict_resolution": check_systems_by_length, "memalpha_reward": check_five_weights}
+def check_controls(folder: Path) -> None:
+    """The controls stand beside the variants, the judge's too."""
+    expected = {"full", "no_filter", "E, its words shuffled", "E of another fold", "judged by the policy itself"}
+    assert expected < {r["variant"] for r in rows_of(folder / "study.csv")}
+
+
+def check_one_split(folder: Path) -> None:
+    """Two training seeds, on the same questions."""
+    assert {r["runs"] for r in rows_of(folder / "study.csv")} == {"2"}
+    runs = [p.parent for p in folder.glob("*/result.json") if not p.parent.is_symlink()]
+    assert len({programs.result_of(run)["split"]["hash"] for run in runs}) == 1
+
+
+CHECKS = {
+    "ablation": check_controls,
+    "conflict_resolution": check_systems_by_length,
+    "memalpha_reward": check_five_weights,
+    "training_steps": check_one_split,
+}
 
 
 def test_a_study_of_evaluations_is_refused_by_the_other_program() -> None:
@@ -137,7 +155,7 @@ def test_a_study_ends_with_its_table_figure_and_report_and_repeats_nothing(tmp_p
     folder = tmp_path / "o" / study
     assert rows_of(folder / "study.csv")
     assert {r["status"] for r in rows_of(folder / "results.csv")} == {"done"}
-    for name in ("study.md", "study.tex", "study.parquet", "results.parquet", "report.html"):
+    for name in ("study.md", "study.tex", "study.parquet", "results.parquet", "report.html", "audit.csv"):
         assert (folder / name).stat().st_size > 0, name
     CHECKS.get(study, lambda folder: None)(folder)
     assert list(folder.glob("*.png")) and len(list(folder.glob("*.pdf"))) == len(list(folder.glob("*.png")))
