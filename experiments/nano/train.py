@@ -30,13 +30,13 @@ BUDGET = 1536  # padded tokens of a batch
 STAGES = (
     {"listing": 0.5, "reading": 0.5},
     {
-        "answer": 0.45,
-        "reading": 0.03,
-        "sort": 0.22,
-        "judge": 0.07,
+        "answer": 0.56,
+        "reading": 0.02,
+        "sort": 0.06,
+        "judge": 0.08,
         "reflect": 0.08,
-        "propose": 0.08,
-        "consolidate": 0.07,
+        "propose": 0.1,
+        "consolidate": 0.1,
     },
 )
 IGNORED = -100
