@@ -51,7 +51,11 @@ def conflict_resolution(jobs: Jobs) -> Finding:
     """Memory systems by length and hops, each against the first one on the same questions."""
     found = _evaluated(jobs)
     cells = [_WHOLE, *sorted({_cell(row.type) for e in found for row in e.system.rows}, key=_place)]
-    rows: list[dict[str, Any]] = []
+    finding = Finding(
+        "Conflict resolution by memory system and length",
+        "Which memories give the latest of several facts that contradict each other, and up to which length of text?",
+        stamps=stamps(jobs),
+    )
     pairs: list[dict[str, Any] | None] = []
     base = {cell: _part(found[0].system, cell) for cell in cells}
     for cell in cells:
@@ -64,46 +68,46 @@ def conflict_resolution(jobs: Jobs) -> Finding:
                 named = ("conflict_resolution", "average", "memory_tokens", "compression")
                 row |= {name.replace("_", " "): e.figures[name] for name in named}
                 row["memory tokens"] = None if row["memory tokens"] is None else round(row["memory tokens"])
-            rows.append(row)
-            if e is not found[0] and base[cell].rows:
-                pairs.append(compare(base[cell], part, row=len(rows) - 1))
+            compared = e is not found[0] and bool(base[cell].rows)
+            # The report opens all questions of a system, so only from the row that is of all of them.
+            behind = (part, base[cell] if compared else None) if cell == _WHOLE else ()
+            finding.add(row, *behind)
+            if compared:
+                pairs.append(compare(base[cell], part, row=len(finding.rows) - 1))
     for pair in decided(pairs):
-        rows[pair["row"]] |= columns(pair)
-    return Finding(
-        "Conflict resolution by memory system and length",
-        "Which memories give the latest of several facts that contradict each other, and up to which length of text?",
-        rows,
-        [_figure(rows, hops, [c for c in cells if c[0] == hops]) for hops in dict.fromkeys(h for h, _ in cells[1:])],
-        [f"Differences are against '{found[0].name}', question by question.", _INDEPENDENT],
-        stamps(jobs),
-    )
+        finding.rows[pair["row"]] |= columns(pair)
+    for hops in dict.fromkeys(hops for hops, _ in cells[1:]):
+        finding.figures.append(_figure(finding.rows, hops, [cell for cell in cells if cell[0] == hops]))
+    finding.notes += [f"Differences are against '{found[0].name}', question by question.", _INDEPENDENT]
+    return finding
 
 
 def memalpha_reward(jobs: Jobs) -> Finding:
     """The terms and the reward of the same memories under each job's weights."""
-    rows: list[dict[str, Any]] = []
+    finding = Finding(
+        "Mem-α's reward under the paper's weights",
+        "What is the writing of this builder worth, and what does each term say of it?",
+        stamps=stamps(jobs),
+    )
     lost = 0
     for run in runs_of(jobs):
         result = read_object(run / "result.json")
         for label, means in (result.get("rewards") or {}).items():
             system = {} if len(result["rewards"]) == 1 else {"system": label}
             terms = {title: means[name] for name, title in _TERMS.items()}
-            rows.append({"beta": means["beta"], "gamma": means["gamma"], **system, **terms})
-            rows[-1] |= {"episodes": means["episodes"], "left out": means["left_out"]}
+            sizes = {"episodes": means["episodes"], "left out": means["left_out"]}
+            finding.add({"beta": means["beta"], "gamma": means["gamma"], **system, **terms, **sizes})
             lost = max(lost, means["left_out"])
+    rows = finding.rows
     weights = tuple(f"β {r['beta']:g}, γ {r['gamma']:g}" for r in rows)
     series = tuple(Series(term, weights, tuple(r[term] for r in rows)) for term in _TERMS.values())
-    notes = ["The memories, answers and verdicts are the same in all rows: the weights alone differ."]
+    finding.notes = ["The memories, answers and verdicts are the same in all rows: the weights alone differ."]
     if lost:
-        notes.append(f"Up to {lost} episodes are left out: a call, an answer or a verdict was not delivered.")
-    return Finding(
-        "Mem-α's reward under the paper's weights",
-        "What is the writing of this builder worth, and what does each term say of it?",
-        rows,
-        [Figure("memalpha_reward", "Reward and its terms", "weights", "mean", series, "bars", False)] if rows else [],
-        notes,
-        stamps(jobs),
-    )
+        finding.notes.append(f"Up to {lost} episodes are left out: a call, an answer or a verdict was not delivered.")
+    if rows:
+        figure = Figure("memalpha_reward", "Reward and its terms", "weights", "mean", series, "bars", False)
+        finding.figures.append(figure)
+    return finding
 
 
 def _evaluated(jobs: Jobs) -> list[Evaluated]:
@@ -117,7 +121,7 @@ def _evaluated(jobs: Jobs) -> list[Evaluated]:
             shown = setting.label if len(systems) == 1 else f"{setting.label}, {label}"
             # Each question counts for itself, not with the others about its text (see the note).
             rows = tuple(replace(row, group=row.question_id) for row in system.rows)
-            found.append(Evaluated(shown, System(shown, rows), figures[label]))
+            found.append(Evaluated(shown, System(shown, rows, system.places), figures[label]))
     return found
 
 
@@ -139,7 +143,10 @@ def _title(cell: tuple[str, str]) -> str:
 
 
 def _part(system: System, cell: tuple[str, str]) -> System:
-    return System(system.label, tuple(row for row in system.rows if cell in (_WHOLE, _cell(row.type))))
+    """The answers of one cell. Only the whole system knows where its answers stand: a place has all of them."""
+    if cell == _WHOLE:
+        return system
+    return System(system.label, tuple(row for row in system.rows if cell == _cell(row.type)))
 
 
 def _figure(rows: Sequence[Mapping[str, Any]], hops: str, cells: Sequence[tuple[str, str]]) -> Figure:
