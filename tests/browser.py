@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,11 @@ def chromium() -> str:
     """The browser: `$CHROMIUM`, or the one that is installed; empty when there is none."""
     names = ("chromium", "chromium-browser", "google-chrome")
     return os.environ.get("CHROMIUM") or next((found for n in names if (found := shutil.which(n))), "")
+
+
+def available() -> bool:
+    """Whether reports can be opened here."""
+    return bool(chromium()) and find_spec("playwright") is not None
 
 
 @contextmanager

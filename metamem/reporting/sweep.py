@@ -97,7 +97,10 @@ def _embedded(
 
 def _study_table(made: Embedded, finding: Finding | None) -> dict[str, Any]:
     """The study's table with what each cell opens: columns, and rows of cells."""
-    rows, behind = (finding.rows, finding.behind) if finding else ([], [])
+    from metamem.studies.findings import Behind
+
+    rows = finding.rows if finding else []
+    behind = [*finding.behind, *[Behind()] * (len(rows) - len(finding.behind))] if finding else []
     columns = [k for k in dict.fromkeys(k for row in rows for k in row) if k not in ("low", "high")]
     numeric = {c for c in columns if all(isinstance(r.get(c), (int, float, type(None))) for r in rows)}
     labels = [b.label or _label(row) for row, b in zip(rows, behind, strict=True)]
@@ -119,7 +122,7 @@ def _study_table(made: Embedded, finding: Finding | None) -> dict[str, Any]:
         if b.system is not None and b.system.places:
             base, then = other(b.base, i, "base"), other(b.then, i, "then")
             group = made.group(f"s{i}", labels[i], b.system.places, base, then)
-        cells.append([_cell(row, c, group, c in numeric) for c in columns])
+        cells.append([_cell(row, c, group, c in numeric, b.kind) for c in columns])
     return {"columns": [{"name": c, "number": c in numeric} for c in columns], "rows": cells}
 
 
@@ -131,7 +134,7 @@ def _label(row: Mapping[str, Any]) -> str:
     return ", ".join(v if isinstance(v, str) else f"{k} {shown(v)}" for k, v in about) or "all"
 
 
-def _cell(row: Mapping[str, Any], column: str, group: str, number: bool) -> dict[str, Any]:
+def _cell(row: Mapping[str, Any], column: str, group: str, number: bool, kind: str) -> dict[str, Any]:
     value = row.get(column)
     made: dict[str, Any] = {"text": shown(value), "value": value if number else None, "number": number}
     made |= {"filter": None, "more": ""}
@@ -140,7 +143,7 @@ def _cell(row: Mapping[str, Any], column: str, group: str, number: bool) -> dict
     if group and column.startswith("type ") and value is not None:
         made["filter"] = {"system": group, "type": column.removeprefix("type "), "flip": "flips"}
     elif group and column in _OPENS and value not in (None, "") and (value or column in _WITH_INTERVAL):
-        made["filter"] = {"system": group, "flip": _OPENS[column]}
+        made["filter"] = {"system": group, "flip": _OPENS[column], **({"type": kind} if kind else {})}
     return made
 
 

@@ -32,19 +32,20 @@ _LESS = (
 class Behind:
     """What stands behind a row of a study's table: the system that it is of, the one it is compared with (`base`), or
     the one that is compared with it (`then`). The report opens the questions that flip between the two. `label` is the
-    system's, where the row's own words would not do.
+    system's, where the row's own words would not do; `kind` the question type that the row is of, where it is of one.
     """
 
     system: System | None = None
     base: System | None = None
     then: System | None = None
     label: str = ""
+    kind: str = ""
 
 
 @dataclass
 class Finding:
-    """A study's answer. `behind` has an entry for every row; `stamps` are those of its runs, `evaluations` job rows as
-    a sweep's ledger has them.
+    """A study's answer. `behind` has an entry for every row that was added; `stamps` are those of its runs,
+    `evaluations` job rows as a sweep's ledger has them.
 
     `files_only` names columns that a console has no room for.
     """
@@ -66,10 +67,13 @@ class Finding:
         base: System | None = None,
         then: System | None = None,
         label: str = "",
+        kind: str = "",
     ) -> None:
         """Add a row with the systems behind it (see `Behind`)."""
+        # Rows that were given without any have nothing behind them.
+        self.behind += [Behind()] * (len(self.rows) - len(self.behind))
         self.rows.append(row)
-        self.behind.append(Behind(system, base, then, label))
+        self.behind.append(Behind(system, base, then, label, kind))
 
     def show(self, console: Console) -> None:
         """Print the table and the notes."""

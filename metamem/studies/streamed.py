@@ -56,6 +56,7 @@ def conflict_resolution(jobs: Jobs) -> Finding:
         "Which memories give the latest of several facts that contradict each other, and up to which length of text?",
         stamps=stamps(jobs),
     )
+    rows = finding.rows
     pairs: list[dict[str, Any] | None] = []
     base = {cell: _part(found[0].system, cell) for cell in cells}
     for cell in cells:
@@ -68,17 +69,16 @@ def conflict_resolution(jobs: Jobs) -> Finding:
                 named = ("conflict_resolution", "average", "memory_tokens", "compression")
                 row |= {name.replace("_", " "): e.figures[name] for name in named}
                 row["memory tokens"] = None if row["memory tokens"] is None else round(row["memory tokens"])
-            compared = e is not found[0] and bool(base[cell].rows)
-            # The report opens all questions of a system, so only from the row that is of all of them.
-            behind = (part, base[cell] if compared else None) if cell == _WHOLE else ()
-            finding.add(row, *behind)
-            if compared:
-                pairs.append(compare(base[cell], part, row=len(finding.rows) - 1))
+            kinds = {r.type for r in part.rows}
+            other = base[cell] if e is not found[0] and base[cell].rows else None
+            finding.add(row, part, base=other, kind=min(kinds) if cell != _WHOLE and len(kinds) == 1 else "")
+            if e is not found[0] and base[cell].rows:
+                pairs.append(compare(base[cell], part, row=len(rows) - 1))
     for pair in decided(pairs):
-        finding.rows[pair["row"]] |= columns(pair)
-    for hops in dict.fromkeys(hops for hops, _ in cells[1:]):
-        finding.figures.append(_figure(finding.rows, hops, [cell for cell in cells if cell[0] == hops]))
-    finding.notes += [f"Differences are against '{found[0].name}', question by question.", _INDEPENDENT]
+        rows[pair["row"]] |= columns(pair)
+    lengths = {hops: [c for c in cells if c[0] == hops] for hops, _ in cells[1:]}
+    finding.figures = [_figure(rows, hops, of) for hops, of in lengths.items()]
+    finding.notes = [f"Differences are against '{found[0].name}', question by question.", _INDEPENDENT]
     return finding
 
 
@@ -143,10 +143,7 @@ def _title(cell: tuple[str, str]) -> str:
 
 
 def _part(system: System, cell: tuple[str, str]) -> System:
-    """The answers of one cell. Only the whole system knows where its answers stand: a place has all of them."""
-    if cell == _WHOLE:
-        return system
-    return System(system.label, tuple(row for row in system.rows if cell == _cell(row.type)))
+    return replace(system, rows=tuple(row for row in system.rows if cell in (_WHOLE, _cell(row.type))))
 
 
 def _figure(rows: Sequence[Mapping[str, Any]], hops: str, cells: Sequence[tuple[str, str]]) -> Figure:

@@ -16,7 +16,7 @@ import pytest
 
 from metamem.config import EVALUATION_STUDIES, STUDY_NAMES
 from metamem.memory.memalpha.reward import ABLATION
-from tests import programs
+from tests import browser, programs
 
 pytestmark = pytest.mark.slow
 SMALL = ["optimizer.batch_size=12", "optimizer.attempts=3"]
@@ -123,6 +123,17 @@ def check_one_split(folder: Path) -> None:
     assert len({programs.result_of(run)["split"]["hash"] for run in runs}) == 1
 
 
+def check_page(report: Path) -> None:
+    """The report opens without an error, and every figure in its table opens questions; where there is a browser."""
+    if not browser.available():
+        return
+    with browser.started() as chromium, browser.opened(chromium, report) as tab:
+        buttons = tab.locator("#study-table tbody button")
+        for number in range(buttons.count()):
+            buttons.nth(number).click()
+            assert not tab.inner_text("#count").startswith("0 "), buttons.nth(number).inner_text()
+
+
 CHECKS = {
     "ablation": check_controls,
     "conflict_resolution": check_systems_by_length,
@@ -158,6 +169,7 @@ def test_a_study_ends_with_its_table_figure_and_report_and_repeats_nothing(tmp_p
     for name in ("study.md", "study.tex", "study.parquet", "results.parquet", "report.html", "audit.csv"):
         assert (folder / name).stat().st_size > 0, name
     CHECKS.get(study, lambda folder: None)(folder)
+    check_page(folder / "report.html")
     assert list(folder.glob("*.png")) and len(list(folder.glob("*.pdf"))) == len(list(folder.glob("*.png")))
     keys, table = programs.journal_keys(tmp_path), (folder / "study.csv").read_bytes()
     programs.run(program, *command, **paths)
