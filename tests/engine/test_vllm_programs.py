@@ -20,7 +20,7 @@ from tests import programs
 
 psutil = pytest.importorskip("psutil", reason="comes with vLLM")
 
-LEFT = 5.0  # seconds after which no process may be left
+LEFT = 5.0  # seconds after which no process may be left, on a machine that has nothing else to do
 
 
 def arguments(model: Path, outputs: Path, *more: str) -> list[str]:
@@ -48,8 +48,14 @@ def finish(process: subprocess.Popen[str], code: int) -> str:
     """Wait for a program's end, expect its code, and that nothing of it is left; returns what it printed."""
     printed, _ = process.communicate(timeout=900)
     assert process.returncode == code, f"exit code {process.returncode}, expected {code}:\n{printed}"
-    wait(lambda: not alive(process.pid), LEFT, "processes are left after the end")
+    nothing_is_left(process)
     return printed
+
+
+def nothing_is_left(process: subprocess.Popen[str]) -> None:
+    """Wait for the end of all that a program started, longer where every core is asked for by many at once."""
+    crowd = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    wait(lambda: not alive(process.pid), LEFT * crowd, "processes are left")
 
 
 def members(session: int) -> list[Any]:
@@ -176,7 +182,7 @@ def test_a_run_that_is_stopped_by_every_signal_and_continued_equals_a_whole_one_
         process = start("train", *given)
         until_there_are(share * enough, tmp_path, process)
         process.send_signal(stop)
-        wait(lambda process=process: not alive(process.pid), LEFT, "processes are left")  # type: ignore[misc]
+        nothing_is_left(process)
         finish(process, code)
     finish(start("train", *given), 0)
     assert programs.state(programs.only_run(tmp_path)) == programs.state(programs.only_run(whole))
@@ -193,9 +199,10 @@ def test_a_run_goes_on_after_one_death_ends_with_the_log_after_two_and_is_contin
         until_there_are(share * enough, tmp_path, process)
         next(p for p in members(process.pid) if "Worker" in " ".join(p.cmdline())).kill()
     printed = finish(process, 2)
-    assert re.search(r"error: the engine of \S+ died again.* The end of its log, \S+:\n(INFO|WARNING|ERROR) ", printed)
-    assert "the same command continues" in printed
-    assert "Traceback" not in printed.split("The end of its log")[0]
+    message, _, log = printed.partition(" The end of its log, ")
+    assert re.search(r"error: the engine of \S+ died again, .* the same command continues", message)
+    assert "Traceback" not in message
+    assert re.search(r"ERROR .* Worker proc \S+ died unexpectedly", log)
     delivered = programs.journal_keys(tmp_path)
     finish(start("train", *given), 0)
     keys = programs.journal_keys(tmp_path)
@@ -212,7 +219,7 @@ def test_a_run_that_is_ended_while_its_engine_starts_leaves_nothing(model: Path,
         "no engine was started",
     )
     process.send_signal(signal.SIGTERM)
-    wait(lambda: not alive(process.pid), LEFT, "processes are left")
+    nothing_is_left(process)
     printed = finish(process, 143)
     assert "the same command continues" in printed
 

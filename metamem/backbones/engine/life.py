@@ -121,12 +121,15 @@ class Life:
         """Remove the log."""
         self.log.unlink(missing_ok=True)
 
-    def tail(self, lines: int = 25) -> str:
-        """The end of the log."""
+    def tail(self, lines: int = 40) -> str:
+        """The end of the log, or so many of its last hundred lines as stand around the first error among them."""
         with self.log.open("rb") as stream:
             stream.seek(max(0, self.log.stat().st_size - 65536))
             text = stream.read().decode("utf-8", "replace")
-        return "\n".join(text.splitlines()[-lines:])
+        last = text.splitlines()[-100:]
+        error = next((i for i, line in enumerate(last) if line.startswith(("ERROR ", "CRITICAL "))), len(last))
+        begin = max(0, min(error - 5, len(last) - lines))
+        return "\n".join(last[begin : begin + lines])
 
     def _start(self, own_logging: bool) -> Any:
         if own_logging:  # this process's share of the log
