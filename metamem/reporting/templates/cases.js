@@ -1,7 +1,7 @@
 // The list of attempts: filtered, sorted, opened. A group is what a table's cell is of; it knows what it is compared with.
 (async () => {
-  const list = by("list");
-  if (!list) return;
+  const list = by("list"), ready = () => { document.documentElement.dataset.ready = "yes"; };
+  if (!list) return ready();
   const packed = Uint8Array.from(atob(by("data").textContent.trim()), c => c.charCodeAt(0));
   const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
   const data = JSON.parse(await new Response(stream).text());
@@ -205,5 +205,5 @@
   const wanted = Object.fromEntries(new URLSearchParams(location.hash.includes("=") ? location.hash.slice(1) : ""));
   set(wanted);
   if (Object.keys(wanted).length) by("attempts").scrollIntoView();
-  document.documentElement.dataset.ready = "yes";
+  ready();
 })();
