@@ -45,6 +45,7 @@ BUILT_IN = (
     "metamem.backbones.openai",
     "metamem.backbones.vllm",
     "metamem.backbones.tiny",
+    "metamem.backbones.nano",
     "metamem.evaluators.text",
     "metamem.evaluators.sources",
     "metamem.evaluators.llm_judge",
