@@ -17,7 +17,7 @@ eval: .venv/.ready  ## evaluate one (make eval ARGS="meta_memory=outputs/train/l
 	@$(BIN)/python experiments/eval.py $(ARGS)
 
 test: .venv/.ready  ## every test
-	$(BIN)/python -m pytest -n 2 $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 check: lint types quick  ## lint, types, generated docs and the quick tests
 
