@@ -157,7 +157,8 @@ def test_three_jobs_of_a_sweep_start_one_engine_of_two_workers(model: Path, tmp_
 def test_a_prompt_that_does_not_fit_fails_its_question_or_loses_evidence_and_is_counted(
     model: Path, tmp_path: Path
 ) -> None:
-    given = arguments(model, tmp_path, "backbone.max_model_len=1200", "part=validation", "evaluator=[token_f1]")
+    # Prompts of 2,346 to 2,416 tokens; 64 are kept for the reply. Were all too long, the run would not begin.
+    given = arguments(model, tmp_path, "backbone.max_model_len=2440", "part=validation", "evaluator=[token_f1]")
     printed = finish(start("eval", "-m", *given, "backbone.on_overflow=error,drop_evidence"), 0)
     assert "least relevant pieces of its evidence are left out" in printed.replace("\n", " ")
     runs = {}
@@ -170,7 +171,7 @@ def test_a_prompt_that_does_not_fit_fails_its_question_or_loses_evidence_and_is_
     lines = (runs["error"] / "attempts.jsonl").read_text(encoding="utf-8").splitlines()
     errors = {row["question_id"]: row["error"] for row in map(json.loads, lines) if row["error"]}
     assert failed == len(errors) > 0
-    assert all(re.match(r"the prompt has \d+ tokens, \d+ too many: of the 1200 ", e) for e in errors.values())
+    assert all(re.match(r"the prompt has \d+ tokens, \d+ too many: of the 2440 ", e) for e in errors.values())
 
 
 def test_a_run_that_is_stopped_by_every_signal_and_continued_equals_a_whole_one_and_leaves_no_process(
