@@ -229,16 +229,21 @@ class Server:
         fault = self._faults(call.index, call.body)
         if isinstance(fault, int):
             fault = Fault(status=fault)
-        await asyncio.sleep(self.delay + (fault.seconds if fault else 0.0))
-        if fault and fault.kind != "slow":
+        wanted = int(call.body.get("n") or 1)
+        count = max(1, wanted // 2) if self.n == "fewer" else wanted
+        refused, broken = self.n == "refuse" and wanted > 1, fault is not None and fault.kind != "slow"
+        body = None if refused or broken else self._completion(call.body, count)
+        # A call takes the delay, making the reply included.
+        until = call.started + self.delay + (fault.seconds if fault else 0.0)
+        await asyncio.sleep(max(0.0, until - time.monotonic()))
+        if broken:
+            assert fault is not None
             call.outcome = "fault"
             return self._fail(request, fault)
-        wanted = int(call.body.get("n") or 1)
-        if self.n == "refuse" and wanted > 1:
+        if body is None:
             call.outcome = "refused"
             return _error(self.refusal.status, self.refusal.message, self.refusal.headers)
-        count = max(1, wanted // 2) if self.n == "fewer" else wanted
-        response = web.Response(body=self._completion(call.body, count), content_type="application/json")
+        response = web.Response(body=body, content_type="application/json")
         while self.hold_after is not None and self.delivered >= self.hold_after:
             await self._go_on.wait()
         self.delivered += 1  # before the bytes leave, so that a client that has its reply never finds an older count

@@ -5,7 +5,9 @@
 start   seconds from nothing to an engine that can be asked, over those of a bare AsyncLLM with the same arguments
 stage   the answering stage of 50 questions x 5 attempts (render, submit, journal, records), over AsyncLLM given the
         same token ids all at once
-server  the same stage, over an OpenAI client that sends its 250 attempts at concurrency 16 to vLLM's own server
+server  such a stage, over an OpenAI client that sends its 250 attempts at concurrency 16 to vLLM's own server: with
+        prompts of about 150 tokens, where serving is what costs, and (told, without a bound) with those of `stage`,
+        whose 2,100 tokens keep the engine itself busy most of the time
 cache   the share of a batch's prompt tokens that the prefix cache gave, the guidelines being the same for all
 
 Needs vLLM (the extra gpu or cpu). Ends with exit code 1 when a bound is missed.
@@ -43,8 +45,20 @@ BOUNDS = {"start": 1.3, "stage": 1.25, "server": 0.25, "cache": 0.9}
 # --- what is measured on
 
 
-def data(folder: Path, number: int) -> Path:
-    """A file for dataset=prepared: questions with 8 memories of about 20 words; no two rounds share one."""
+@dataclass(frozen=True)
+class Size:
+    """What a prompt holds: numbers of guidelines and memories, and whose words are around them."""
+
+    guidelines: int
+    memories: int
+    prompts: str
+
+
+LONG, SHORT = Size(30, 8, "default"), Size(2, 1, "nano")
+
+
+def data(folder: Path, number: int, memories: int) -> Path:
+    """A file for dataset=prepared: questions with memories of about 20 words; no two rounds share one."""
     records = [
         {
             "question_id": f"q{i:03d}",
@@ -54,7 +68,7 @@ def data(folder: Path, number: int) -> Path:
             "memories": [
                 f"2024/03/{1 + j:02d} 10:00 On day {j} of list {number} I put item {i + j} on shelf {i * j}, next to "
                 "the lamp that my sister gave me."
-                for j in range(8)
+                for j in range(memories)
             ],
         }
         for i in range(QUESTIONS)
@@ -64,12 +78,12 @@ def data(folder: Path, number: int) -> Path:
     return path
 
 
-def guidelines(number: int) -> list[str]:
-    """Thirty guidelines of about 25 words, those of one round."""
+def guidelines(number: int, count: int) -> list[str]:
+    """Guidelines of about 25 words, those of one round."""
     return [
         f"Rule {i} of round {number}: when two fragments name different places for one thing, take the one that was "
         "said last, and say which day it was said on."
-        for i in range(30)
+        for i in range(count)
     ]
 
 
@@ -84,7 +98,7 @@ class Stage:
     outputs: list[Any] = field(default_factory=list)
 
 
-async def answer(folder: Path, number: int, model: Path, most: int | None = None) -> Stage:
+async def answer(folder: Path, number: int, model: Path, size: Size = LONG, most: int | None = None) -> Stage:
     """Run one answering stage as an evaluation does; `most` samples per call of the engine."""
     from hydra import compose, initialize_config_dir
 
@@ -99,7 +113,8 @@ async def answer(folder: Path, number: int, model: Path, most: int | None = None
     export()
     given = [
         "dataset=prepared",
-        f"dataset.path={data(folder, number)}",
+        f"dataset.path={data(folder, number, size.memories)}",
+        f"prompts={size.prompts}",
         "split=all",
         "part=all",
         "evaluator=[substring_match]",
@@ -113,7 +128,7 @@ async def answer(folder: Path, number: int, model: Path, most: int | None = None
     prepared = prepare(config)
     run = Run("eval", config, prepared.contents, [])
     tracker, stage = Trackers([]), Stage()
-    memory = MetaMemory(tuple(Guideline(f"G{i}", text) for i, text in enumerate(guidelines(number), 1)))
+    memory = MetaMemory(tuple(Guideline(f"G{i}", text) for i, text in enumerate(guidelines(number, size.guidelines), 1)))
     try:
         async with Workshop(prepared, run, tracker, ["policy"]) as workshop:
             backbone: Any = prepared.backbones["policy"]
@@ -345,18 +360,25 @@ def stage(rounds: int, folder: Path, model: Path) -> float:
 
 def server(rounds: int, folder: Path, model: Path) -> float:
     """Our answering stage over a client's and vLLM's server."""
-    stages = []
-    for number in range(100, 101 + rounds):
-        stages.append(asyncio.run(answer(folder, number, model)))
+    stages: dict[Size, list[Stage]] = {}
+    for place, size in ((300, LONG), (100, SHORT)):
+        numbers = range(place, place + rounds + 1)
+        stages[size] = [asyncio.run(answer(folder, number, model, size)) for number in numbers]
     asyncio.run(close())  # the server is to have the machine for itself
-    ratios = []
+    ratio = 0.0
     with served(model) as url:
-        for number, ours in enumerate(stages):
-            theirs = asyncio.run(ask_server(url, ours))
-            if number:
-                ratios.append(ours.seconds / theirs)
-                print(f"  stage {ours.seconds:.2f} s, client {theirs:.2f} s; ratio {ratios[-1]:.3f}", flush=True)
-    return statistics.median(ratios)
+        for some in stages.values():
+            ratios = []
+            for number, ours in enumerate(some):
+                theirs = asyncio.run(ask_server(url, ours))
+                if number:  # the first warms up
+                    ratios.append(ours.seconds / theirs)
+                    long = len(ours.given[0][0])
+                    told = f"prompts of {long} tokens: stage {ours.seconds:.2f} s, client {theirs:.2f} s"
+                    print(f"  {told}; ratio {ratios[-1]:.3f}", flush=True)
+            ratio = statistics.median(ratios)
+            print(f"  median {ratio:.3f}", flush=True)
+    return ratio
 
 
 def cache(rounds: int, folder: Path, model: Path) -> float:

@@ -76,23 +76,25 @@ class Topics:
         messages = messages_of(session)
         ledger.counts["messages"] += len(messages)
         began = time.perf_counter()
-        shared = desk(context, "prepare", lambda: Batcher(self._prepare))
-        prepared: list[list[tuple[str, int]]] = await shared(self._weighed(messages))
+        if self.compressor is None and config.tokenizer == "words":
+            # Less work than handing it over, and a thread that computes in Python holds up the calls.
+            prepared = self._prepare(self._weighed(messages))
+        else:
+            prepared = await desk(context, "prepare", lambda: Batcher(self._prepare))(self._weighed(messages))
         ledger.spend("compress", Cost(seconds=time.perf_counter() - began))
         parts: list[Said] = []
         tokens: dict[int, int] = {}
         for message, pieces in zip(messages, prepared, strict=True):
             ledger.counts["split"] += len(pieces) > 1
             for text, count in pieces:
-                parts.append(replace(message, text=text))
-                tokens[id(parts[-1])] = count
-        exchanges = []
-        for exchange in exchanges_of(parts):
-            exchanges.append(replace(exchange, tokens=tokens[id(exchange.lead)]))
-        if not config.segmentation or not exchanges:
-            return exchanges
-        vectors = await embed(context, [e.text for e in exchanges], ledger, "segment")
-        return [replace(e, vector=v) for e, v in zip(exchanges, vectors, strict=True)]
+                part = message if text == message.text else replace(message, text=text)
+                parts.append(part)
+                tokens[id(part)] = count
+        groups = exchanges_of(parts)
+        vectors: Sequence[Any] = [None] * len(groups)
+        if config.segmentation and groups:
+            vectors = await embed(context, [e.text for e in groups], ledger, "segment")
+        return [Exchange(e.messages, tokens[id(e.lead)], v) for e, v in zip(groups, vectors, strict=True)]
 
     def _weighed(self, messages: Sequence[Said]) -> list[tuple[str, bool]]:
         """Each text, and whether its tokens matter: it leads an exchange, or the builder sees it. Most replies do not,
@@ -108,7 +110,7 @@ class Topics:
     def _prepare(self, weighed: list[tuple[str, bool]]) -> list[list[tuple[str, int]]]:
         """Each text compressed and, where its tokens matter, in parts that fit the sensory buffer, with their tokens.
 
-        Runs in a thread.
+        Runs in a thread where there is a model in it.
         """
         texts = [text for text, _ in weighed]
         if self.compressor is not None:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -80,15 +81,18 @@ def alive(session: int) -> dict[int, str]:
 
 
 def engines(process: subprocess.Popen[str]) -> dict[str, int]:
-    """How many cores and workers there were in all, until the program ends; none lives so shortly as to be missed."""
-    seen: dict[str, set[int]] = {"EngineCore": set(), "Worker": set()}
+    """How many cores and workers there were in all, until the program ends.
+
+    One that is seen for less than a second is none: a worker that starts a program of its system (`lscpu`) is for a
+    moment two processes of one name, and no engine lives so shortly.
+    """
+    seen: dict[str, Counter[int]] = {"EngineCore": Counter(), "Worker": Counter()}
     while process.poll() is None:
         for pid, command in alive(process.pid).items():
             for name, pids in seen.items():
-                if name in command:
-                    pids.add(pid)
+                pids[pid] += name in command
         time.sleep(0.2)
-    return {name: len(pids) for name, pids in seen.items()}
+    return {name: sum(looks >= 5 for looks in pids.values()) for name, pids in seen.items()}
 
 
 def wait(condition: Callable[[], object], seconds: float, what: str) -> None:
