@@ -128,7 +128,8 @@ async def answer(folder: Path, number: int, model: Path, size: Size = LONG, most
     prepared = prepare(config)
     run = Run("eval", config, prepared.contents, [])
     tracker, stage = Trackers([]), Stage()
-    memory = MetaMemory(tuple(Guideline(f"G{i}", text) for i, text in enumerate(guidelines(number, size.guidelines), 1)))
+    told = enumerate(guidelines(number, size.guidelines), 1)
+    memory = MetaMemory(tuple(Guideline(f"G{i}", text) for i, text in told))
     try:
         async with Workshop(prepared, run, tracker, ["policy"]) as workshop:
             backbone: Any = prepared.backbones["policy"]
