@@ -19,6 +19,7 @@ from tokenizers import Tokenizer
 
 from metamem.datasets.world.scenes import KINDS, draw_scene
 from metamem.datasets.world.words import POOLS
+from metamem.meta_memory import Action, Operation
 from metamem.optimizers.operations import UnreadableError, read_operations
 
 CONDITIONS = ("none", "noise", "own", "all", "others")
@@ -106,15 +107,17 @@ def others(model: Nano, tokenizer: Tokenizer, part: str, each: int, seed: int = 
     )
     merged = [roles.consolidate(rng) for _ in range(each)]
     told = replies(model, tokenizer, [e.prompt for e in merged], most=260)
-    read, wanted = [_read(t) for t in told], [_read(e.reply) for e in merged]
-    figures["consolidate readable"] = _share(r is not None for r in read)
-    figures["consolidate right"] = _share(r == w for r, w in zip(read, wanted, strict=True))
+    figures["consolidate readable"] = _share(_read(t) is not None for t in told)
+    figures["consolidate right"] = _share(t == e.reply for t, e in zip(told, merged, strict=True))
     return figures
+
+
+_PROPOSED = {f"P{n}": Operation(Action.add, None, f"P{n}") for n in range(1, 61)}
 
 
 def _read(text: str) -> list[str] | None:
     try:
-        return [o.text or "" for o in read_operations(text).operations]
+        return [o.text or "" for o in read_operations(text, proposed=_PROPOSED).operations]
     except UnreadableError:
         return None
 

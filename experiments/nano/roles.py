@@ -315,7 +315,7 @@ def propose(rng: random.Random, pool: Pool = PRACTICE) -> Example:
 
 
 def consolidate(rng: random.Random) -> Example:
-    """A batch's proposals: of each kind that there is no guideline for, the first one."""
+    """A batch's proposals: of each kind that there is no guideline for, the first one, by its id."""
     proposed = [rng.choice(GUIDED) for _ in range(rng.randint(1, 10))]
     kinds = [kind for kind in GUIDED if rng.random() < rng.choice((0.0, 0.3, 0.6))]
     fixed = {kind: guidance.guideline(rng, kind) for kind in GUIDED}
@@ -328,10 +328,10 @@ def consolidate(rng: random.Random) -> Example:
         max_guidelines=0,
     )
     kept, known = [], set(kinds)
-    for number, (kind, text) in enumerate(zip(proposed, texts, strict=True), 1):
+    for number, kind in enumerate(proposed, 1):
         if kind not in known:
             known.add(kind)
-            kept.append({"action": "add", "from": [f"P{number}"], "text": text})
+            kept.append(f"P{number}")
     return Example(prompt, dump(kept))
 
 

@@ -30,13 +30,13 @@ BUDGET = 1536  # padded tokens of a batch
 STAGES = (
     {"listing": 0.5, "reading": 0.5},
     {
-        "answer": 0.56,
+        "answer": 0.62,
         "reading": 0.02,
         "sort": 0.06,
         "judge": 0.08,
-        "reflect": 0.08,
-        "propose": 0.1,
-        "consolidate": 0.1,
+        "reflect": 0.06,
+        "propose": 0.08,
+        "consolidate": 0.08,
     },
 )
 IGNORED = -100
@@ -202,21 +202,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", required=True, help="where the training's state and log are kept")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--minutes", type=float, default=60.0, help="time of this part; the same command goes on")
-    parser.add_argument("--buffers", type=int, default=3000, help="buffers of the whole training")
-    parser.add_argument("--reading", type=int, default=8, help="buffers of reading alone, at the beginning")
-    parser.add_argument("--decay", type=int, default=800, help="last buffers, in which the learning rate falls")
+    parser.add_argument("--minutes", type=float, default=75.0, help="time of this part; the same command goes on")
+    parser.add_argument("--buffers", type=int, default=760, help="buffers of the whole training")
+    parser.add_argument("--reading", type=int, default=10, help="buffers of reading alone, at the beginning")
+    parser.add_argument("--decay", type=int, default=250, help="last buffers, in which the learning rate falls")
     parser.add_argument("--hidden", type=int, default=96)
-    parser.add_argument("--layers", type=int, default=3)
+    parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--heads", type=int, default=4)
     parser.add_argument("--mlp", type=int, default=192)
     parser.add_argument("--muon", type=float, default=3e-3, help="learning rate of the matrices")
     parser.add_argument("--rate", type=float, default=3e-3, help="learning rate of the embeddings and norms")
     parser.add_argument("--compile", action="store_true", help="compile first (a minute), then train faster")
     parser.add_argument("--bf16", action="store_true", help="multiply in bfloat16")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--every", type=int, default=5, help="buffers between log lines and saves")
-    parser.add_argument("--check", type=int, default=50, help="buffers between checks")
+    parser.add_argument("--check", type=int, default=100, help="buffers between checks")
     parser.add_argument("--each", type=int, default=12, help="cases per kind in a check")
     parser.add_argument("--export", help="write the checkpoint into this folder and do not train")
     arguments = parser.parse_args()

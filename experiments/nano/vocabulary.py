@@ -20,15 +20,7 @@ from metamem.datasets.world.words import NUMBERS, POOLS, UNKNOWN
 
 PAD, OPEN, CLOSE, UNK = "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|unknown|>"
 # JSON as the model writes it, in pieces.
-PIECES = (
-    '[{"action":"add","from":["',
-    ',{"action":"add","from":["',
-    '"],"text":"',
-    '[{"action":"add","text":"',
-    '"}',
-    "[]",
-    "]",
-)
+PIECES = ('[{"action":"add","text":"', '"}]', '["', '","', '"]', "[]")
 # A reply follows its prompt at once (the last word of a question is the name to look up) and ends with a token.
 TEMPLATE = (
     "{% for message in messages %}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -237,13 +237,13 @@ class MetaMem:
             max_words=self.config.max_words,
             max_guidelines=self.config.max_guidelines,
         )
-        reading, problem, repaired = await self._read(messages, f"{scope}/consolidate")
+        behind = dict(numbered)
+        reading, problem, repaired = await self._read(messages, f"{scope}/consolidate", behind)
         counts["consolidation_repaired"] += repaired
         if reading is None:
             counts["consolidation_failed"] += 1
             return [], f"consolidation failed, the meta-memory stays as it was: {problem}"
         counts["operations_malformed"] += len(reading.refused)
-        behind = dict(numbered)
         operations = []
         for operation, sources in zip(reading.operations, reading.sources, strict=True):
             support = [q for s in sources if s in behind for q in behind[s].support]
@@ -259,7 +259,9 @@ class MetaMem:
                 operations.append(replace(operation, support=tuple(dict.fromkeys(support))))
         return operations, ""
 
-    async def _read(self, messages: tuple[Message, ...], scope: str) -> tuple[Reading | None, str, bool]:
+    async def _read(
+        self, messages: tuple[Message, ...], scope: str, proposed: Mapping[str, Operation] | None = None
+    ) -> tuple[Reading | None, str, bool]:
         """Operations from a reply, with one request to repair it; (None, problem, ...) when there are none."""
         from metamem.optimizers.operations import UnreadableError, read_operations
 
@@ -269,7 +271,8 @@ class MetaMem:
             if isinstance(outcome, Failure):
                 return None, outcome.reason, False
             try:
-                return read_operations(outcome.text, cut=outcome.finish_reason == "length"), "", repeat > 0
+                cut = outcome.finish_reason == "length"
+                return read_operations(outcome.text, cut=cut, proposed=proposed or {}), "", repeat > 0
             except UnreadableError as error:
                 problem = str(error)
                 repair = self._prompts.render("repair", problem=problem)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
@@ -21,6 +22,7 @@ from metamem.reasoning import split_reasoning
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 _FENCE = re.compile(r"^[ \t]*(`{3,}|~{3,})[^\n`]*\n(.*?)(?:^[ \t]*\1[ \t]*$|\Z)", re.MULTILINE | re.DOTALL)
 _OPENING = re.compile(r"\[(?=\s*(?:\{|\]))|\{(?=\s*[\"'])")
+_OPENING_OF_IDS = re.compile(r"\[(?=\s*(?:\{|\]|[\"']))|\{(?=\s*[\"'])")  # where ids may stand in the list, too
 _WRAPPERS = ("operations", "actions", "changes", "guidelines", "proposals", "updates")
 _NOTHING = {"none", "noop", "no_op", "keep", "skip", "nothing"}
 
@@ -63,12 +65,16 @@ class Reading:
     refused: tuple[str, ...] = ()
 
 
+_NO_PROPOSALS: Mapping[str, Operation] = MappingProxyType({})
+
+
 class UnreadableError(ValueError):
     """A reply that holds no readable list of operations; the message can be shown to the model."""
 
 
-def read_operations(text: str, *, cut: bool = False) -> Reading:
-    """The operations of a reply, in its order. `cut` says that the reply hit its token limit.
+def read_operations(text: str, *, cut: bool = False, proposed: Mapping[str, Operation] = _NO_PROPOSALS) -> Reading:
+    """The operations of a reply, in its order. `cut` says that the reply hit its token limit; an item that is only
+    the id of one of the `proposed` stands for that operation as it is.
 
     Of several JSON values the last readable one counts (a model that corrects itself does so at the end). Items that
     are no valid operation are refused one by one; exact repetitions are dropped. Raises `UnreadableError` when no list
@@ -77,11 +83,17 @@ def read_operations(text: str, *, cut: bool = False) -> Reading:
     answer, _, finished = split_reasoning(text)
     if not finished:
         raise UnreadableError("the reasoning was not finished")
-    items = _items(answer, cut)
+    items = _items(answer, cut, _OPENING_OF_IDS if proposed else _OPENING)
     operations: list[Operation] = []
     sources: list[tuple[str, ...]] = []
     refused: list[str] = []
     for item in items:
+        if isinstance(item, str) and (name := item.strip().strip("[]")) in proposed:
+            taken = replace(proposed[name], support=())
+            if taken not in operations:
+                operations.append(taken)
+                sources.append((name,))
+            continue
         prepared = _prepared(item)
         if prepared is None:
             continue
@@ -107,7 +119,7 @@ def read_operations(text: str, *, cut: bool = False) -> Reading:
     return Reading(tuple(operations), tuple(sources), tuple(refused))
 
 
-def _items(answer: str, cut: bool) -> list[Any]:
+def _items(answer: str, cut: bool, opens: re.Pattern[str]) -> list[Any]:
     if not answer.strip():
         raise UnreadableError("it is empty")
     blocks = [m.group(2) for m in _FENCE.finditer(answer)]
@@ -118,18 +130,18 @@ def _items(answer: str, cut: bool) -> list[Any]:
         if block.lstrip().startswith(("[", "{")):
             # The last list is what counts; an earlier draft must not stand in for one that is cut off.
             raise UnreadableError("its last JSON list is cut off or no JSON")
-    found = _last_bare(answer)
+    found = _last_bare(answer, opens)
     if found is not None:
         return found
     raise UnreadableError("the JSON list is cut off or missing" if cut or "[" in answer else "it holds no JSON list")
 
 
-def _last_bare(text: str) -> list[Any] | None:
+def _last_bare(text: str, opens: re.Pattern[str]) -> list[Any] | None:
     """The last JSON list of objects (or empty list, or lone object) in prose; None without one, or when one is cut
     off.
     """
     last, position = None, 0
-    while opening := _OPENING.search(text, position):
+    while opening := opens.search(text, position):
         end = _balanced(text, opening.start())
         if end is None:
             return None

@@ -142,6 +142,16 @@ def test_what_is_consolidated_is_executed_with_the_questions_behind_it() -> None
     assert (guideline.text, guideline.support, guideline.born) == ("Prefer the newest fragment.", ("a",), 1)
 
 
+def test_a_proposal_that_is_named_by_its_id_alone_is_executed_with_the_question_behind_it() -> None:
+    def told(kind: str, text: str) -> str:
+        return '["P2"]' if kind == "consolidate" else usual(kind, text)
+
+    update, _ = run_step({"a": [True, False], "b": [True, False]}, told)
+    (guideline,) = update.meta_memory.guidelines
+    assert guideline.support == ("b",)
+    assert guideline.text == update.trace[1]["operations"][0]["text"]
+
+
 def test_a_consolidation_that_cannot_be_read_leaves_the_meta_memory_and_says_why() -> None:
     before = from_texts(["Count them."])
     update, reflector = run_step(

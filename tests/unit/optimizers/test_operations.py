@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -101,6 +102,18 @@ def test_sources_stay_with_their_operation() -> None:
         '[{"action": "add", "text": "a", "from": ["P1", "[P4]"]}, {"action": "delete", "id": "G1", "from": "P2"}]'
     )
     assert reading.sources == (("P1", "P4"), ("P2",))
+
+
+def test_a_proposal_is_taken_as_it_is_by_its_id_alone() -> None:
+    proposed = {"P1": replace(ADD, support=("q7",)), "P2": DELETE}
+    reading = read_operations('I take\n["P2", "[P1]", "P1", "P9"]', proposed=proposed)
+    assert reading.operations == (DELETE, ADD)
+    assert reading.sources == (("P2",), ("P1",))
+    assert len(reading.refused) == 1, "there is no P9"
+    mixed = read_operations('["P2", {"action": "add", "text": "Count twice.", "from": ["P1"]}]', proposed=proposed)
+    assert [o.text for o in mixed.operations] == [None, "Count twice."]
+    with pytest.raises(UnreadableError):
+        read_operations('["P1"]')
 
 
 @given(st.text(max_size=300))
