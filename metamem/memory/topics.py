@@ -91,7 +91,7 @@ class Topics:
                 parts.append(part)
                 tokens[id(part)] = count
         groups = exchanges_of(parts)
-        vectors: Sequence[Any] = [None] * len(groups)
+        vectors: Any = [None] * len(groups)
         if config.segmentation and groups:
             vectors = await embed(context, [e.text for e in groups], ledger, "segment")
         return [Exchange(e.messages, tokens[id(e.lead)], v) for e, v in zip(groups, vectors, strict=True)]
