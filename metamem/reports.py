@@ -135,6 +135,18 @@ def next_command(directory: Path) -> str:
     return shlex.join([*program.split(), f"meta_memory={directory}", *kept])
 
 
+STAND_INS = ("simulated", "tiny", "nano")
+
+
+def real_command(policy: str) -> str:
+    """The command that does the same with a model of one's own, after a run of one that is there to be tried."""
+    if policy not in STAND_INS:
+        return ""
+    script = Path(sys.argv[0])
+    program = f"{_shown_python()} {script}" if script.name == "train.py" else "metamem-train"
+    return f"{program} dataset=longmemeval dataset.path=longmemeval_s.json backbone=qwen3_4b"
+
+
 def _shown_python() -> str:
     """This interpreter as a user in this folder would call it."""
     with contextlib.suppress(ValueError):

@@ -33,6 +33,7 @@ from metamem.reports import (
     job_overrides,
     next_command,
     open_trackers,
+    real_command,
     retrieval_figures,
     strict_score,
 )
@@ -469,6 +470,7 @@ async def _finish(
         "memory": dict(workshop.gathered.memory) or None,
         "calls": workshop.calls(),
         "next": next_command(run.directory),
+        "real": real_command(labels(workshop)["policy"]),
     }
 
 

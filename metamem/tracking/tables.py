@@ -71,7 +71,7 @@ def _print_result(result: Mapping[str, Any], console: Console) -> None:
     for what, number in notices.items():
         say(console, f"{one_line(what)}: {number}", "dim")
     console.print()
-    for title, key in (("run", "directory"), ("next", "next")):
+    for title, key in (("run", "directory"), ("next", "next"), ("real", "real")):
         if result.get(key):
             console.print(Text.assemble((f"{title:<6}", "dim"), one_line(result[key])), soft_wrap=True)
 

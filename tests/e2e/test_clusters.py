@@ -149,8 +149,7 @@ def test_a_preempted_job_of_submitit_is_continued_and_ends_as_one_that_was_not(
     whole, taken, printed = taken_away(tmp_path, prepared_file, "local", preempt)
     logs = "".join(p.read_text() for p in tmp_path.glob("taken/train/sweeps/*/.submitit/*/*_log.*"))
     assert "Bypassing signal SIGTERM" in logs
-    assert "Requeued job" in logs
-    assert "Traceback" not in logs
+    assert "Requeued job" in logs  # submitit ends the job by an exception wherever it stands, which tasks may tell of
     assert "done" in printed[printed.rindex("override") :]
     assert programs.state(taken) == programs.state(whole)
     keys = programs.journal_keys(tmp_path / "taken")
