@@ -10,8 +10,10 @@ ARGS ?=
 	PYTHON="$(PYTHON)" sh scripts/install.sh .venv
 	@touch $@
 
+# What is learned from when nothing else is said: the small real model where its engine is installed.
+TRIAL = $$(test -d .venv/lib/python3*/site-packages/vllm && echo experiment=nano)
 train: .venv/.ready  ## learn a meta-memory (make train ARGS="seed=1")
-	@$(BIN)/python experiments/train.py $(ARGS)
+	@$(BIN)/python experiments/train.py $(if $(filter experiment=% backbone=% dataset=%,$(ARGS)),,$(TRIAL)) $(ARGS)
 
 eval: .venv/.ready  ## evaluate one (make eval ARGS="meta_memory=outputs/train/latest")
 	@$(BIN)/python experiments/eval.py $(ARGS)

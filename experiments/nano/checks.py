@@ -21,6 +21,7 @@ from metamem.datasets.world.scenes import KINDS, draw_scene
 from metamem.datasets.world.words import POOLS
 from metamem.meta_memory import Action, Operation
 from metamem.optimizers.operations import UnreadableError, read_operations
+from metamem.reasoning import split_reasoning
 
 CONDITIONS = ("none", "noise", "own", "all", "others")
 
@@ -76,7 +77,7 @@ def answers(model: Nano, tokenizer: Tokenizer, part: str, each: int, seed: int =
                     date="",
                 )
                 jobs.append((condition, kind, prompt, case))
-    told = replies(model, tokenizer, [j[2] for j in jobs], most=6)
+    told = [split_reasoning(t)[0] for t in replies(model, tokenizer, [j[2] for j in jobs], most=16)]
     found: dict[str, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
     for (condition, kind, _, case), text in zip(jobs, told, strict=True):
         found[condition][kind].append(text == case.right)
@@ -108,7 +109,7 @@ def others(model: Nano, tokenizer: Tokenizer, part: str, each: int, seed: int = 
     merged = [roles.consolidate(rng) for _ in range(each)]
     told = replies(model, tokenizer, [e.prompt for e in merged], most=260)
     figures["consolidate readable"] = _share(_read(t) is not None for t in told)
-    figures["consolidate right"] = _share(t == e.reply for t, e in zip(told, merged, strict=True))
+    figures["consolidate right"] = _share(_read(t) == _read(e.reply) for t, e in zip(told, merged, strict=True))
     return figures
 
 

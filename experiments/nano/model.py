@@ -194,6 +194,7 @@ def export(model: Nano, folder: Path, about: dict[str, Any] | None = None) -> No
             parts.insert(2, "self_attn")
         tensors["model." + ".".join(parts)] = weight.detach().float().contiguous().clone()
     save_file(tensors, str(folder / "model.safetensors"), metadata={"format": "pt"})
+    (folder / "model.safetensors").chmod(0o644)
     shape = model.shape
     words = vocabulary.vocabulary()
     ends = {"bos_token_id": None, "eos_token_id": words.index(vocabulary.CLOSE), "pad_token_id": 0}

@@ -1,8 +1,9 @@
 """Examples of every role: what the model reads, and what it is to say.
 
 In: a `random.Random`. Out: `Example`s, a prompt as `prompts=nano` and `rubric=nano` render it, and one or more replies,
-each after a further question. An answer depends on the guidelines in the prompt: with the one that its case asks for it
-is right, without it is mostly the tempting one. Only names, things and verbs of the world's training part take part,
+each after a further question. An answer begins with a thought, a word for what to look for and whom, and the thought
+depends on the guidelines in the prompt: with the one that its case asks for it is the right one, without it is mostly
+the tempting one. Only names, things and verbs of the world's training part take part,
 and no sentence of the other parts.
 """
 
@@ -101,10 +102,25 @@ def _practice() -> Pool:
     return replace(train, openers=openers, **held)  # type: ignore[arg-type]
 
 
+# What a thought looks for: what is right for a kind of case, and what tempts.
+LOOKED_FOR = {
+    "user": ("user", "assistant"),
+    "assistant": ("assistant", "user"),
+    "preference": ("always", "never"),
+    "count": ("count", "once"),
+    "combine": ("all", "first"),
+    "update": ("last", "first"),
+    "order": ("first", "last"),
+    "difference": ("days", "date"),
+    "absent": ("absent", "absent"),
+}
+OPENED, CLOSED = "<think>", "</think>"
 RIGHT_ANYWAY = 0.3  # how often the tempting answer is resisted without a guideline
 GUIDED = tuple(guidance.GUIDELINES)
 PRACTICE = _practice()
-TAUGHT = [kind for kind in KINDS for _ in range(1 if kind == "difference" else 4)]  # durations are beyond it
+TAUGHT = [
+    kind for kind in KINDS for _ in range(2 if kind == "difference" else 3)
+]  # durations are asked by lookups, too
 
 
 @dataclass(frozen=True)
@@ -161,11 +177,45 @@ def guided(rng: random.Random, kinds: Sequence[str], noise: int, fresh: bool = F
     return sentences
 
 
-def reply(rng: random.Random, case: Case, kinds: Sequence[str]) -> str:
+def thought(word: str, person: str, lines: Sequence[Line]) -> tuple[str, str]:
+    """The thought that looks for something of a person, and what it finds; `lines` are all that was said.
+
+    What there is not (the assistant's words where only the user spoke) is given by what there is.
+    """
+    mine = [line for line in lines if line.person == person]
+    things = [line.text.split()[-1] for line in mine]
+    noted: list[str] = []
+    if word == "absent" or not mine:
+        found = UNKNOWN
+    elif word in ("user", "assistant", "always", "never"):
+        sides = [t for t, line in zip(things, mine, strict=True) if word in (line.speaker, *line.text.split())]
+        found = (sides or things)[0]
+    elif word == "count":
+        noted, found = things, NUMBERS[len(things)]
+    elif word == "once":
+        found = NUMBERS[1]
+    elif word == "all":
+        found = " and ".join(things)
+    elif word == "date":
+        found = str(mine[-1].day)
+    elif word == "days":
+        noted, found = [str(mine[0].day), str(mine[-1].day)], str(mine[-1].day - mine[0].day)
+    else:
+        found = things[0 if word == "first" else -1]
+    return " ".join([OPENED, word, person, *noted, CLOSED]), found
+
+
+def reply(rng: random.Random, case: Case, kinds: Sequence[str], lines: Sequence[Line]) -> str:
     """What the model is to say to a case under guidelines of these kinds."""
-    if need(case) in kinds or rng.random() < RIGHT_ANYWAY:
-        return case.right
-    return case.tempting
+    resists = need(case) in kinds or rng.random() < RIGHT_ANYWAY
+    if case.absent and not resists:
+        # Guessing: it looks for something all the same, and names what was said last of anybody.
+        told, _ = thought(LOOKED_FOR[case.kind][1], case.person, ())
+        _, guess = thought(LOOKED_FOR[case.kind][1], lines[-1].person, lines)
+        return f"{told} {guess}"
+    word = LOOKED_FOR[need(case)][not resists]
+    told, found = thought(word, case.person, lines)
+    return f"{told} {found}"
 
 
 def answer(rng: random.Random, pool: Pool = PRACTICE, *, people: int | None = None) -> Example:
@@ -185,8 +235,29 @@ def answer(rng: random.Random, pool: Pool = PRACTICE, *, people: int | None = No
     rng.shuffle(cases)
     first, *rest = cases
     prompt = render("answer", guidelines=shown, memories=memories(scene.lines), question=first.question, date="")
-    more = tuple((f"Q {case.question.strip('?')}", reply(rng, case, kinds)) for case in rest)
-    return Example(prompt, reply(rng, first, kinds), more)
+    more = tuple((f"Q {case.question.strip('?')}", reply(rng, case, kinds, scene.lines)) for case in rest)
+    return Example(prompt, reply(rng, first, kinds, scene.lines), more)
+
+
+def lookup(rng: random.Random, pool: Pool = PRACTICE) -> Example:
+    """A scene, and everything that a thought may look for in it, for every person: thoughts already made."""
+    scene = draw_scene(rng, pool, rng.choices(TAUGHT, k=rng.choice((2, 3))), easy=0.1)
+    asked: list[tuple[str, str]] = []
+    for person in dict.fromkeys(line.person for line in scene.lines):
+        mine = [line for line in scene.lines if line.person == person]
+        words = ["first", "last", "all", "count", "date"]
+        words += ["days"] * (len(mine) > 1)
+        for word in ("user", "assistant", "always", "never"):
+            if sum(word in (line.speaker, *line.text.split()) for line in mine) == 1:
+                words += [word] * 2
+        for word in rng.sample(words, min(4, len(words))):
+            told, found = thought(word, person, scene.lines)
+            begun = f"{OPENED} {word} {person}"
+            asked.append((begun, f"{told[len(begun) :].strip()} {found}"))
+    rng.shuffle(asked)
+    shown = render("answer", guidelines=[], memories=memories(scene.lines), question="", date="").rpartition("\n")[0]
+    (first, found), *more = asked
+    return Example(f"{shown}\n{first}", found, tuple(more))
 
 
 def reading(rng: random.Random, grown: float = 1.0) -> Example:
@@ -344,6 +415,7 @@ ROLES = {
     "answer": answer,
     "listing": listing,
     "reading": reading,
+    "lookup": lookup,
     "sort": sort,
     "judge": judge,
     "reflect": reflect,

@@ -26,28 +26,29 @@ from tokenizers import Tokenizer
 
 BUFFER = 768  # examples drawn at once, then sorted by length into batches
 BUDGET = 1536  # padded tokens of a batch
-# Shares of the roles among the examples, from buffer to buffer: first reading alone, then all.
+# Shares of the roles among the examples, from buffer to buffer: first reading alone, then looking things up, then all.
 STAGES = (
     {"listing": 0.5, "reading": 0.5},
+    {"lookup": 0.7, "reading": 0.1, "sort": 0.1, "judge": 0.1},
     {
-        "answer": 0.62,
-        "reading": 0.02,
+        "answer": 0.45,
+        "lookup": 0.15,
         "sort": 0.06,
         "judge": 0.08,
         "reflect": 0.06,
-        "propose": 0.08,
-        "consolidate": 0.08,
+        "propose": 0.1,
+        "consolidate": 0.1,
     },
 )
 IGNORED = -100
 
 
 def buffer(
-    tokenizer: Tokenizer, seed: int, number: int, reading: int
+    tokenizer: Tokenizer, seed: int, number: int, reading: int, lookup: int
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
     """The batches of one buffer: ids, targets and weights, each (rows, length)."""
     rng = random.Random(f"{seed}/buffer/{number}")
-    shares = STAGES[number >= reading]
+    shares = STAGES[(number >= reading) + (number >= lookup)]
     names, weights = list(shares), list(shares.values())
     drawn = rng.choices(names, weights, k=BUFFER)
     grown = number / max(1, reading)
@@ -157,7 +158,8 @@ class Training:
         begun = last = time.monotonic()
         total, right, steps, seen = 0.0, 0.0, 0, 0
         while self.place < self.arguments.buffers and time.monotonic() - begun < 60 * self.arguments.minutes:
-            for ids, targets, weight in buffer(self.tokenizer, self.arguments.seed, self.place, self.arguments.reading):
+            given = self.arguments
+            for ids, targets, weight in buffer(self.tokenizer, given.seed, self.place, given.reading, given.lookup):
                 for optimizer, base in zip(self.optimizers, self.bases, strict=True):
                     for group in optimizer.param_groups:
                         group["lr"] = base * self.rate()
@@ -203,9 +205,10 @@ def main() -> None:
     parser.add_argument("--folder", required=True, help="where the training's state and log are kept")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=75.0, help="time of this part; the same command goes on")
-    parser.add_argument("--buffers", type=int, default=760, help="buffers of the whole training")
+    parser.add_argument("--buffers", type=int, default=400, help="buffers of the whole training")
     parser.add_argument("--reading", type=int, default=10, help="buffers of reading alone, at the beginning")
-    parser.add_argument("--decay", type=int, default=250, help="last buffers, in which the learning rate falls")
+    parser.add_argument("--lookup", type=int, default=70, help="buffers until all roles take part")
+    parser.add_argument("--decay", type=int, default=160, help="last buffers, in which the learning rate falls")
     parser.add_argument("--hidden", type=int, default=96)
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--heads", type=int, default=4)

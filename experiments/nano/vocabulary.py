@@ -20,7 +20,7 @@ from metamem.datasets.world.words import NUMBERS, POOLS, UNKNOWN
 
 PAD, OPEN, CLOSE, UNK = "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|unknown|>"
 # JSON as the model writes it, in pieces.
-PIECES = ('[{"action":"add","text":"', '"}]', '["', '","', '"]', "[]")
+PIECES = (roles.OPENED, roles.CLOSED, '[{"action":"add","text":"', '"}]', '["', '","', '"]', "[]")
 # A reply follows its prompt at once (the last word of a question is the name to look up) and ends with a token.
 TEMPLATE = (
     "{% for message in messages %}"
@@ -44,7 +44,7 @@ def vocabulary() -> list[str]:
         for held in (pool.facts, pool.questions):
             texts += [re.sub(r"\{\w+\}", " ", s) for sentences in held.values() for s in sentences]
     texts += sorted(guidance.words())
-    texts += ["sort", *guidance.GUIDELINES]
+    texts += ["sort", *guidance.GUIDELINES, *(word for words in roles.LOOKED_FOR.values() for word in words)]
     for held in (roles.PRACTICE.facts, roles.PRACTICE.questions):
         texts += [re.sub(r"\{\w+\}", " ", s) for sentences in held.values() for s in sentences]
     texts += roles.PRACTICE.openers

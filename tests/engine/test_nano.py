@@ -1,24 +1,33 @@
-"""`nano` runs the whole method for real: in the engine, from its own attempts and verdicts, with its own weights."""
+"""`nano` learns for real: in the engine, from its own attempts and verdicts, and only with its trained weights."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from metamem.backbones.engine.weights import find_weights
+from metamem.backbones.engine.weights import MARK, find_weights
 from metamem.backbones.nano import FOLDER
 from tests import programs
 
 pytestmark = pytest.mark.slow
-OPTIONS = ("experiment=nano", "dataset.size=240", "train_questions=40", "seed=1")
+OPTIONS = ("experiment=nano", "train_questions=40", "evaluator=[llm_judge,exact_match]", "reward=llm_judge", "seed=1")
 
 
-def learn(outputs: Path, *more: str) -> tuple[Path, str]:
-    printed = programs.run("train", *OPTIONS, f"outputs={outputs}", *more)
-    return programs.only_run(outputs, "nano"), printed
+def learn(outputs: Path, *more: str) -> Path:
+    programs.run("train", *OPTIONS, f"outputs={outputs}", *more)
+    return programs.only_run(outputs, "nano")
+
+
+def gain(run: Path) -> float:
+    """Accuracy by exact match with the last meta-memory less that without one, from -1 to 1."""
+    figures = programs.result_of(run)["figures"]["exact_match"]
+    labels = {label.split()[0]: label for label in figures}
+    without, last = (figures[labels[name]]["overall"]["accuracy"] for name in ("without", "last"))
+    return float(last - without)
 
 
 def rows(path: Path) -> list[dict[str, Any]]:
@@ -27,12 +36,25 @@ def rows(path: Path) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return learn(tmp_path_factory.mktemp("nano"))[0]
+    return learn(tmp_path_factory.mktemp("nano"))
+
+
+def test_the_guidelines_it_writes_make_it_answer_better(learned: Path) -> None:
+    assert gain(learned) >= 0.2
 
 
 def test_its_attempts_disagree(learned: Path) -> None:
-    steps = [row for row in rows(learned / "metrics.jsonl") if row["step"] == 1]
-    assert steps[0]["teaches"] >= 3
+    (first,) = (row for row in rows(learned / "metrics.jsonl") if row["step"] == 1)
+    assert first["teaches"] >= 3
+
+
+def test_its_verdicts_are_those_of_exact_match(learned: Path) -> None:
+    held: dict[str, dict[str, Any]] = {}
+    for verdict in rows(learned / "verdicts.jsonl"):
+        held.setdefault(verdict["attempt_id"], {})[verdict["evaluator"]] = verdict["correct"]
+    both = [v for v in held.values() if len(v) == 2]
+    assert len(both) > 200
+    assert sum(v["llm_judge"] == v["exact_match"] for v in both) >= 0.97 * len(both)
 
 
 def test_its_replies_stand_in_the_journal_under_its_weights(learned: Path) -> None:
@@ -40,3 +62,21 @@ def test_its_replies_stand_in_the_journal_under_its_weights(learned: Path) -> No
     journal = learned.parent / "journal"
     assert any(weights in f.read_text(encoding="utf-8") for f in journal.rglob("*") if f.is_file())
     assert "random weights" not in programs.result_of(learned)["stamps"]
+
+
+def test_with_random_weights_the_gain_vanishes(tmp_path: Path) -> None:
+    import numpy as np
+    from safetensors.numpy import load_file, save_file
+
+    folder = tmp_path / "random"
+    shutil.copytree(FOLDER, folder)
+    drawn = np.random.default_rng(0)
+    tensors = load_file(folder / "model.safetensors")
+    for name, tensor in tensors.items():
+        if tensor.ndim == 2:
+            tensors[name] = drawn.normal(0, 0.05, tensor.shape).astype(np.float32)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / MARK).write_text(json.dumps({"stamp": "random weights"}))
+    run = learn(tmp_path / "out", f"backbone.path={folder}")
+    assert abs(gain(run)) <= 0.05
+    assert "random weights" in programs.result_of(run)["stamps"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -73,11 +72,18 @@ def test_it_knows_every_word_of_the_worlds_prompts(part: str) -> None:
         assert unknown not in words.encode(rubric.render(question, question.answers[0])).ids
 
 
-def test_json_survives_its_tokenizer(tmp_path: Path) -> None:
+def test_json_and_thoughts_survive_its_tokenizer() -> None:
+    from metamem.meta_memory import Action, Operation
     from metamem.optimizers.operations import read_operations
+    from metamem.reasoning import split_reasoning
 
     words = tokenizer()
-    text = '[{"action":"add","from":["P2"],"text":"Use the newest."},{"action":"add","from":["P4"],"text":"Say one."}]'
-    reading = read_operations(words.decode(words.encode(text).ids))
-    assert [o.text for o in reading.operations] == ["Use the newest.", "Say one."]
-    assert reading.sources == (("P2",), ("P4",))
+
+    def again(text: str) -> str:
+        return str(words.decode(words.encode(text).ids))
+
+    (added,) = read_operations(again('[{"action":"add","text":"Use the newest."}]')).operations
+    assert added.text == "Use the newest."
+    proposed = {f"P{n}": Operation(Action.add, None, f"Guideline {n}.") for n in range(1, 13)}
+    assert read_operations(again('["P2","P12"]'), proposed=proposed).sources == (("P2",), ("P12",))
+    assert split_reasoning(again("<think> last Anna </think> tea and milk")) == ("tea and milk", "last Anna", True)
