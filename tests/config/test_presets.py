@@ -40,3 +40,9 @@ def test_the_rewards_weights_are_in_the_presets_name(preset: str) -> None:
     weights = config.evaluator["memalpha_reward"]
     shown = f"beta{weights.beta:g}_gamma{weights.gamma:g}".replace("0.", "0")
     assert shown == preset
+
+
+def test_an_experiments_options_of_an_evaluator_that_is_not_chosen_are_left_out() -> None:
+    config = composed("eval", "experiment=nano", "evaluator=[exact_match]")
+    assert list(config.evaluator) == ["exact_match"]
+    assert composed("train", "experiment=nano").evaluator["llm_judge"].max_tokens == 8
