@@ -142,16 +142,18 @@ def _shows_only(arguments: Sequence[str]) -> bool:
 
 
 def _experiment(arguments: Sequence[str]) -> dict[str, Any]:
-    """The chosen experiment's file as it is written; empty when none is chosen, or there is no such file."""
+    """The chosen experiment's file as it is written, several (`experiment=[a,b]`) as one, of which the later ones win;
+    empty when none is chosen, or there is no such file.
+    """
     from omegaconf import OmegaConf
 
     from metamem.hydra_bridge import config_folder
 
-    name = next((a.partition("=")[2] for a in reversed(arguments) if a.startswith("experiment=")), "")
-    path = config_folder() / "experiment" / f"{name}.yaml"
-    if not re.fullmatch(r"[A-Za-z0-9_-]+", name) or not path.exists():
-        return {}
-    written: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    given = next((a.partition("=")[2] for a in reversed(arguments) if a.startswith("experiment=")), "")
+    names = [n.strip() for n in given[1:-1].split(",")] if re.fullmatch(r"\[.*\]", given) else [given]
+    paths = [config_folder() / "experiment" / f"{n}.yaml" for n in names if re.fullmatch(r"[A-Za-z0-9_-]+", n)]
+    files = (OmegaConf.load(path) for path in paths if path.exists())
+    written: Any = OmegaConf.to_container(OmegaConf.merge({}, *files))
     return written if isinstance(written, dict) else {}
 
 

@@ -51,4 +51,7 @@ def test_every_study_has_an_experiment_that_sweeps_and_a_function() -> None:
     for name in STUDY_NAMES:
         assert study_params([f"experiment={name}"]), name
     assert study_params(["experiment=quick"]) is None
+    assert study_params(["experiment=[nano,training_steps]"]) == {"seed": "42,43,44"}
+    assert study_params(["experiment=[data_scale, nano]"]) == study_params(["experiment=data_scale"])
+    assert study_params(["experiment=[nano]"]) is None
     assert study_params(["experiment=../../conf/train"]) is None
