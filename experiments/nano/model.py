@@ -146,7 +146,7 @@ class Nano(nn.Module):
             common = torch.randn(self.shape.hidden, generator=shared) * 0.7 * SPREAD
             drawn = common + torch.randn(len(rows), self.shape.hidden, generator=chance) * SPREAD
             drawn[:, 0] = 3 * SPREAD
-            self.embed_tokens.weight[rows] = drawn
+            self.embed_tokens.weight[rows] = drawn.to(self.embed_tokens.weight.device)
 
     def forward(self, ids: Tensor) -> Tensor:
         """Normalised hidden states (rows, length, hidden)."""
@@ -164,14 +164,15 @@ class Nano(nn.Module):
     @torch.no_grad()
     def reply(self, prompts: list[list[int]], ends: int, most: int = 120) -> list[list[int]]:
         """Greedy replies to prompts of any length, by recomputing all (for checks of few prompts)."""
+        device = self.embed_tokens.weight.device
         rows = [list(p) for p in prompts]
         open_rows = set(range(len(rows)))
         while open_rows and most > 0:
             live = sorted(open_rows)
             longest = max(len(rows[i]) for i in live)
-            ids = torch.tensor([rows[i] + [0] * (longest - len(rows[i])) for i in live])
-            at = torch.tensor([len(rows[i]) - 1 for i in live])
-            best = self.scores(self(ids)[torch.arange(len(live)), at]).argmax(-1).tolist()
+            ids = torch.tensor([rows[i] + [0] * (longest - len(rows[i])) for i in live], device=device)
+            at = torch.tensor([len(rows[i]) - 1 for i in live], device=device)
+            best = self.scores(self(ids)[torch.arange(len(live), device=device), at]).argmax(-1).tolist()
             for i, token in zip(live, best, strict=True):
                 rows[i].append(token)
                 if token == ends:
@@ -192,7 +193,7 @@ def export(model: Nano, folder: Path, about: dict[str, Any] | None = None) -> No
             parts.insert(2, "mlp" if parts[2] in ("gate_proj", "up_proj", "down_proj") else "self_attn")
         elif parts[0] == "layers" and parts[2] in ("q_norm", "k_norm"):
             parts.insert(2, "self_attn")
-        tensors["model." + ".".join(parts)] = weight.detach().float().contiguous().clone()
+        tensors["model." + ".".join(parts)] = weight.detach().float().cpu().contiguous().clone()
     save_file(tensors, str(folder / "model.safetensors"), metadata={"format": "pt"})
     (folder / "model.safetensors").chmod(0o644)
     shape = model.shape

@@ -108,10 +108,11 @@ class Training:
         )
         self.place, self.step, self.seconds = 0, 0, 0.0
         state = self.folder / "state.pt"
-        saved = torch.load(state, weights_only=True) if state.exists() else None
+        saved = torch.load(state, weights_only=True, map_location="cpu") if state.exists() else None
         if saved:
             shape = models.shape_of(saved["shape"])
-        self.model = models.Nano(shape)
+        self.device = torch.device("cuda" if torch.cuda.is_available() and not arguments.export else "cpu")
+        self.model = models.Nano(shape).to(self.device)
         self.forward = torch.compile(self.model, dynamic=True) if arguments.compile else self.model
         matrices = [p for n, p in self.model.named_parameters() if p.dim() == 2 and "embed" not in n]
         rest = [p for n, p in self.model.named_parameters() if p.dim() != 2 or "embed" in n]
@@ -159,13 +160,14 @@ class Training:
         total, right, steps, seen = 0.0, 0.0, 0, 0
         while self.place < self.arguments.buffers and time.monotonic() - begun < 60 * self.arguments.minutes:
             given = self.arguments
-            for ids, targets, weight in buffer(self.tokenizer, given.seed, self.place, given.reading, given.lookup):
+            for batch in buffer(self.tokenizer, given.seed, self.place, given.reading, given.lookup):
+                ids, targets, weight = (part.to(self.device) for part in batch)
                 for optimizer, base in zip(self.optimizers, self.bases, strict=True):
                     for group in optimizer.param_groups:
                         group["lr"] = base * self.rate()
                 self.model.redraw(self.arguments.seed * 10**8 + self.step + 1)
                 chosen = targets != IGNORED
-                with torch.autocast("cpu", torch.bfloat16, enabled=self.arguments.bf16):
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=self.arguments.bf16):
                     hidden = self.forward(ids)
                     scores = self.model.scores(hidden[chosen]).float()
                 losses = F.cross_entropy(scores, targets[chosen], reduction="none")
