@@ -32,7 +32,7 @@ types: .venv/.ready
 	$(BIN)/mypy
 
 quick: .venv/.ready
-	$(BIN)/python -m pytest -n 2 -m "not engine and not slow"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not engine and not slow"
 
 docs: .venv/.ready  ## write docs/config.md from the registered components
 	$(BIN)/python scripts/config_docs.py

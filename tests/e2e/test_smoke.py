@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests import programs
 
 
+@pytest.mark.slow
 def test_train_and_eval_on_the_sample_data_end_to_end(tmp_path: Path) -> None:
     printed = programs.run("train", f"outputs={tmp_path}", "experiment=quick")
     assert "simulated" in printed
