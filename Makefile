@@ -15,7 +15,7 @@ TRIAL = $$(test -d .venv/lib/python3*/site-packages/vllm && echo experiment=nano
 train: .venv/.ready  ## learn a meta-memory (make train ARGS="seed=1")
 	@$(BIN)/python experiments/train.py $(if $(filter experiment=% backbone=% dataset=%,$(ARGS)),,$(TRIAL)) $(ARGS)
 
-eval: .venv/.ready  ## evaluate one (make eval ARGS="meta_memory=outputs/nano/latest experiment=nano")
+eval: .venv/.ready  ## evaluate one (make eval ARGS="meta_memory=outputs/train/latest experiment=nano")
 	@$(BIN)/python experiments/eval.py $(ARGS)
 
 test: .venv/.ready  ## every test

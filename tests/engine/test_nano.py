@@ -19,7 +19,7 @@ OPTIONS = ("experiment=nano", "train_questions=40", "evaluator=[llm_judge,exact_
 
 def learn(outputs: Path, *more: str) -> Path:
     programs.run("train", *OPTIONS, f"outputs={outputs}", *more)
-    return programs.only_run(outputs, "nano")
+    return programs.only_run(outputs)
 
 
 def gain(run: Path) -> float:
