@@ -265,10 +265,6 @@ def resolve(composed: Any) -> TrainConfig | EvalConfig:
                 continue
             raise ConfigError(f"{key}: choose one of {', '.join(REGISTRY.names(kind))}")
         setattr(config, key, REGISTRY.options(kind, value))
-    # An experiment's file may hold options of an evaluator that is not among those chosen.
-    config.evaluator = {
-        name: value for name, value in config.evaluator.items() if not isinstance(value, Mapping) or "name" in value
-    }
     chosen_first = next(iter(config.evaluator), "")
     config.evaluator = {name: REGISTRY.options("evaluator", value) for name, value in sorted(config.evaluator.items())}
     config.reward = config.reward or chosen_first

@@ -138,9 +138,9 @@ def next_command(directory: Path) -> str:
 STAND_INS = ("simulated", "tiny", "nano")
 
 
-def real_command(policy: str) -> str:
-    """The command that does the same with a model of one's own, after a run of one that is there to be tried."""
-    if policy not in STAND_INS:
+def real_command(backbone: str) -> str:
+    """The command that does the same with a model of one's own, after a run of a backbone that is there to be tried."""
+    if backbone not in STAND_INS:
         return ""
     script = Path(sys.argv[0])
     program = f"{_shown_python()} {script}" if script.name == "train.py" else "metamem-train"

@@ -470,7 +470,7 @@ async def _finish(
         "memory": dict(workshop.gathered.memory) or None,
         "calls": workshop.calls(),
         "next": next_command(run.directory),
-        "real": real_command(labels(workshop)["policy"]),
+        "real": real_command(config.backbone.name),
     }
 
 

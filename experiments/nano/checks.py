@@ -108,8 +108,12 @@ def others(model: Nano, tokenizer: Tokenizer, part: str, each: int, seed: int = 
     )
     merged = [roles.consolidate(rng) for _ in range(each)]
     told = replies(model, tokenizer, [e.prompt for e in merged], most=260)
-    figures["consolidate readable"] = _share(_read(t) is not None for t in told)
-    figures["consolidate right"] = _share(_read(t) == _read(e.reply) for t, e in zip(told, merged, strict=True))
+    read, wanted = [_read(t) for t in told], [_read(e.reply) or [] for e in merged]
+    figures["consolidate readable"] = _share(r is not None for r in read)
+    figures["consolidate right"] = _share(r == w for r, w in zip(read, wanted, strict=True))
+    kept = [(p in w, p in (r or ())) for r, w in zip(read, wanted, strict=True) for p in {*w, *(r or ())}]
+    figures["consolidate kept of the wanted"] = _share(k for w, k in kept if w)
+    figures["consolidate wanted of the kept"] = _share(w for w, k in kept if k)
     return figures
 
 

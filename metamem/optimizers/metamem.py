@@ -272,7 +272,7 @@ class MetaMem:
                 return None, outcome.reason, False
             try:
                 cut = outcome.finish_reason == "length"
-                return read_operations(outcome.text, cut=cut, proposed=proposed or {}), "", repeat > 0
+                return read_operations(outcome.text, cut=cut, proposed=proposed), "", repeat > 0
             except UnreadableError as error:
                 problem = str(error)
                 repair = self._prompts.render("repair", problem=problem)

@@ -11,7 +11,6 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
@@ -65,14 +64,11 @@ class Reading:
     refused: tuple[str, ...] = ()
 
 
-_NO_PROPOSALS: Mapping[str, Operation] = MappingProxyType({})
-
-
 class UnreadableError(ValueError):
     """A reply that holds no readable list of operations; the message can be shown to the model."""
 
 
-def read_operations(text: str, *, cut: bool = False, proposed: Mapping[str, Operation] = _NO_PROPOSALS) -> Reading:
+def read_operations(text: str, *, cut: bool = False, proposed: Mapping[str, Operation] | None = None) -> Reading:
     """The operations of a reply, in its order. `cut` says that the reply hit its token limit; an item that is only
     the id of one of the `proposed` stands for that operation as it is.
 
@@ -88,9 +84,12 @@ def read_operations(text: str, *, cut: bool = False, proposed: Mapping[str, Oper
     sources: list[tuple[str, ...]] = []
     refused: list[str] = []
     for item in items:
-        if isinstance(item, str) and (name := item.strip().strip("[]")) in proposed:
+        if proposed and isinstance(item, str) and (name := item.strip().strip("[]")) in proposed:
             taken = replace(proposed[name], support=())
-            if taken not in operations:
+            if taken in operations:  # two questions' proposals that say the same: one change, both behind it
+                place = operations.index(taken)
+                sources[place] = (*sources[place], name)
+            else:
                 operations.append(taken)
                 sources.append((name,))
             continue

@@ -105,10 +105,10 @@ def test_sources_stay_with_their_operation() -> None:
 
 
 def test_a_proposal_is_taken_as_it_is_by_its_id_alone() -> None:
-    proposed = {"P1": replace(ADD, support=("q7",)), "P2": DELETE}
-    reading = read_operations('I take\n["P2", "[P1]", "P1", "P9"]', proposed=proposed)
+    proposed = {"P1": replace(ADD, support=("q7",)), "P2": DELETE, "P3": replace(ADD, support=("q8",))}
+    reading = read_operations('I take\n["P2", "[P1]", "P3", "P9"]', proposed=proposed)
     assert reading.operations == (DELETE, ADD)
-    assert reading.sources == (("P2",), ("P1",))
+    assert reading.sources == (("P2",), ("P1", "P3")), "both questions are behind what both propose"
     assert len(reading.refused) == 1, "there is no P9"
     mixed = read_operations('["P2", {"action": "add", "text": "Count twice.", "from": ["P1"]}]', proposed=proposed)
     assert [o.text for o in mixed.operations] == [None, "Count twice."]
