@@ -140,7 +140,7 @@ def main() -> None:
     }
     (out / "report.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     print(json.dumps({k: v for k, v in report.items() if k not in ("pairs", "parts", "learned")}, indent=1))
-    for row in (*compared["pairs"], *(row for row in compared["parts"] if row["shown"])):
+    for row in (*compared["pairs"], *(row for row in compared["parts"] if row["separated"])):
         low, high = row["interval"]
         told = f"{100 * row['difference']:5.1f} points ({100 * low:.1f} to {100 * high:.1f}), p {row['p_holm']:.3g}"
         print(f"{row['second']:16} {row['part']:26} {told}")
