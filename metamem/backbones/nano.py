@@ -14,6 +14,7 @@ from typing import Any
 from metamem.backbones.engine.options import EngineOptions
 from metamem.backbones.engine.weights import Weights, find_weights
 from metamem.backbones.vllm import VLLM
+from metamem.errors import ConfigError
 from metamem.registry import option, register
 
 FOLDER = Path(__file__).with_name("nano_checkpoint")
@@ -39,5 +40,8 @@ class Nano(VLLM):
 
     def _find(self) -> Weights:
         """The checkpoint. Raises `ConfigError` for a folder that holds none."""
-        found = find_weights(self.config.path or str(FOLDER), None)
+        folder = Path(self.config.path).expanduser() if self.config.path else FOLDER
+        if not (folder / "config.json").is_file():
+            raise ConfigError(f"backbone.path: {folder} holds no checkpoint (no config.json)")
+        found = find_weights(str(folder), None)
         return replace(found, name="nano", identity={**found.identity, "model": "nano"})

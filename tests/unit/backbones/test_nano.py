@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,9 +14,11 @@ from metamem.backbones.engine.weights import find_weights
 from metamem.backbones.nano import FOLDER
 from metamem.contracts import MemoryContext
 from metamem.datasets.world.component import World
+from metamem.errors import ConfigError
 from metamem.evaluators.rubrics import NanoRubric
 from metamem.memory.constructors import Rounds
 from metamem.prompts.templates import NanoPrompts
+from metamem.registry import build
 from metamem.retrieval.evidence import render_unit
 
 
@@ -43,6 +46,11 @@ def test_it_is_a_qwen3_of_at_most_8_million_parameters() -> None:
 def test_it_comes_with_a_card_that_says_what_it_does_not_show() -> None:
     card = (FOLDER / "README.md").read_text(encoding="utf-8")
     assert "says nothing about large models" in " ".join(card.split())
+
+
+def test_a_folder_without_a_checkpoint_is_refused_by_the_options_name(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"backbone\.path.*holds no checkpoint"):
+        build("backbone", {"name": "nano", "path": str(tmp_path)}).identity()
 
 
 def test_results_made_with_it_carry_no_stamp_of_random_weights() -> None:
