@@ -41,7 +41,7 @@ BUILT_IN = (
     "metamem.retrieval.retrievers",
     "metamem.embedding.minilm",
     "metamem.backbones.same",
-    "metamem.backbones.simulated",
+    "metamem.backbones.scripted",
     "metamem.backbones.openai",
     "metamem.backbones.vllm",
     "metamem.backbones.tiny",
