@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metamem.backbones.simulated import Simulated
+from metamem.backbones.scripted import Scripted
 from metamem.prompts.templates import Prompts
 from metamem.records import Evidence, MemoryUnit, Message, Question, Sampling
 from metamem.retrieval.evidence import evidence_hash
@@ -28,7 +28,7 @@ class Policy:
         self.backbone = SimpleNamespace(overflow=lambda messages, sampling: words(messages) - limit)
 
     def sampling(self) -> Sampling:
-        return Simulated.Config().resolved()
+        return Scripted.Config().resolved()
 
 
 class Notes:
