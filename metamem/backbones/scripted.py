@@ -20,11 +20,12 @@ from json import dumps
 from typing import Any
 
 from metamem.backbones.options import SamplingOptions
-from metamem.errors import BackboneError, ConfigError
+from metamem.core.calls import Generation, Message, Request, Sampling, Usage
+from metamem.core.errors import BackboneError, ConfigError
+from metamem.core.json_form import canonical, digest
+from metamem.core.registry import option, register
 from metamem.prompts.catalog import every_template
 from metamem.prompts.examples import Asked, find_template, render_example
-from metamem.records import Generation, Message, Request, Sampling, Usage, canonical, digest
-from metamem.registry import option, register
 
 # The options that can change a reply, and those that must be rates.
 _MATTERS = ("seed", "error_rate", "empty_rate", "malformed_rate", "unreadable_rate", "cut_rate")
@@ -54,9 +55,7 @@ class Scripted:
         seed: int = option(0, "seed of its own chance, beside that of a draw")
         error_rate: float = option(0.0, "share of requests that fail for good, 0 to 1")
         empty_rate: float = option(0.0, "share of replies that are empty, 0 to 1")
-        malformed_rate: float = option(
-            0.0, "share of replies of JSON or calls that are cut or missing, 0 to 1"
-        )
+        malformed_rate: float = option(0.0, "share of replies of JSON or calls that are cut or missing, 0 to 1")
         unreadable_rate: float = option(0.0, "share of replies yes or no that say neither, 0 to 1")
         cut_rate: float = option(0.0, "share of replies that end at the token limit, 0 to 1")
         latency: float = option(0.0, "seconds that every request takes", result=False)

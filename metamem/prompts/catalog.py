@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from metamem.errors import ConfigError
+from metamem.core.errors import ConfigError
 from metamem.prompts.neutral import protect
 
 PROMPTS = "prompts"  # the group that components render by name, and plugins add to

@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from metamem.errors import ConfigError
+from metamem.core.calls import Message
+from metamem.core.errors import ConfigError
 from metamem.prompts.catalog import Template, every_template
-from metamem.records import Message
 
 if TYPE_CHECKING:
     import jinja2

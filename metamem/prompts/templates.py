@@ -14,10 +14,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metamem.errors import ConfigError, unknown
+from metamem.core.calls import Message
+from metamem.core.errors import ConfigError, unknown
+from metamem.core.registry import option, register
 from metamem.prompts.catalog import PROMPTS, Template, register_templates, registered, split_example
-from metamem.records import Message
-from metamem.registry import option, register
+from metamem.prompts.neutral import environment
 
 if TYPE_CHECKING:
     import jinja2
@@ -37,9 +38,7 @@ def add_templates(folder: Path | str) -> None:
         if not name.isidentifier():
             raise ConfigError(f"the template {template.path}: a name has letters, digits and '_' only, got '{name}'")
         if not template.help:
-            raise ConfigError(
-                f"the template {template.path} needs a first comment that says what it is for"
-            )
+            raise ConfigError(f"the template {template.path} needs a first comment that says what it is for")
     _offer_options()
 
 
@@ -120,8 +119,6 @@ class Prompts:
 
     def _template(self, name: str) -> jinja2.Template:
         import jinja2
-
-        from metamem.prompts.neutral import environment
 
         if name not in self._texts:
             raise ConfigError(unknown("template", name, self._texts))

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from hydra import compose, initialize_config_dir
 
-from metamem import training
 from metamem.backbones.engine.engine import Engine
 from metamem.backbones.engine.pool import shared_pool
-from metamem.config import TrainConfig, resolve
-from metamem.hydra_bridge import config_folder, export
+from metamem.cli.hydra_bridge import config_folder, export
+from metamem.config.options import TrainConfig
+from metamem.config.resolve import resolve
+from metamem.programs import train as training
 from tests import programs
 from tests.engine.conftest import engine_processes
 
@@ -63,7 +64,7 @@ def test_in_turns_one_engine_is_awake_a_batch_changes_twice_and_the_replies_are_
     side_by_side: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pool, changes, awake = shared_pool(), [0], []
-    asked, kept = Engine._asked, training._keep
+    asked, kept = Engine._asked, training.keep_step
 
     async def watched(self: Engine, *arguments: Any) -> Any:
         awake.append(sum(engine.running for engine in pool._engines.values()))
@@ -74,7 +75,7 @@ def test_in_turns_one_engine_is_awake_a_batch_changes_twice_and_the_replies_are_
         kept(*arguments)
 
     monkeypatch.setattr(Engine, "_asked", watched)
-    monkeypatch.setattr(training, "_keep", counted)
+    monkeypatch.setattr(training, "keep_step", counted)
     trained(model, tmp_path, "turns")
     assert set(awake) == {1}
     in_each = [after - before for before, after in itertools.pairwise(changes)]

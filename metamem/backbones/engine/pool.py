@@ -18,8 +18,9 @@ from enum import StrEnum
 from functools import cache
 from typing import Protocol
 
+from metamem.backbones.engine.engine import Engine
 from metamem.backbones.engine.spec import EngineSpec
-from metamem.errors import ConfigError
+from metamem.core.errors import ConfigError
 
 # Seconds for which an engine that has nothing left to do keeps its turn: what a reply gives rise to comes within them.
 _SETTLE = 0.05
@@ -244,8 +245,6 @@ class Pool:
 @cache
 def shared_pool() -> Pool:
     """The pool of this process: it outlives runs, and its engines end with the process."""
-    from metamem.backbones.engine.engine import Engine
-
     return Pool(Engine)
 
 

@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from metamem.errors import ConfigError
+from metamem.core.errors import ConfigError
 
 # Kinds of rope scaling with which `max_position_embeddings` is the scaled length already.
 _SCALED = ("su", "longrope", "llama3", "yarn", "deepseek_yarn", "deepseek_llama_scaling")

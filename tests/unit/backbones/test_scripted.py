@@ -13,15 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metamem.backbones.scripted import Scripted
-from metamem.contracts import Scorer
-from metamem.errors import BackboneError, ConfigError
-from metamem.evaluators.verdict_reader import read_verdict
-from metamem.memory.replies import FACTS_SCHEMA, read_facts
+from metamem.core.calls import Draw, Generation, Message, Request, Sampling
+from metamem.core.contracts import Scorer
+from metamem.core.errors import BackboneError, ConfigError
+from metamem.core.records import Question
+from metamem.core.registry import REGISTRY, load_components
+from metamem.memory.lightmem.replies import FACTS_SCHEMA, read_facts
 from metamem.optimizers.operations import UnreadableError, read_operations
 from metamem.prompts.templates import Prompts
-from metamem.records import Draw, Generation, Message, Question, Request, Sampling
-from metamem.registry import REGISTRY, load_components
-from metamem.tool_calls import Call, read_calls
+from metamem.replies.tool_calls import Call, read_calls
+from metamem.replies.verdict_reader import read_verdict
 
 load_components()
 PROMPTS = Prompts(Prompts.Config())

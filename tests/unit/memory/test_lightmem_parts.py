@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import threading
 
-from metamem.contracts import Cost, MemoryBank, Unread
-from metamem.memory.accounts import Account, notes, recall_notes
+from metamem.core.banks import Cost, MemoryBank, Unread
+from metamem.core.records import Evidence, MemoryUnit, Question
+from metamem.core.registry import build, load_components
 from metamem.memory.batching import Batcher
+from metamem.pipeline.accounts import Account, notes, recall_notes
 from metamem.prompts.templates import Prompts
-from metamem.records import Evidence, MemoryUnit, Question
-from metamem.registry import build, load_components
 from metamem.retrieval.metrics import kept_recall
 
 load_components()
