@@ -329,7 +329,7 @@ def test_an_undelivered_call_makes_the_bank_incomplete_and_the_rest_is_still_rea
     )
     assert 0 < len(bank.unread) < 12
     assert not bank.complete
-    assert {o.chunk for o in bank.history} == {i for i in range(12)} - {int(u.turn_ids[0][1:]) for u in bank.unread}
+    assert {o.chunk for o in bank.history} == set(range(12)) - {int(u.turn_ids[0][1:]) for u in bank.unread}
 
 
 def test_a_longer_conversation_asks_only_for_its_new_chunks(tmp_path: Path) -> None:
