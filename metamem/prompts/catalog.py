@@ -11,7 +11,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 from metamem.core.errors import ConfigError
@@ -26,7 +26,7 @@ _TAG_OR_BRANCH = re.compile(r"\{%-?\s*(if|endif|for|endfor)\b|<([a-z_]+)>")
 _groups: dict[str, dict[str, Template]] = {}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Template:
     """One file. `text` is what is rendered, without the block `example`; `base` is the template that it extends."""
 
@@ -125,15 +125,17 @@ def register_templates(folder: Path, group: str) -> None:
         if name in known and known[name].path != template.path:
             raise ConfigError(f"the template '{name}' of {folder} is already registered by {known[name].path}")
     known |= found
+    every_template.cache_clear()
     protect(tag for template in found.values() for tag in template.sections)
 
 
 def registered(group: str) -> Mapping[str, Template]:
     """Name → template of a group, sorted by name; without those that are only extended or included."""
     found = _groups.get(group, {})
-    return {name: found[name] for name in sorted(found) if not Path(name).name.startswith("_")}
+    return {name: found[name] for name in sorted(found) if not name.rpartition("/")[2].startswith("_")}
 
 
-def every_template() -> list[Template]:
+@cache
+def every_template() -> tuple[Template, ...]:
     """The templates of all groups, by group and name."""
-    return [template for group in sorted(_groups) for template in registered(group).values()]
+    return tuple(template for group in sorted(_groups) for template in registered(group).values())

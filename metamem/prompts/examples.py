@@ -16,10 +16,10 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from metamem.core.calls import Message
 from metamem.core.errors import ConfigError
@@ -32,8 +32,7 @@ _MARK = re.compile(r"\n\[([A-Za-z]?\d{1,6})\] ?")
 _TOOL = '{"function":{'
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(NamedTuple):
     """One entry of a section; `id` is what stands before it in brackets, empty where nothing does."""
 
     id: str
@@ -67,13 +66,23 @@ def find_template(messages: Sequence[Message]) -> Asked | None:
 
 def _made_of(text: str) -> Template | None:
     """The template with most sections, of those whose sections the text has; among equals the one with most lines."""
-    candidates = [template for template in every_template() if template.example]
-    there = {tag for template in candidates for tag in template.sections}
-    there = {tag for tag in there if f"<{tag}>\n" in text}
-    fitting = [t for t in candidates if (t.needed <= there if t.needed else _lines_in(t, text) == len(t.lines) > 0)]
+    candidates, tags = _candidates(every_template())
+    there = {tag for tag in tags if f"<{tag}>\n" in text}
+    fitting = [t for t in candidates if t.needed and t.needed <= there]
+    if not fitting:
+        fitting = [t for t in candidates if not t.needed and _lines_in(t, text) == len(t.lines) > 0]
     most = max((len(t.sections & there) for t in fitting), default=0)
     best = [t for t in fitting if len(t.sections & there) == most]
-    return best[0] if len(best) == 1 else max(best, key=lambda t: _lines_in(t, text), default=None)
+    if len({t.example for t in best}) > 1:
+        return max(best, key=lambda t: _lines_in(t, text))
+    return best[0] if best else None
+
+
+@cache
+def _candidates(templates: tuple[Template, ...]) -> tuple[list[Template], frozenset[str]]:
+    """The templates with an example, and all their sections."""
+    candidates = [template for template in templates if template.example]
+    return candidates, frozenset(tag for template in candidates for tag in template.sections)
 
 
 def _lines_in(template: Template, text: str) -> int:
@@ -125,6 +134,36 @@ def _words(text: object, most: int | None = None) -> str:
     return " ".join(words[most:] if most is not None and most < 0 else words[:most])
 
 
+@lru_cache(maxsize=32)
+def _entries(section: str) -> tuple[Line, ...]:
+    # The same fragments stand in many prompts.
+    text = f"\n{section}"
+    marks: list[re.Match[str]] = []
+    for mark in _MARK.finditer(text):
+        # An entry's own text may have lines that begin so: marks are of one kind, and numbers count up.
+        last = marks[-1][1] if marks else ""
+        if not marks or (
+            int(mark[1]) == int(last) + 1 if mark[1].isdigit() and last.isdigit() else mark[1][0] == last[0]
+        ):
+            marks.append(mark)
+    if not marks:
+        return tuple(Line("", line) for line in section.split("\n") if line.strip())
+    ends = [*(mark.start() for mark in marks[1:]), len(text)]
+    return tuple(Line(m[1], text[m.end() : end].strip()) for m, end in zip(marks, ends, strict=True))
+
+
+def _tools_in(text: str) -> Iterator[Mapping[str, Any]]:
+    """The tools that stand in a prompt, each on a line of its own."""
+    for line in text.split("\n") if _TOOL in text else ():
+        if line.startswith(_TOOL):
+            try:
+                tool = json.loads(line)
+            except ValueError:
+                continue  # a line of the data that only begins so
+            if isinstance(tool["function"].get("name"), str):
+                yield tool
+
+
 class _Reach:
     """What an example may use of a prompt."""
 
@@ -132,13 +171,7 @@ class _Reach:
         # What a model has said is not neutralised: its tags open no section.
         self._texts = [m.content for m in messages if m.role != "assistant"]
         self._rng = rng
-        written = [
-            json.loads(line)
-            for text in self._texts
-            if _TOOL in text
-            for line in text.split("\n")
-            if line.startswith(_TOOL)
-        ]
+        written = [tool for text in self._texts for tool in _tools_in(text)]
         self.tools: dict[str, Mapping[str, Any]] = {
             t["function"]["name"]: t["function"].get("parameters") or {} for t in (*tools, *written)
         }
@@ -155,17 +188,9 @@ class _Reach:
 
     def lines(self, tag: str = "", after: str = "") -> list[Line]:
         """The entries of a section, or the lines of the last message."""
-        text = self.text(tag) if tag else self._texts[-1]
-        marks: list[re.Match[str]] = []
-        for mark in _MARK.finditer(text := f"\n{text}"):
-            # Numbers count up: an entry's own text may have lines that begin with one.
-            if not marks or not mark[1].isdigit() or int(mark[1]) == int(marks[-1][1]) + 1:
-                marks.append(mark)
-        if marks:
-            ends = [*(mark.start() for mark in marks[1:]), len(text)]
-            found = [Line(m[1], text[m.end() : end].strip()) for m, end in zip(marks, ends, strict=True)]
-        else:
-            found = [Line("", line) for line in text.split("\n") if line.strip()]
+        found = _entries(self.text(tag) if tag else self._texts[-1])
+        if not after:
+            return list(found)
         return [Line(line.id, line.text.removeprefix(after)) for line in found if line.text.startswith(after)]
 
     def call(self, word: str, choice: str = "", text: str = "", id: str = "") -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +78,7 @@ def test_the_example_of_a_template_is_read_by_its_reader(template: Template) -> 
 def test_a_prompt_is_known_by_its_sections_and_lines(template: Template) -> None:
     found = find_template(prompt_of(template))
     assert found is not None
-    assert (found.template, found.turn) == (template, 0)
+    assert (found.template.example, found.turn) == (template.example, 0)
 
 
 def test_every_template_of_the_project_says_what_it_is_for_and_an_example_is_neither_rendered_nor_hashed() -> None:
@@ -96,16 +98,34 @@ def test_needed_are_the_sections_outside_of_conditions() -> None:
     assert registered("rubric/metamem")["adversarial"].sections == {"question", "truth", "response", "forbidden"}
 
 
+@pytest.mark.parametrize(
+    ("section", "entries"),
+    [
+        ("[1] a\n[9] b\n\n[2] c", [("1", "a\n[9] b"), ("2", "c")]),
+        ("[G2] a\n[1] b\n[G7] c", [("G2", "a\n[1] b"), ("G7", "c")]),
+        ("a\n\n b", [("", "a"), ("", " b")]),
+        ("", []),
+    ],
+)
+def test_entries_of_a_section_end_at_the_next_mark_of_their_kind(section: str, entries: list[tuple[str, str]]) -> None:
+    example = "{% for line in lines('chunk') %}{{ [line.id, line.text] | tojson }}\n{% endfor %}"
+    template = dataclasses.replace(registered(PROMPTS)["memorise"], example=example)
+    asked = Asked(template, (Message("user", f"<chunk>\n{section}\n</chunk>"),), 0)
+    made = render_example(asked, random.Random(0)).splitlines()
+    assert [tuple(json.loads(line)) for line in made] == entries
+
+
 # --- plugins ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty folder of templates; what is registered meanwhile is gone afterwards."""
     monkeypatch.setattr(catalog, "_groups", {group: dict(held) for group, held in catalog._groups.items()})
     monkeypatch.setattr(Prompts, "Config", Prompts.Config)
     monkeypatch.setattr(REGISTRY, "_entries", {kind: dict(held) for kind, held in REGISTRY._entries.items()})
-    return tmp_path
+    yield tmp_path
+    every_template.cache_clear()
 
 
 NOTE = """{#- A note about a fragment. Variables: fragment. -#}
