@@ -21,15 +21,14 @@ from typing import Any
 
 from metamem.backbones.options import SamplingOptions
 from metamem.core.calls import Generation, Message, Request, Sampling, Usage
-from metamem.core.errors import BackboneError, ConfigError
+from metamem.core.errors import BackboneError
 from metamem.core.json_form import canonical, digest
 from metamem.core.registry import option, register
 from metamem.prompts.catalog import every_template
 from metamem.prompts.examples import Asked, find_template, render_example
 
-# The options that can change a reply, and those that must be rates.
+# The options that can change a reply.
 _MATTERS = ("seed", "error_rate", "empty_rate", "malformed_rate", "unreadable_rate", "cut_rate")
-_RATES = (*_MATTERS[1:], "slow_rate")
 _HEDGES = (
     "It is hard to say; there is something for it and something against it.",
     "It could be read either way.",
@@ -53,24 +52,16 @@ class Scripted:
         """How it samples, and how it fails."""
 
         seed: int = option(0, "seed of its own chance, beside that of a draw")
-        error_rate: float = option(0.0, "share of requests that fail for good, 0 to 1")
-        empty_rate: float = option(0.0, "share of replies that are empty, 0 to 1")
-        malformed_rate: float = option(0.0, "share of replies of JSON or calls that are cut or missing, 0 to 1")
-        unreadable_rate: float = option(0.0, "share of replies yes or no that say neither, 0 to 1")
-        cut_rate: float = option(0.0, "share of replies that end at the token limit, 0 to 1")
-        latency: float = option(0.0, "seconds that every request takes", result=False)
-        slow_rate: float = option(0.0, "share of requests that take slow_seconds longer, 0 to 1", result=False)
-        slow_seconds: float = option(1.0, "seconds that a slow request takes longer", result=False)
-
-        def __post_init__(self) -> None:
-            """Raises `ConfigError` that names the option as the user types it."""
-            super().__post_init__()
-            for name in _RATES:
-                if not 0 <= getattr(self, name) <= 1:
-                    raise ConfigError(f"backbone.{name} must be from 0 to 1, got {getattr(self, name)}")
-            for name in ("latency", "slow_seconds"):
-                if not 0 <= getattr(self, name) < float("inf"):
-                    raise ConfigError(f"backbone.{name} must be at least 0 seconds, got {getattr(self, name)}")
+        error_rate: float = option(0.0, "share of requests that fail for good", least=0, most=1)
+        empty_rate: float = option(0.0, "share of replies that are empty", least=0, most=1)
+        malformed_rate: float = option(
+            0.0, "share of replies of JSON or calls that are cut or missing", least=0, most=1
+        )
+        unreadable_rate: float = option(0.0, "share of replies yes or no that say neither", least=0, most=1)
+        cut_rate: float = option(0.0, "share of replies that end at the token limit", least=0, most=1)
+        latency: float = option(0.0, "seconds that every request takes", least=0, result=False)
+        slow_rate: float = option(0.0, "share of requests that take slow_seconds longer", least=0, most=1, result=False)
+        slow_seconds: float = option(1.0, "seconds that a slow request takes longer", least=0, result=False)
 
     max_samples = 64
 
