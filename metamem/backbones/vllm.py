@@ -14,7 +14,7 @@ from typing import Any
 
 from metamem.backbones.engine import requests
 from metamem.backbones.engine.engine import Engine, load_renderer
-from metamem.backbones.engine.options import HARMLESS, OWN_OPTIONS, EngineOptions, OnOverflow
+from metamem.backbones.engine.options import HARMLESS, EngineOptions, OnOverflow
 from metamem.backbones.engine.pool import shared_pool
 from metamem.backbones.engine.shape import check_parts, read_shape
 from metamem.backbones.engine.spec import EngineSpec, check_engine_options, check_installed
@@ -48,9 +48,9 @@ class VLLM:
             return {**super().arguments(), **more, "trust_remote_code": self.trust_remote_code}
 
     def __init__(self, config: Any) -> None:
-        """Raises `MissingExtraError` without vLLM, `ConfigError` for an argument that vLLM does not take."""
+        """Raises `MissingExtraError` without vLLM, `ConfigError` for an engine argument that is an option itself."""
         check_installed(getattr(config, "name", "vllm"))
-        check_engine_options(config.engine, OWN_OPTIONS)
+        check_engine_options(config.engine)
         self.config = config
         self._engine: Engine | None = None
         self._pooled = False

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 from metamem.backbones.engine.life import Life, load_tokenizer
 from metamem.backbones.engine.loop import call, in_thread
 from metamem.backbones.engine.requests import Renderer, first_line, refusals
-from metamem.backbones.engine.spec import EngineSpec, environment
+from metamem.backbones.engine.spec import EngineSpec, importing_vllm
 from metamem.errors import BackboneError, UserError
 
 REBUILDS = 1  # in one run
@@ -36,9 +35,7 @@ async def load_renderer(spec: EngineSpec) -> Renderer:
 
 
 def _quietly(spec: EngineSpec) -> Renderer:
-    # vLLM sets its logging up when it is first imported; an engine that is started later gives it a file.
-    logging.getLogger("vllm").addHandler(logging.NullHandler())
-    with environment({"VLLM_CONFIGURE_LOGGING": "0"}):
+    with importing_vllm():
         return Renderer(load_tokenizer(spec))
 
 

@@ -27,7 +27,7 @@ from metamem.backbones.engine.processes import Process, below, expect_kills, kil
 from metamem.backbones.engine.requests import Renderer, first_line
 from metamem.errors import ConfigError, UserError
 
-_ERROR = re.compile(r"\b((?:[A-Za-z_]+\.)*[A-Z]\w*(?:Error|Exception|Interrupt)): (.+)")
+_ERROR = re.compile(r"\b((?:[A-Za-z_]+\.)*[A-Z]\w*(?:Error|Exception|Interrupt))(?:: (.+))?$")
 # vLLM's errors that only point to another one.
 _HOLLOW = ("See root cause above", "See stack trace", "Engine core initialization failed", "EngineCore encountered")
 _ADVICE = (
@@ -187,8 +187,8 @@ def cause(error: BaseException, log: Path) -> str:
         with log.open("r", encoding="utf-8", errors="replace") as stream:
             for line in stream:
                 match = _ERROR.search(line)
-                if match and not any(hollow in match[2] for hollow in _HOLLOW):
-                    found = f"{match[1].rsplit('.', 1)[-1]}: {match[2].strip()}"
+                if match and not any(hollow in line for hollow in _HOLLOW):
+                    found = ": ".join([match[1].rsplit(".", 1)[-1], *([match[2].strip()] if match[2] else [])])
                     break
     if not found and callable(told := getattr(error, "errors", None)):  # pydantic's: one entry for each wrong value
         first = told()[0]

@@ -81,7 +81,7 @@ def weights_on_each(d: Demand) -> int | None:
         return None
     arguments = d.spec.arguments
     pieces = parallel(arguments) * int(arguments.get("pipeline_parallel_size", 1))
-    if d.shape.expert:
+    if d.shape.experts:
         # Experts are dealt out to the replicas, too.
         pieces *= int(arguments.get("data_parallel_size", 1))
     return max(0, total // pieces - int(float(arguments.get("cpu_offload_gb") or 0) * GIB))

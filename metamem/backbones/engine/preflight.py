@@ -27,6 +27,7 @@ from metamem.backbones.engine.needs import (
 )
 from metamem.backbones.engine.pool import Placement, plan
 from metamem.backbones.engine.shape import parallel, possible_parts
+from metamem.backbones.engine.spec import check_argument_names
 from metamem.errors import ConfigError
 from metamem.machine import GPU
 
@@ -91,7 +92,9 @@ def cpu_build() -> bool:
 
 
 def check(demands: Sequence[Demand], placement: Placement, machine: Machine) -> list[Row]:
-    """What each engine gets. Raises `ConfigError` for the first that cannot work on this machine."""
+    """Return what each engine gets. Raises `ConfigError` for the first that cannot work on this machine."""
+    for d in demands:
+        check_argument_names(d.keys[0], d.spec)
     local = [d for d in demands if not d.spec.elsewhere]
     for d in local:
         if machine.devices and d.spec.processes > len(machine.devices):
@@ -139,7 +142,7 @@ def _row(d: Demand, room: int | None, place: str, remark: str = "") -> Row:
 
 def _too_few(d: Demand, machine: Machine) -> str:
     key, there = d.keys[0], len(machine.devices)
-    possible = possible_parts(d.shape, d.spec.arguments)
+    possible = possible_parts(d.shape)
     smaller = [n for n in possible if d.at(tensor_parallel_size=n).spec.processes <= there]
     fix = f"Use {key}.tensor_parallel_size={max(smaller)}, or " if smaller else "Use "
     return (
@@ -165,7 +168,7 @@ def _too_small(d: Demand, gpu: GPU, machine: Machine) -> str:
 def _fixes(d: Demand, works: Callable[[Demand], bool], machine: Machine) -> str:
     """What to change, each of it enough by itself."""
     key, arguments, found = d.keys[0], d.spec.arguments, []
-    for parts in possible_parts(d.shape, arguments):
+    for parts in possible_parts(d.shape):
         spread = d.at(tensor_parallel_size=parts)
         if parts > parallel(arguments) and spread.spec.processes <= len(machine.devices) and works(spread):
             found.append(f"{key}.tensor_parallel_size={parts}")
@@ -194,11 +197,6 @@ def _check_capability(d: Demand, gpu: GPU) -> None:
         raise ConfigError(
             f"{key}.dtype=bfloat16 needs compute capability 8.0, and {gpu.name} has {gpu.capability:g}. "
             f"Use {key}.dtype=float16"
-        )
-    if d.shape.block is not None and gpu.capability < 7.5:
-        raise ConfigError(
-            f"{key}.model: the FP8 weights of {d.name} need compute capability 7.5, and {gpu.name} has "
-            f"{gpu.capability:g}. Use the model's unquantized weights"
         )
 
 

@@ -7,9 +7,9 @@ environment for the engine's processes. Whatever the user gives, as an option or
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import importlib.util
+import logging
 import os
 import shutil
 import sys
@@ -17,11 +17,11 @@ import typing
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from metamem.backbones.engine import watchdog
+from metamem.backbones.engine.options import HARMLESS, OWN_OPTIONS
 from metamem.errors import ConfigError, MissingExtraError, unknown
 from metamem.records import digest
 
@@ -69,34 +69,42 @@ def check_installed(backbone: str) -> None:
     raise MissingExtraError(f"backbone={backbone} needs vLLM, which is not installed. Install it with:\n  {command}")
 
 
-@cache
+@contextmanager
+def importing_vllm() -> Iterator[None]:
+    """Keep vLLM silent while it is first imported: it sets its logging up then, and an engine gives it a file later."""
+    logging.getLogger("vllm").addHandler(logging.NullHandler())
+    with environment({"VLLM_CONFIGURE_LOGGING": "0"}):
+        yield
+
+
 def engine_fields() -> frozenset[str]:
-    """The names that vLLM's `AsyncEngineArgs` takes, read from its source: importing it takes many seconds."""
-    found = importlib.util.find_spec("vllm")
-    source = (Path(str(found and found.origin)).parent / "engine" / "arg_utils.py").read_text(encoding="utf-8")
-    names = {
-        statement.target.id
-        for node in ast.parse(source).body
-        if isinstance(node, ast.ClassDef) and node.name in ("EngineArgs", "AsyncEngineArgs")
-        for statement in node.body
-        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name)
-    }
-    return frozenset(name for name in names if not name.startswith("_"))
+    """Return the names of vLLM's engine arguments. Imports vLLM, which takes seconds."""
+    with importing_vllm():
+        from vllm import AsyncEngineArgs
+    return frozenset(f.name for f in dataclasses.fields(AsyncEngineArgs))
 
 
-def check_engine_options(given: Mapping[str, Any], options: Mapping[str, str]) -> None:
-    """Raises `ConfigError` for a field that vLLM does not know, or one that has an option of its own (`options`)."""
+def check_engine_options(given: Mapping[str, Any]) -> None:
+    """Refuse engine arguments that have an option of their own, or that must not stand in a config."""
     for name in given:
-        if name in options:
-            raise ConfigError(f"backbone.engine.{name}: use {options[name]}")
+        if name in OWN_OPTIONS:
+            raise ConfigError(f"backbone.engine.{name}: use {OWN_OPTIONS[name]}")
         if name == "hf_token":
             raise ConfigError("backbone.engine.hf_token: a token is no option; log in (hf auth login) or set HF_TOKEN")
-        if name not in engine_fields():
-            raise ConfigError(f"backbone.engine: {unknown('engine argument of vLLM', name, engine_fields())}")
+
+
+def check_argument_names(key: str, spec: EngineSpec) -> None:
+    """Refuse arguments that vLLM's engine does not have. `key` is the config key of the role that gave them.
+
+    vLLM is imported only where a name is none of those that the project itself knows.
+    """
+    unfamiliar = set(spec.arguments) - HARMLESS - OWN_OPTIONS.keys() - {"tokenizer_revision"}
+    if unfamiliar and (wrong := sorted(unfamiliar - (names := engine_fields()))):
+        raise ConfigError(f"{key}.engine: {unknown('engine argument of vLLM', wrong[0], names)}")
 
 
 def complete(spec: EngineSpec, device_ids: Sequence[int] | None, thinks: bool, cpu: bool) -> dict[str, Any]:
-    """The keywords for `AsyncEngineArgs`: the spec's, and the project's where it is silent.
+    """Return the keywords for `AsyncEngineArgs`: the spec's, and the project's where the spec is silent.
 
     `thinks`: the tokenizer has `<think>` and `</think>`, so that JSON can wait for their end and thinking be bounded.
     """
@@ -117,18 +125,20 @@ def complete(spec: EngineSpec, device_ids: Sequence[int] | None, thinks: bool, c
         chosen |= {"enforce_eager": True, "enable_chunked_prefill": False}
         if not os.environ.get("VLLM_CPU_KVCACHE_SPACE") and "gpu_memory_utilization" not in spec.arguments:
             chosen["kv_cache_memory_bytes"] = CPU_CACHE
-    known = {name: value for name, value in chosen.items() if name in engine_fields()}
-    return {**known, **spec.arguments, "model": spec.model}
+    return {**chosen, **spec.arguments, "model": spec.model}
 
 
 def typed(arguments: Mapping[str, Any], engine_arguments: type) -> dict[str, Any]:
-    """The arguments with each mapping made the config class that its field wants; vLLM does so for some only.
+    """Make each mapping the config class that its field wants; vLLM does so for some only.
 
-    Raises `ConfigError` for a value of another type than a plain field has, on which vLLM would fail somewhere later.
+    `engine_arguments` is vLLM's `AsyncEngineArgs`. Raises `ConfigError` for a name that it does not have, and for a
+    value of another type than a plain field has, on which vLLM would fail somewhere later.
     """
     types = {f.name: f.type for f in dataclasses.fields(engine_arguments)}
     made = dict(arguments)
     for name, value in arguments.items():
+        if name not in types:
+            raise ConfigError(f"backbone.engine: {unknown('engine argument of vLLM', name, types)}")
         plain = set(typing.get_args(types.get(name)) or (types.get(name),))
         if plain <= _PLAIN and not isinstance(value, tuple(plain | ({int} if float in plain else set()))):
             wanted = " or ".join(sorted("null" if t is type(None) else t.__name__ for t in plain))

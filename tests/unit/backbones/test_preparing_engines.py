@@ -55,7 +55,7 @@ def run(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
 
     shared = Pool()
     monkeypatch.setattr("metamem.backbones.vllm.check_installed", lambda name: None)
-    monkeypatch.setattr("metamem.backbones.vllm.check_engine_options", lambda given, own: None)
+    monkeypatch.setattr("metamem.backbones.vllm.check_engine_options", lambda given: None)
     monkeypatch.setattr("metamem.backbones.vllm.load_renderer", load)
     monkeypatch.setattr("metamem.backbones.vllm.shared_pool", lambda: shared)
     monkeypatch.setattr(pool, "shared_pool", lambda: shared)

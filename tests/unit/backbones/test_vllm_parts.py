@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 import time
+from dataclasses import make_dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -30,10 +31,8 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if vLLM were installed, with a few of its arguments."""
+    """As if vLLM were installed."""
     load_components()
-    fields = frozenset({"model", "dtype", "max_num_seqs", "kv_cache_memory_bytes", "enforce_eager", "load_format"})
-    monkeypatch.setattr(spec, "engine_fields", lambda: fields)
     monkeypatch.setattr("metamem.backbones.vllm.check_installed", lambda name: None)
 
 
@@ -141,7 +140,6 @@ def test_without_vllm_the_exact_command_is_given(monkeypatch: pytest.MonkeyPatch
         ({"gpu_memory_utilization": 1.5}, "backbone.gpu_memory_utilization must be above 0 and at most 1"),
         ({"timeout": 0}, "backbone.timeout must be above 0"),
         ({"max_model_len": 100, "max_tokens": 100}, "leaves no room for a prompt"),
-        ({"engine": {"max_num_seq": 8}}, "Did you mean 'max_num_seqs'"),
         ({"engine": {"dtype": "float16"}}, "backbone.engine.dtype: use backbone.dtype"),
         ({"engine": {"hf_token": "secret"}}, "log in"),
         ({"temperature": -1}, "backbone.temperature must be at least 0"),
@@ -175,9 +173,7 @@ def test_only_what_changes_a_reply_identifies_the_model(installed: None, tiny: P
 # --- arguments and environment
 
 
-def test_what_the_user_gives_the_engine_stands_over_the_projects_choice(monkeypatch: pytest.MonkeyPatch) -> None:
-    names = {"enforce_eager", "enable_chunked_prefill", "kv_cache_memory_bytes", "disable_log_stats", "device_ids"}
-    monkeypatch.setattr(spec, "engine_fields", lambda: frozenset(names))
+def test_what_the_user_gives_the_engine_stands_over_the_projects_choice() -> None:
     chosen = spec.complete(EngineSpec("m", {}), (2, 3), thinks=False, cpu=True)
     assert chosen["enforce_eager"] is True and chosen["enable_chunked_prefill"] is False
     assert chosen["device_ids"] == [2, 3]
@@ -186,9 +182,13 @@ def test_what_the_user_gives_the_engine_stands_over_the_projects_choice(monkeypa
     assert kept["enforce_eager"] is False and kept["kv_cache_memory_bytes"] == 7
 
 
-def test_an_argument_that_an_older_vllm_lacks_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spec, "engine_fields", lambda: frozenset({"enforce_eager"}))
-    assert set(spec.complete(EngineSpec("m", {}), None, thinks=True, cpu=True)) == {"model", "enforce_eager"}
+def test_arguments_that_the_engine_does_not_take_are_refused_with_their_type() -> None:
+    Arguments = make_dataclass("Arguments", [("max_num_seqs", int | None)])
+    assert spec.typed({"max_num_seqs": 3}, Arguments) == {"max_num_seqs": 3}
+    with pytest.raises(ConfigError, match=r"backbone\.engine: unknown .*'max_num_seq'.*Did you mean 'max_num_seqs'"):
+        spec.typed({"max_num_seq": 3}, Arguments)
+    with pytest.raises(ConfigError, match=r"backbone\.engine\.max_num_seqs must be int or null, got 'many'"):
+        spec.typed({"max_num_seqs": "many"}, Arguments)
 
 
 def test_variables_of_the_user_stand(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -286,9 +286,14 @@ def test_the_cause_of_a_failed_start_is_found_in_the_log_with_what_helps(tmp_pat
         "0.5 GiB KV cache is needed, which is larger than the available KV cache memory.\n"
         "RuntimeError: Engine core initialization failed. See root cause above.\n"
     )
-    said = life.cause(RuntimeError("Engine core initialization failed. See root cause above."), log)
+    hollow = RuntimeError("Engine core initialization failed. See root cause above.")
+    said = life.cause(hollow, log)
     assert said.startswith("ValueError: To serve at least one request")
     assert "backbone.max_model_len" in said
+    log.write_text(
+        "ERROR     raise AssertionError()\nERROR AssertionError\nERROR torch.cuda.OutOfMemoryError: none is left\n"
+    )
+    assert life.cause(hollow, log) == "AssertionError", "the first, also where it says no more than its name"
 
 
 def test_a_child_is_gone_soon_after_its_parent_was_killed(tmp_path: Path) -> None:
