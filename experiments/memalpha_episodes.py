@@ -9,7 +9,7 @@ What follows the options is as for eval.py; the weights are `evaluator.memalpha_
 
 import sys
 
-from metamem.memory.memalpha.program import main
+from metamem.cli.memalpha_episodes import main
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

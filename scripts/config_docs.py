@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from metamem.help import reference_page
-from metamem.hydra_bridge import export
+from metamem.cli.help import reference_page
+from metamem.cli.hydra_bridge import export
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "config.md"
 

@@ -7,7 +7,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from metamem.records import Attempt, Status, Usage, Verdict, to_json
+from metamem.core.calls import Usage
+from metamem.core.json_form import to_json
+from metamem.core.records import Attempt, Status, Verdict
 from metamem.statistics.aggregates import Outcome, aggregate
 
 TYPES = ("multi-session", "temporal-reasoning", "knowledge-update")

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from metamem.backbones.simulated import Simulated
-from metamem.records import Draw, Message, Request, Sampling
-from metamem.registry import REGISTRY
+from metamem.core.calls import Draw, Message, Request, Sampling
+from metamem.core.registry import REGISTRY
 
 
 @dataclass(frozen=True)

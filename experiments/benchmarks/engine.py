@@ -102,12 +102,12 @@ async def answer(folder: Path, number: int, model: Path, size: Size = LONG, most
     """Run one answering stage as an evaluation does; `most` samples per call of the engine."""
     from hydra import compose, initialize_config_dir
 
-    from metamem.assembly import Workshop, prepare
-    from metamem.config import resolve
-    from metamem.hydra_bridge import config_folder, export
-    from metamem.meta_memory import Guideline, MetaMemory
-    from metamem.reports import evaluation_rows
-    from metamem.runs import Run
+    from metamem.cli.hydra_bridge import config_folder, export
+    from metamem.config.resolve import resolve
+    from metamem.core.meta_memory import Guideline, MetaMemory
+    from metamem.pipeline.laboratory import Workshop
+    from metamem.pipeline.prepare import prepare
+    from metamem.runs.directory import Run, evaluation_rows
     from metamem.tracking.trackers import Trackers
 
     export()
@@ -291,7 +291,7 @@ def start_bare(model: Path) -> None:
 
 def start_ours(model: Path) -> None:
     """Start the engine of `backbone=tiny` in this process, and say when it can be asked."""
-    from metamem.registry import REGISTRY, load_components
+    from metamem.core.registry import REGISTRY, load_components
 
     async def main() -> None:
         load_components()

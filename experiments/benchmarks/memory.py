@@ -78,7 +78,7 @@ class Known:
 
 def conversations(data: Path) -> list[Any]:
     """The conversations of a LongMemEval file."""
-    from metamem.registry import build, load_components
+    from metamem.core.registry import build, load_components
 
     load_components()
     return list(build("dataset", {"name": "longmemeval", "path": str(data)}).load().conversations.values())
@@ -86,14 +86,14 @@ def conversations(data: Path) -> list[Any]:
 
 def lightmem(**options: Any) -> Any:
     """The constructor."""
-    from metamem.registry import build
+    from metamem.core.registry import build
 
     return build("memory", {"name": "lightmem", **options}, prompts=build("prompts", {"name": "default"}))
 
 
 async def construct(talks: Sequence[Any], caller: Any, embedder: Any) -> tuple[float, list[Any]]:
     """Seconds and banks of all conversations at once."""
-    from metamem.contracts import MemoryContext
+    from metamem.core.contracts import MemoryContext
 
     constructor, context = lightmem(), MemoryContext(caller, embedder)
     began = time.perf_counter()
@@ -105,7 +105,7 @@ async def served(url: str, talks: Sequence[Any], embedder: Any, folder: Path) ->
     """The same with the builder behind a server, through journal and client as in a run."""
     from metamem.backbones.caller import JournaledCaller
     from metamem.backbones.journal import Journal
-    from metamem.registry import build
+    from metamem.core.registry import build
 
     options = {"base_url": url, "model": "test-model", "max_concurrency": CONCURRENCY}
     backbone = build("backbone", {"name": "openai", **options})
@@ -122,7 +122,7 @@ async def served(url: str, talks: Sequence[Any], embedder: Any, folder: Path) ->
 
 async def bare(url: str, requests: Sequence[Any], concurrency: int) -> float:
     """Seconds that a client takes for these calls alone, with nothing around it."""
-    from metamem.registry import build
+    from metamem.core.registry import build
 
     options = {"base_url": url, "model": "test-model", "max_concurrency": concurrency}
     backbone = build("backbone", {"name": "openai", **options})
@@ -140,7 +140,7 @@ class Simulated:
     label = "simulated"
 
     def __init__(self) -> None:
-        from metamem.registry import build
+        from metamem.core.registry import build
 
         self._backbone = build("backbone", {"name": "simulated"})
         self.requests: list[Any] = []
@@ -151,7 +151,7 @@ class Simulated:
 
     async def __call__(self, request: Any) -> list[Any]:
         """As every caller."""
-        from metamem.contracts import Reply
+        from metamem.core.contracts import Reply
 
         self.requests.append(request)
         return [Reply("", g) for g in await self._backbone.generate(request)]
@@ -159,7 +159,7 @@ class Simulated:
 
 def waiting(data: Path) -> None:
     """Print how long building takes against a server of 50 ms per call."""
-    from metamem.registry import build
+    from metamem.core.registry import build
 
     talks = conversations(data)
     embedder = Known(build("embedder", {"name": "hashing"}))
@@ -187,8 +187,8 @@ def batching(data: Path) -> None:
     import os
 
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    from metamem.memory.compression import Compressor
-    from metamem.registry import build
+    from metamem.core.registry import build
+    from metamem.memory.lightmem.compression import Compressor
     from tests import tiny_models
 
     texts = [t.text[:1600] for talk in conversations(data)[:2] for s in talk.sessions[:6] for t in s.turns][:96]
@@ -210,7 +210,7 @@ def batching(data: Path) -> None:
 
 def streaming(data: Path) -> None:
     """Print the peak memory of building one conversation of 500 sessions."""
-    from metamem.registry import build
+    from metamem.core.registry import build
 
     talks = conversations(data)
     sessions = [s for talk in talks for s in talk.sessions][:500]

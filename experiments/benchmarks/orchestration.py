@@ -98,9 +98,10 @@ def train(folder: Path, *overrides: str) -> Path:
     """Run a training in this process; returns its directory."""
     from hydra import compose, initialize_config_dir
 
-    from metamem.config import TrainConfig, resolve
-    from metamem.hydra_bridge import config_folder, export
-    from metamem.training import train_folds
+    from metamem.cli.hydra_bridge import config_folder, export
+    from metamem.config.options import TrainConfig
+    from metamem.config.resolve import resolve
+    from metamem.programs.folds import train_folds
 
     export()
     with initialize_config_dir(config_dir=str(config_folder()), version_base="1.3"):
@@ -212,7 +213,7 @@ def cost(rounds: int) -> None:
 def journal(rounds: int) -> None:
     """Print the rows per second that a journal writes and indexes."""
     from metamem.backbones.journal import Journal, draw_key, request_hash
-    from metamem.records import Draw, Generation, Message, Request, Sampling
+    from metamem.core.calls import Draw, Generation, Message, Request, Sampling
 
     written, indexed = [], []
     for _ in range(rounds):
@@ -267,7 +268,7 @@ def endurance(_: int) -> None:
 
 def endure(place: Path, data: Path) -> None:
     """Run the endurance training in this process, and print its step times and memory as JSON."""
-    import metamem.training as training
+    import metamem.programs.train as training
 
     memory: list[float] = []
     keep = training._keep

@@ -17,11 +17,12 @@ import vocabulary
 from model import Nano
 from tokenizers import Tokenizer
 
+from metamem.core.meta_memory import Action, Operation
 from metamem.datasets.world.scenes import KINDS, draw_scene
-from metamem.datasets.world.words import POOLS
-from metamem.meta_memory import Action, Operation
-from metamem.optimizers.operations import UnreadableError, read_operations
-from metamem.reasoning import split_reasoning
+from metamem.datasets.world.vocabulary import POOLS
+from metamem.optimizers.operations import read_operations
+from metamem.replies.json_in_text import UnreadableError
+from metamem.replies.reasoning import split_reasoning
 
 CONDITIONS = ("none", "noise", "own", "all", "others")
 

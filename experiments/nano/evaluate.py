@@ -26,9 +26,9 @@ import guidance
 
 from metamem.backbones.engine.weights import MARK
 from metamem.backbones.nano import FOLDER
+from metamem.core.files import read_rows
+from metamem.core.meta_memory import load
 from metamem.datasets.world.component import SHARES
-from metamem.files import read_rows
-from metamem.meta_memory import load
 from metamem.statistics.comparison import compare_results
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -19,13 +19,13 @@ from functools import cache
 
 import guidance
 
+from metamem.core.meta_memory import Guideline
+from metamem.core.records import MemoryUnit, Question
+from metamem.core.text import render_unit
 from metamem.datasets.world.scenes import KINDS, Case, Line, draw_scene, question
-from metamem.datasets.world.words import NUMBERS, POOLS, UNKNOWN, Pool
+from metamem.datasets.world.vocabulary import NUMBERS, POOLS, UNKNOWN, Pool
 from metamem.evaluators.rubrics import NanoRubric
-from metamem.meta_memory import Guideline
 from metamem.prompts.templates import NanoPrompts
-from metamem.records import MemoryUnit, Question
-from metamem.retrieval.evidence import render_unit
 
 # More ways to say and ask what the world's training part does; sentences of the other parts are left out.
 _BEFORE = "{|today |I think |maybe |at the moment |currently |please recall |I forgot |do you recall }"

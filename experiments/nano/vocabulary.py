@@ -16,7 +16,7 @@ import guidance
 import roles
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 
-from metamem.datasets.world.words import NUMBERS, POOLS, UNKNOWN
+from metamem.datasets.world.vocabulary import NUMBERS, POOLS, UNKNOWN
 
 PAD, OPEN, CLOSE, UNK = "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|unknown|>"
 # JSON as the model writes it, in pieces.

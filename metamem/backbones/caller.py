@@ -15,9 +15,9 @@ from dataclasses import replace
 from typing import Any
 
 from metamem.backbones.journal import Journal, draw_key, request_hash
-from metamem.contracts import Backbone, Reply, Scorer
-from metamem.errors import BackboneError
-from metamem.records import Draw, Failure, Generation, Message, Request, Sampling
+from metamem.core.calls import Draw, Failure, Generation, Message, Request, Sampling
+from metamem.core.contracts import Backbone, Reply, Scorer
+from metamem.core.errors import BackboneError
 
 
 class JournaledCaller:

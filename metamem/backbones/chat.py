@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
-from metamem.reasoning import split_reasoning
-from metamem.records import Generation, Request, Sampling, ToolCall, Usage
+from metamem.core.calls import Generation, Request, Sampling, ToolCall, Usage
+from metamem.replies.reasoning import split_reasoning
 
 
 class Dialect(StrEnum):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from metamem.backbones.chat import message
 from metamem.backbones.retries import Transient, passes, retry_after
-from metamem.errors import BackboneError, UnreachableError
+from metamem.core.errors import BackboneError, UnreachableError
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI

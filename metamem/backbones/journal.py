@@ -24,8 +24,9 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from metamem.files import cannot_write, write_whole
-from metamem.records import Draw, Generation, Request, canonical, from_json, to_json
+from metamem.core.calls import Draw, Generation, Request
+from metamem.core.files import cannot_write, write_whole
+from metamem.core.json_form import canonical, from_json, to_json
 
 _OPEN_SEGMENTS = 32
 _KEY_DIGITS = 32

@@ -14,8 +14,8 @@ from typing import Any
 from metamem.backbones.engine.options import EngineOptions
 from metamem.backbones.engine.weights import Weights, find_weights
 from metamem.backbones.vllm import VLLM
-from metamem.errors import ConfigError
-from metamem.registry import option, register
+from metamem.core.errors import ConfigError
+from metamem.core.registry import option, register
 
 FOLDER = Path(__file__).with_name("nano_checkpoint")
 _CACHE = 256 << 20  # bytes of KV cache

@@ -21,9 +21,9 @@ from metamem.backbones.chat import Dialect
 from metamem.backbones.connection import Connection, Refused
 from metamem.backbones.options import SamplingOptions
 from metamem.backbones.retries import Transient, retrying
-from metamem.errors import BackboneError, ConfigError, UnreachableError, unknown
-from metamem.records import Generation, Message, Request, Sampling
-from metamem.registry import option, register
+from metamem.core.calls import Generation, Message, Request, Sampling
+from metamem.core.errors import BackboneError, ConfigError, UnreachableError, unknown
+from metamem.core.registry import option, register
 
 T = TypeVar("T")
 

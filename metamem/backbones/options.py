@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from metamem.errors import ConfigError
-from metamem.records import Sampling
-from metamem.registry import option
+from metamem.core.calls import Sampling
+from metamem.core.errors import ConfigError
+from metamem.core.registry import option
 
 
 @dataclass

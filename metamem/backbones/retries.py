@@ -13,7 +13,7 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
-from metamem.errors import BackboneError
+from metamem.core.errors import BackboneError
 
 T = TypeVar("T")
 

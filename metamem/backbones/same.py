@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from metamem.registry import register
+from metamem.core.registry import register
 
 
 @register("backbone", "same")

@@ -17,9 +17,10 @@ from typing import Any
 
 from metamem.backbones.options import SamplingOptions
 from metamem.backbones.simulation import answering, building, judging, reviewing, scoring, searching, writing
-from metamem.errors import BackboneError, ConfigError
-from metamem.records import Draw, Generation, Message, Request, Sampling, Usage, canonical
-from metamem.registry import option, register
+from metamem.core.calls import Draw, Generation, Message, Request, Sampling, Usage
+from metamem.core.errors import BackboneError, ConfigError
+from metamem.core.json_form import canonical
+from metamem.core.registry import option, register
 
 # Which sections tell what a prompt asks for. The first that fits decides, since a prompt to propose shows memories too.
 _TASKS = (

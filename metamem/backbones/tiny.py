@@ -14,8 +14,8 @@ from metamem.backbones.engine import checkpoint
 from metamem.backbones.engine.options import EngineOptions
 from metamem.backbones.engine.weights import MARK, Weights, cache_folder, find_weights
 from metamem.backbones.vllm import VLLM
-from metamem.errors import ConfigError
-from metamem.registry import option, register
+from metamem.core.errors import ConfigError
+from metamem.core.registry import option, register
 
 _CACHE = 256 << 20  # bytes of KV cache: 200,000 tokens
 

@@ -19,9 +19,9 @@ from metamem.backbones.engine.pool import shared_pool
 from metamem.backbones.engine.shape import check_parts, read_shape
 from metamem.backbones.engine.spec import EngineSpec, check_engine_options, check_installed
 from metamem.backbones.engine.weights import Weights, find_weights
-from metamem.errors import BackboneError, ConfigError
-from metamem.records import Generation, Message, Request, Sampling
-from metamem.registry import option, register
+from metamem.core.calls import Generation, Message, Request, Sampling
+from metamem.core.errors import BackboneError, ConfigError
+from metamem.core.registry import option, register
 
 
 @register("backbone", "vllm")

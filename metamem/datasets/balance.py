@@ -10,7 +10,7 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
-from metamem.records import Question
+from metamem.core.records import Question
 
 Group = tuple[Question, ...]
 

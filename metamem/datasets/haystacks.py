@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING
 
+from metamem.core.errors import unknown
+from metamem.core.records import Conversation, Session, Turn
 from metamem.datasets.reading import Place
-from metamem.errors import unknown
-from metamem.records import Conversation, Session, Turn
 
 if TYPE_CHECKING:
     from metamem.datasets.schemas import LongMemEvalRow

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metamem.contracts import Dataset
+from metamem.core.contracts import Dataset
+from metamem.core.errors import ConfigError, unknown
+from metamem.core.records import Conversation, Question, Session, Turn
+from metamem.core.registry import option, register
 from metamem.datasets.reading import Place, Problems, check_limit, found, given_path, place_of, read_records
-from metamem.errors import ConfigError, unknown
-from metamem.records import Conversation, Question, Session, Turn
-from metamem.registry import option, register
 
 if TYPE_CHECKING:
     from metamem.datasets.schemas import LocomoQuestion, LocomoRow

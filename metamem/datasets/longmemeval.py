@@ -12,22 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metamem.contracts import Dataset
-from metamem.datasets.grouping import ABSTENTION_SUFFIX, with_groups
+from metamem.core.contracts import Dataset
+from metamem.core.errors import DataError, nearest, unknown
+from metamem.core.grouping import ABSTENTION_SUFFIX, with_groups
+from metamem.core.records import Conversation, Question, Turn
+from metamem.core.registry import option, register
 from metamem.datasets.haystacks import Haystack, read_haystack
-from metamem.datasets.reading import (
-    Place,
-    Problems,
-    check_limit,
-    found,
-    given_path,
-    place_of,
-    read_json,
-    read_records,
-)
-from metamem.errors import DataError, nearest, unknown
-from metamem.records import Conversation, Question, Turn
-from metamem.registry import option, register
+from metamem.datasets.reading import Place, Problems, check_limit, found, given_path, place_of, read_json, read_records
 
 if TYPE_CHECKING:
     from metamem.datasets.schemas import LongMemEvalRow

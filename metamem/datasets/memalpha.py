@@ -6,8 +6,8 @@ In: its `train.parquet` or `test.parquet`, with the columns `chunks` and `questi
 
 from __future__ import annotations
 
+from metamem.core.registry import register
 from metamem.datasets.memoryagentbench import Streaming, StreamingOptions
-from metamem.registry import register
 
 
 @register("dataset", "memalpha")

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from metamem.contracts import Dataset
+from metamem.core.contracts import Dataset
+from metamem.core.errors import ConfigError, unknown
+from metamem.core.registry import option, register
 from metamem.datasets.reading import check_limit
 from metamem.datasets.streaming import dataset_of, local_file, read_instances, splitter
-from metamem.errors import ConfigError, unknown
-from metamem.registry import option, register
 
 
 @dataclass

@@ -12,8 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from metamem.contracts import Dataset
-from metamem.datasets.grouping import ABSTENTION_SUFFIX, base_id
+from metamem.core.contracts import Dataset
+from metamem.core.errors import DataError
+from metamem.core.grouping import ABSTENTION_SUFFIX, base_id
+from metamem.core.records import MemoryUnit, Question
+from metamem.core.registry import option, register
 from metamem.datasets.reading import (
     Place,
     Problems,
@@ -26,9 +29,6 @@ from metamem.datasets.reading import (
     place_of,
     read_text,
 )
-from metamem.errors import DataError
-from metamem.records import MemoryUnit, Question
-from metamem.registry import option, register
 
 EXPECTED = (
     "a JSON list or JSONL of objects with question_id, problem (or question), memories (a list of texts, or one text "

@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from metamem.errors import ConfigError, DataError, nearest
+from metamem.core.errors import ConfigError, DataError, nearest
 
 # --- places and problems ----------------------------------------------------------------------------------------------
 

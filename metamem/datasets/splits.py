@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from metamem.contracts import Split
+from metamem.core.contracts import Split
+from metamem.core.errors import ConfigError, DataError, nearest, unknown
+from metamem.core.json_form import digest, to_json
+from metamem.core.records import Question
+from metamem.core.registry import option, register
 from metamem.datasets.balance import deal, draw, grouped, quotas
 from metamem.datasets.reading import found, given_path, read_json
-from metamem.errors import ConfigError, DataError, nearest, unknown
-from metamem.records import Question, digest, to_json
-from metamem.registry import option, register
 
 PARTS = ("train", "validation", "test")
 ALL_FOLDS = "all"

@@ -15,16 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from metamem.contracts import Dataset
-from metamem.datasets.chunking import chunked
+from metamem.core.chunking import DOCUMENT, TASK, chunked
+from metamem.core.contracts import Dataset
+from metamem.core.errors import ConfigError, DataError, MissingExtraError, UnreachableError
+from metamem.core.json_form import digest
+from metamem.core.records import Conversation, Question, Session, Turn
+from metamem.core.sources import source_of
 from metamem.datasets.reading import Place, Problems, found, given_path, parse_json, parse_jsonl, read_text
-from metamem.datasets.sources import source_of
-from metamem.errors import ConfigError, DataError, MissingExtraError, UnreachableError
-from metamem.records import Conversation, Question, Session, Turn, digest
 
 KEY = "dataset.path"
-DOCUMENT = "document"
-TASK = "task"
+
 EXPECTED = (
     "instances with chunks, questions_and_answers and data_source, or with context, questions, answers and metadata"
 )
@@ -92,7 +92,7 @@ def dataset_of(
 
 def splitter(most: int, tokenizer: str) -> Callable[[str], list[str]]:
     """Cuts a context into chunks of at most `most` tokens of a tokenizer."""
-    from metamem.retrieval.evidence import count_tokens
+    from metamem.core.tokens import count_tokens
 
     return lambda text: chunked(text, most, lambda piece: count_tokens(piece, tokenizer))
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
-from metamem.errors import ConfigError
-from metamem.registry import option, register
+from metamem.core.errors import ConfigError
+from metamem.core.registry import option, register
 
 if TYPE_CHECKING:
     import numpy as np

@@ -16,11 +16,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metamem.embedding import hashing as hashing
+from metamem.core.errors import ConfigError
+from metamem.core.machine import cpu_has_bfloat16, visible_gpus
+from metamem.core.registry import option, register
 from metamem.embedding.models import HUB_ID, PACKAGE, find_model, load_model, weights_hash
-from metamem.errors import ConfigError
-from metamem.machine import cpu_has_bfloat16, visible_gpus
-from metamem.registry import option, register
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,11 +9,12 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from metamem.contracts import Caller, Rubric
-from metamem.errors import ConfigError
-from metamem.evaluators.verdict_reader import read_verdict
-from metamem.records import Attempt, Draw, Failure, Message, Question, Request, Sampling, Status, Usage, Verdict
-from metamem.registry import option, register
+from metamem.core.calls import Draw, Failure, Message, Request, Sampling, Usage
+from metamem.core.contracts import Caller, Rubric
+from metamem.core.errors import ConfigError
+from metamem.core.records import Attempt, Question, Status, Verdict
+from metamem.core.registry import option, register
+from metamem.replies.verdict_reader import read_verdict
 
 _REMINDER = "That cannot be read as a verdict. Is the response correct? Reply with exactly one word: yes or no."
 _SHOWN = 2_000  # characters of an unreadable reply that the judge is shown again

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metamem.errors import ConfigError, DataError, unknown
+from metamem.core.errors import ConfigError, DataError, unknown
+from metamem.core.json_form import digest
+from metamem.core.records import Question
+from metamem.core.registry import option, register
+from metamem.core.text import format_date
 from metamem.prompts.neutral import environment
-from metamem.records import Question, digest
-from metamem.registry import option, register
-from metamem.retrieval.evidence import format_date
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -10,9 +10,11 @@ import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from metamem.contracts import Caller, Rubric
-from metamem.datasets.sources import Metric, source_of
-from metamem.errors import ConfigError, unknown
+from metamem.core.contracts import Caller, Rubric
+from metamem.core.errors import ConfigError, unknown
+from metamem.core.records import Attempt, Question, Status, Verdict
+from metamem.core.registry import option, register
+from metamem.core.sources import Metric, source_of
 from metamem.evaluators.llm_judge import LLMJudge
 from metamem.evaluators.source_metrics import (
     Rouge,
@@ -24,8 +26,6 @@ from metamem.evaluators.source_metrics import (
     rouge,
 )
 from metamem.evaluators.text import holds, normalise, says_unknown
-from metamem.records import Attempt, Question, Status, Verdict
-from metamem.registry import option, register
 
 # The rubric's template for an answer that is one thing to be known.
 JUDGED_AS = "single-session-user"

@@ -17,9 +17,9 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from dataclasses import dataclass
 
-from metamem.errors import ConfigError
-from metamem.records import Attempt, Question, Status, Verdict
-from metamem.registry import option, register
+from metamem.core.errors import ConfigError
+from metamem.core.records import Attempt, Question, Status, Verdict
+from metamem.core.registry import option, register
 
 _ARTICLES = frozenset(("a", "an", "the"))
 

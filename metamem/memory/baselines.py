@@ -13,13 +13,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from metamem.contracts import Cost, Effect, MemoryBank, MemoryContext, Unread
-from metamem.errors import ConfigError
+from metamem.core.banks import Cost, Effect, MemoryBank, Unread
+from metamem.core.calls import Draw, Failure, Request
+from metamem.core.contracts import MemoryContext
+from metamem.core.errors import ConfigError
+from metamem.core.records import Conversation, MemoryUnit, Session
+from metamem.core.registry import option, register
 from metamem.memory.chunks import Chunk, chunks_of, counter, task_of
-from metamem.memory.constructors import Cutting
+from metamem.memory.cutting import Cutting
 from metamem.prompts.templates import Prompts
-from metamem.records import Conversation, Draw, Failure, MemoryUnit, Request, Session
-from metamem.registry import option, register
 
 _ANY_TASK = "Any question about the text may be asked at the end."
 

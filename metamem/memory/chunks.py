@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from metamem.datasets.chunking import chunked
-from metamem.datasets.streaming import DOCUMENT, TASK
-from metamem.records import Conversation, Session
-from metamem.retrieval.evidence import count_tokens, format_date
+from metamem.core.chunking import DOCUMENT, TASK, chunked
+from metamem.core.records import Conversation, Session
+from metamem.core.text import format_date
+from metamem.core.tokens import count_tokens
 
 
 @dataclass(frozen=True, slots=True)

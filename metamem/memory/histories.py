@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from metamem.contracts import Effect
+from metamem.core.banks import Effect
 
 
 def summary(history: Sequence[Effect]) -> str:

@@ -21,13 +21,16 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from metamem.contracts import Cost, MemoryBank, MemoryContext, Unread
-from metamem.errors import ConfigError, MissingExtraError
-from metamem.memory.buffers import messages_of
-from metamem.memory.compression import MODEL, Compressor
-from metamem.memory.lightmem_options import MessagesUse
-from metamem.records import Conversation, Draw, Failure, MemoryUnit, Message, Request, Session, digest
-from metamem.registry import option, register
+from metamem.core.banks import Cost, MemoryBank, Unread
+from metamem.core.calls import Draw, Failure, Message, Request
+from metamem.core.contracts import MemoryContext
+from metamem.core.errors import ConfigError, MissingExtraError
+from metamem.core.json_form import digest
+from metamem.core.records import Conversation, MemoryUnit, Session
+from metamem.core.registry import option, register
+from metamem.memory.lightmem.buffers import messages_of
+from metamem.memory.lightmem.compression import MODEL, Compressor
+from metamem.memory.lightmem.options import MessagesUse
 
 INSTALL = (
     "its pins clash with vLLM's, so install it without its dependencies, then what it needs of them: "

@@ -15,14 +15,14 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from metamem.answering import told
-from metamem.contracts import Caller, Judged, Laboratory, Tracker, Update
-from metamem.errors import ConfigError
-from metamem.meta_memory import Action, MetaMemory, OnLong, Operation, apply, words
+from metamem.core.calls import Draw, Failure, Generation, Message, Request
+from metamem.core.contracts import Caller, Judged, Laboratory, Tracker, Update
+from metamem.core.errors import ConfigError
+from metamem.core.meta_memory import Action, MetaMemory, OnLong, Operation, apply, words
+from metamem.core.records import Attempt, Question, Verdict
+from metamem.core.registry import option, register
+from metamem.core.text import format_date, render_unit, told
 from metamem.prompts.templates import Prompts
-from metamem.records import Attempt, Draw, Failure, Generation, Message, Question, Request, Verdict
-from metamem.registry import option, register
-from metamem.retrieval.evidence import format_date, render_unit
 
 if TYPE_CHECKING:
     from metamem.optimizers.operations import Reading
@@ -263,7 +263,8 @@ class MetaMem:
         self, messages: tuple[Message, ...], scope: str, proposed: Mapping[str, Operation] | None = None
     ) -> tuple[Reading | None, str, bool]:
         """Operations from a reply, with one request to repair it; (None, problem, ...) when there are none."""
-        from metamem.optimizers.operations import UnreadableError, read_operations
+        from metamem.optimizers.operations import read_operations
+        from metamem.replies.json_in_text import UnreadableError
 
         problem = ""
         for repeat in range(2):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from metamem.contracts import Laboratory, Update
-from metamem.meta_memory import MetaMemory
-from metamem.records import Question
-from metamem.registry import option, register
+from metamem.core.contracts import Laboratory, Update
+from metamem.core.meta_memory import MetaMemory
+from metamem.core.records import Question
+from metamem.core.registry import option, register
 
 
 @register("optimizer", "none")

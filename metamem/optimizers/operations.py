@@ -7,7 +7,6 @@ be half a sentence.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -15,14 +14,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
-from metamem.meta_memory import Action, Operation
-from metamem.reasoning import split_reasoning
+from metamem.core.meta_memory import Action, Operation
+from metamem.replies.json_in_text import _FENCE, _OPENING, UnreadableError, _last_bare, _parse
+from metamem.replies.reasoning import split_reasoning
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
-_FENCE = re.compile(r"^[ \t]*(`{3,}|~{3,})[^\n`]*\n(.*?)(?:^[ \t]*\1[ \t]*$|\Z)", re.MULTILINE | re.DOTALL)
-_OPENING = re.compile(r"\[(?=\s*(?:\{|\]))|\{(?=\s*[\"'])")
+
 _OPENING_OF_IDS = re.compile(r"\[(?=\s*(?:\{|\]|[\"']))|\{(?=\s*[\"'])")  # where ids may stand in the list, too
-_WRAPPERS = ("operations", "actions", "changes", "guidelines", "proposals", "updates")
+
 _NOTHING = {"none", "noop", "no_op", "keep", "skip", "nothing"}
 
 
@@ -62,10 +61,6 @@ class Reading:
     operations: tuple[Operation, ...]
     sources: tuple[tuple[str, ...], ...] = ()
     refused: tuple[str, ...] = ()
-
-
-class UnreadableError(ValueError):
-    """A reply that holds no readable list of operations; the message can be shown to the model."""
 
 
 def read_operations(text: str, *, cut: bool = False, proposed: Mapping[str, Operation] | None = None) -> Reading:
@@ -133,66 +128,6 @@ def _items(answer: str, cut: bool, opens: re.Pattern[str]) -> list[Any]:
     if found is not None:
         return found
     raise UnreadableError("the JSON list is cut off or missing" if cut or "[" in answer else "it holds no JSON list")
-
-
-def _last_bare(text: str, opens: re.Pattern[str]) -> list[Any] | None:
-    """The last JSON list of objects (or empty list, or lone object) in prose; None without one, or when one is cut
-    off.
-    """
-    last, position = None, 0
-    while opening := opens.search(text, position):
-        end = _balanced(text, opening.start())
-        if end is None:
-            return None
-        found = _parse(text[opening.start() : end])
-        last = last if found is None else found
-        position = end
-    return last
-
-
-def _parse(text: str) -> list[Any] | None:
-    """The JSON list (or single operation, as a list) that `text` begins with; None when there is none or it is cut
-    off.
-    """
-    text = text.strip()
-    if not text.startswith(("[", "{")):
-        return None
-    try:
-        value, _ = json.JSONDecoder().raw_decode(text)
-    except ValueError:
-        end = _balanced(text, 0)
-        if end is None:
-            return None
-        from json_repair import repair_json
-
-        try:
-            value = repair_json(text[:end], return_objects=True)
-        except (ValueError, RecursionError):
-            return None
-    except RecursionError:
-        return None
-    if isinstance(value, Mapping):
-        inner = next((value[k] for k in _WRAPPERS if isinstance(value.get(k), list)), None)
-        return inner if inner is not None else [value]
-    return value if isinstance(value, list) else None
-
-
-def _balanced(text: str, start: int) -> int | None:
-    """Where the bracket at `start` is closed (outside double-quoted strings); None when it never is."""
-    depth, quoted, escaped = 0, False, False
-    for i in range(start, len(text)):
-        c = text[i]
-        if quoted:
-            quoted, escaped = (c != '"' or escaped), (c == "\\" and not escaped)
-        elif c == '"':
-            quoted = True
-        elif c in "[{":
-            depth += 1
-        elif c in "]}":
-            depth -= 1
-            if depth == 0:
-                return i + 1
-    return None
 
 
 def _prepared(item: Any) -> Any:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metamem.errors import ConfigError, unknown
-from metamem.records import Message
-from metamem.registry import option, register
+from metamem.core.calls import Message
+from metamem.core.errors import ConfigError, unknown
+from metamem.core.registry import option, register
 
 if TYPE_CHECKING:
     import jinja2

@@ -10,12 +10,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metamem.files import read_rows, write_atomically
-from metamem.records import Evidence, Question
-from metamem.retrieval.evidence import format_date, render_unit
+from metamem.core.files import read_rows, write_atomically
+from metamem.core.records import Evidence, Question
+from metamem.core.text import format_date, render_unit
 
 if TYPE_CHECKING:
-    from metamem.stages import Gathered
+    from metamem.pipeline.evidence import Gathered
 
 FILE = "cases.jsonl"
 

@@ -10,10 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from metamem.files import read_rows, write_atomically
+from metamem.core.files import read_object, read_rows, write_atomically
 from metamem.reporting.figures import Figure, Series, svg
 from metamem.statistics.perplexity import WITH, WITHOUT
-from metamem.statistics.results import read_object
 
 # More texts than this are left to the file: a page of tens of thousands of rows is slow to open.
 _MOST_TEXTS = 5000
@@ -21,7 +20,7 @@ _MOST_TEXTS = 5000
 
 def analysis_page(directory: Path) -> str:
     """The page as text."""
-    from metamem.reporting.write import page
+    from metamem.reporting.page import page
 
     result = read_object(directory / "result.json")
     rows = list(read_rows(directory / "perplexity.jsonl"))
@@ -43,7 +42,7 @@ def analysis_page(directory: Path) -> str:
 def write_all(directory: Path) -> list[Path]:
     """The report, the table and the figures; returns the paths."""
     from metamem.reporting.plots import write_figures
-    from metamem.studies.tables import latex, markdown
+    from metamem.reporting.table_files import latex, markdown
 
     result = read_object(directory / "result.json")
     rows, note = table_rows(result), "; ".join(map(str, result.get("stamps") or ()))

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from metamem.files import write_bytes
+from metamem.core.files import write_bytes
 from metamem.reporting.figures import Figure, Series
 
 # Distinguishable for colour-blind readers and in grey (Okabe and Ito, 2008).

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from metamem.answering import told
-from metamem.errors import DataError
-from metamem.files import read_rows
-from metamem.records import Attempt, from_json
+from metamem.core.errors import DataError
+from metamem.core.files import read_object, read_rows
+from metamem.core.json_form import from_json
+from metamem.core.records import Attempt
+from metamem.core.text import told
 from metamem.reporting.cases import load_cases
 from metamem.reporting.figures import Figure, Series
 from metamem.statistics.intervals import wilson, with_intervals
-from metamem.statistics.results import read_object
 
 SUMMARIES = ("overall", "task_averaged", "abstention", "evidence retrieved", "evidence missed")
 

@@ -6,26 +6,18 @@ In: the directory of a finished run. Out: `report.html` (`write_report`, at the 
 
 from __future__ import annotations
 
-import base64
 import csv
-import gzip
 import io
-import json
 from collections.abc import Mapping
-from functools import cache
-from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from metamem.files import write_atomically
+from metamem.core.files import read_object, write_atomically
 from metamem.reporting.embed import of_run
 from metamem.reporting.figures import svg
+from metamem.reporting.page import packed, page
 from metamem.reporting.perplexity import analysis_page, write_all
 from metamem.reporting.run import RunReport, read_run
-from metamem.statistics.results import read_object
-
-if TYPE_CHECKING:
-    import jinja2
 
 _AUDIT = (
     *(
@@ -44,6 +36,7 @@ _AUDIT = (
     ),
     *("your verdict", "your remark"),
 )
+
 # A spreadsheet takes a cell that begins with one of these for a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -64,7 +57,7 @@ def _is_analysis(directory: Path) -> bool:
 def write_everything(directory: Path) -> list[Path]:
     """The report, figures (PNG, PDF), the table of accuracies (Markdown, LaTeX) and audit.csv; returns the paths."""
     from metamem.reporting.plots import write_figures
-    from metamem.studies.tables import latex, markdown
+    from metamem.reporting.table_files import latex, markdown
 
     if _is_analysis(directory):
         return write_all(directory)
@@ -86,42 +79,6 @@ def run_page(report: RunReport) -> str:
     """A run's page as text."""
     data = of_run(str(report.directory), report.data)
     return page("run.html.jinja", packed(data), report=report, figures=[svg(f) for f in report.figures])
-
-
-def page(template: str, data: str, **shown: Any) -> str:
-    """One page that needs nothing else: style and script inside, the data (`packed`) in a form in which no text can end
-    the element that holds it.
-    """
-    return environment().get_template(template).render(packed=data, **shown)
-
-
-def packed(data: Mapping[str, Any]) -> str:
-    """The data as text in an alphabet that means nothing to a browser."""
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
-    return base64.b64encode(gzip.compress(text.encode("utf-8", "backslashreplace"), 6, mtime=0)).decode("ascii")
-
-
-@cache
-def environment() -> jinja2.Environment:
-    """The templates of reports; whatever is put into them is escaped, except what they mark safe."""
-    import jinja2
-
-    made = jinja2.Environment(
-        loader=jinja2.PackageLoader("metamem.reporting"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    folder = resources.files("metamem.reporting") / "templates"
-    made.globals["style"] = (folder / "report.css").read_text(encoding="utf-8")
-    made.globals["script"] = "".join((folder / f"{n}.js").read_text(encoding="utf-8") for n in ("tables", "cases"))
-    made.filters["share"] = lambda v: "–" if v is None else f"{v:.3f}"
-    made.filters["percent"] = lambda v: "–" if v is None else f"{100 * v:.1f}"
-    made.filters["number"] = lambda v: f"{int(v or 0):,}"
-    made.filters["pretty"] = lambda v: json.dumps(v, indent=1, ensure_ascii=False)
-    made.filters["compact"] = lambda v: json.dumps(v, ensure_ascii=False)
-    return made
 
 
 def accuracy_rows(report: RunReport) -> list[dict[str, Any]]:

@@ -7,23 +7,19 @@ The budget belongs to the evidence alone: nothing else in a prompt takes from it
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
-from functools import cache, lru_cache
+from functools import lru_cache
 
-from metamem.errors import ConfigError
-from metamem.records import Evidence, MemoryUnit, Question, digest
+from metamem.core.errors import ConfigError
+from metamem.core.json_form import digest
+from metamem.core.records import Evidence, MemoryUnit, Question
+from metamem.core.text import CUT_KIND, CUT_MARK, render_unit
+from metamem.core.tokens import count_tokens
 
-CUT_MARK = " [...]"
-# Ends the kind of a unit whose text was cut: it no longer vouches for all of its turns.
-CUT_KIND = "/cut"
-
-_WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-_WORDS = re.compile(r"\w+|[^\w\s]")
 _WORD_ENDS = re.compile(r"(?<=\S)(?=\s|$)")
 
 
@@ -32,40 +28,6 @@ class EvidenceOrder(StrEnum):
 
     time = "time"
     score = "score"
-
-
-def format_date(date: datetime) -> str:
-    """A date as prompts show it, `2023-05-20 (Sat) 02:21`; English whatever the locale."""
-    day = f"{date.year:04d}-{date.month:02d}-{date.day:02d} ({_WEEKDAYS[date.weekday()]})"
-    return f"{day} {date.hour:02d}:{date.minute:02d}"
-
-
-def render_unit(unit: MemoryUnit) -> str:
-    """A unit as prompts show it: its date and weekday when known, then its text, on a new line when it has several."""
-    if unit.time is None:
-        return unit.text
-    gap = "\n" if "\n" in unit.text else " "
-    return f"{format_date(unit.time)}{gap}{unit.text}"
-
-
-def count_tokens(text: str, tokenizer: str = "words") -> int:
-    """How many tokens a text has.
-
-    `tokenizer` is `words` (runs of letters and digits, and each punctuation mark; needs no model, and undercounts
-    scripts without spaces), or a Hugging Face tokenizer: a folder, a `tokenizer.json` or an id on the hub. Special
-    tokens are not counted. Raises `ConfigError` or `UnreachableError` for a tokenizer that cannot be loaded.
-    """
-    return _counter(tokenizer)(text)
-
-
-# The same unit is weighed for many questions of its conversation.
-def tokenizer_identity(tokenizer: str) -> str:
-    """What decides its counts: `words`, or the hash of a tokenizer's file."""
-    if tokenizer == "words":
-        return tokenizer
-    from metamem.retrieval.tokenizers import tokenizer_file
-
-    return hashlib.sha256(tokenizer_file(tokenizer).read_bytes()).hexdigest()
 
 
 @lru_cache(maxsize=4096)
@@ -139,19 +101,3 @@ def _cut(unit: MemoryUnit, budget: int, tokenizer: str) -> MemoryUnit | None:
         else:
             high = middle - 1
     return candidate(low) if low else None
-
-
-@cache
-def _counter(tokenizer: str) -> Callable[[str], int]:
-    if tokenizer == "words":
-        return lambda text: len(_WORDS.findall(text))
-    from metamem.retrieval.tokenizers import load_tokenizer
-
-    loaded = load_tokenizer(tokenizer)
-
-    def count(text: str) -> int:
-        # A lone surrogate is legal in JSON and in str, but not in the UTF-8 that tokenizers read.
-        clean = text.encode("utf-8", "replace").decode("utf-8")
-        return len(loaded.encode(clean, add_special_tokens=False).ids)
-
-    return count

@@ -11,8 +11,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 
-from metamem.records import Evidence, Question
-from metamem.retrieval.evidence import CUT_KIND
+from metamem.core.records import Evidence, Question
+from metamem.core.text import CUT_KIND
 
 SESSION_CUTOFFS = (5, 10)
 TURN_CUTOFFS = (5, 10, 50)

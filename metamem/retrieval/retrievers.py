@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from metamem.contracts import Embedder, MemoryBank
-from metamem.errors import ConfigError
-from metamem.memory.store import MemoryStore
-from metamem.records import Evidence, MemoryUnit, Question
-from metamem.registry import option, register
+from metamem.core.banks import MemoryBank
+from metamem.core.contracts import Embedder
+from metamem.core.errors import ConfigError
+from metamem.core.records import Evidence, MemoryUnit, Question
+from metamem.core.registry import option, register
 from metamem.retrieval.scoring import Bm25Scores, DenseScores, fuse
+from metamem.store.store import MemoryStore
 
 if TYPE_CHECKING:
     import numpy as np

@@ -12,8 +12,9 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from metamem.contracts import Embedder, MemoryBank
-from metamem.memory.store import MemoryStore
+from metamem.core.banks import MemoryBank
+from metamem.core.contracts import Embedder
+from metamem.store.store import MemoryStore
 
 if TYPE_CHECKING:
     import numpy as np

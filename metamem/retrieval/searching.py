@@ -13,14 +13,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from metamem.contracts import Embedder, MemoryBank
-from metamem.errors import ConfigError, unknown
-from metamem.memory.store import MemoryStore
-from metamem.records import Evidence, Question
-from metamem.registry import option
+from metamem.core.banks import MemoryBank
+from metamem.core.contracts import Embedder
+from metamem.core.errors import ConfigError, unknown
+from metamem.core.records import Evidence, Question
+from metamem.core.registry import option
+from metamem.replies.tool_calls import Call, ToolsIn
 from metamem.retrieval.evidence import EvidenceOrder, assemble
 from metamem.retrieval.scoring import Bm25Scores, DenseScores
-from metamem.tool_calls import Call, ToolsIn
+from metamem.store.store import MemoryStore
 
 NAME = "search"
 # A list that is always shown is not searched.

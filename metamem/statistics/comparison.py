@@ -14,10 +14,10 @@ from typing import Any
 from metamem.statistics.agreement import cohens_kappa, judge_noise
 from metamem.statistics.intervals import clustered, matched, wilson
 from metamem.statistics.paired import ALPHA, discordance, holm, mcnemar, smallest_difference
+from metamem.statistics.plain_language import pair_sentence
 from metamem.statistics.resampling import DRAWS, FEWEST_CLUSTERS, Resampler
-from metamem.statistics.results import Row, Source
+from metamem.statistics.rows import Row, Source
 from metamem.statistics.systems import Aligned, System, align, read_entries, replicate
-from metamem.statistics.words import pair_sentence
 
 # With more systems than this, each is compared with the first one only.
 ALL_PAIRS = 5

@@ -12,9 +12,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from metamem.datasets.grouping import ABSTENTION_SUFFIX, base_id
-from metamem.errors import DataError
-from metamem.statistics.results import Judgement, Row, Source
+from metamem.core.errors import DataError
+from metamem.core.grouping import ABSTENTION_SUFFIX, base_id
+from metamem.statistics.rows import Judgement, Row, Source
 
 SYSTEM = "0"
 EVALUATOR = "correct"

@@ -14,76 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from metamem.datasets.grouping import ABSTENTION_SUFFIX, base_id
-from metamem.errors import ConfigError, DataError
-from metamem.files import read_rows
+from metamem.core.errors import ConfigError, DataError
+from metamem.core.files import read_object, read_rows
+from metamem.core.grouping import ABSTENTION_SUFFIX, base_id
 from metamem.statistics.aggregates import Outcome
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """How one system fared on one question.
-
-    `system` is the key of a system in its source (`best`, `0`), `group` the cluster of the question (a conversation, a
-    base question), `strict` the share of right attempts with invalid ones wrong, `valid` that of the valid ones (None:
-    none is valid). `retrieved` says whether all evidence was retrieved, None when unknown.
-    """
-
-    system: str
-    question_id: str
-    type: str
-    abstention: bool
-    group: str
-    strict: float
-    valid: float | None
-    attempts: int = 1
-    invalid: int = 0
-    retrieved: bool | None = None
-    seed: int | None = None
-    fold: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Judgement:
-    """One verdict. `reply` tells an attempt from every other, also across runs: empty where the source does not say."""
-
-    system: str
-    question_id: str
-    attempt: str
-    reply: str
-    evaluator: str
-    judge: str
-    rubric: str
-    repeat: int
-    correct: bool | None
-    score: float
-
-
-@dataclass(frozen=True)
-class Source:
-    """What was read from one path. `labels`: key of a system → its label; `reward` the evaluator and `part` the part
-    of the data (of a run) that `rows` are of.
-    """
-
-    name: str
-    path: Path
-    labels: Mapping[str, str]
-    rows: tuple[Row, ...]
-    judgements: tuple[Judgement, ...] = ()
-    reward: str = ""
-    stamps: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    part: str = ""
-
-
-@dataclass
-class Facts:
-    """What is known of a question beside its verdicts."""
-
-    type: str = ""
-    abstention: bool = False
-    group: str = ""
-    retrieved: bool | None = None
+from metamem.statistics.rows import Facts, Judgement, Row, Source
 
 
 def load(path: str | Path, part: str | None = None, evaluator: str | None = None) -> Source:
@@ -111,17 +46,6 @@ def outcomes(judgements: Iterable[Judgement], facts: Mapping[str, Row], evaluato
         for j in judgements
         if j.evaluator == evaluator and j.repeat == 0 and (f := facts[j.question_id])
     ]
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file. Raises `DataError` when it is missing, damaged, or something else."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    if not isinstance(value, dict):
-        raise DataError(f"{path}: expected a JSON object, got {type(value).__name__}")
-    return value
 
 
 def _load_run(place: Path, part: str | None, evaluator: str | None) -> Source:
@@ -245,8 +169,8 @@ _CACHE = _Cache()
 
 def _dataset(options: Mapping[str, Any], digests: Any) -> dict[str, Any]:
     """Question id → question of a run's data set. Raises `DataError` when its files are not what they were."""
-    from metamem.registry import build, load_components
-    from metamem.runs import file_digest
+    from metamem.core.files import file_digest
+    from metamem.core.registry import build, load_components
 
     key = json.dumps([options, digests], sort_keys=True)
     if key not in _CACHE.held:

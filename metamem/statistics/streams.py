@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from metamem.datasets.sources import Competency, source_of
+from metamem.core.sources import Competency, source_of
 
 
 @dataclass(frozen=True)

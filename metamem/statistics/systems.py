@@ -14,8 +14,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from metamem.errors import ConfigError, DataError, unknown
-from metamem.statistics.results import Row, Source, load
+from metamem.core.errors import ConfigError, DataError, unknown
+from metamem.statistics.results import load
+from metamem.statistics.rows import Row, Source
 
 
 @dataclass(frozen=True)

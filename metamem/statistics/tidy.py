@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from metamem.errors import DataError
+from metamem.core.errors import DataError
+from metamem.core.files import read_object
 from metamem.statistics.intervals import wilson
-from metamem.statistics.results import read_object
 
 # Options that say where a run stands and never what it is.
 _PLACES = ("name", "outputs", "run.", "journal.", "tracker")

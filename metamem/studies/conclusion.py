@@ -10,18 +10,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from metamem.studies.tables import job_rows, write_tables
+from metamem.reporting.table_files import job_rows, write_tables
 
 
 def conclude(jobs: Sequence[Mapping[str, Any]]) -> int:
     """Write results.csv, results.parquet, report.html and audit.csv, and the study's table and figures (of a sweep that
     is no study, those of its settings); returns the number of failed evaluations.
     """
+    from metamem.programs.plan import Plan, show
+    from metamem.reporting.console.text import open_console, say
+    from metamem.reporting.findings import Finding, note_few_groups, write_finding
     from metamem.reporting.sweep import write_sweep_report
-    from metamem.studies.dry_run import Plan, after_training, show
-    from metamem.studies.findings import Finding, note_few_groups, write_finding
+    from metamem.studies.conclusion import after_training
     from metamem.studies.studies import STUDIES, any_sweep
-    from metamem.tracking.text import open_console, say
 
     console = open_console()
     plans = [Plan.from_json(job["plan"]) for job in jobs if job.get("plan")]
@@ -49,3 +50,25 @@ def conclude(jobs: Sequence[Mapping[str, Any]]) -> int:
     say(console, f"table  {folder / 'results.csv'}")
     say(console, f"report {report}")
     return sum(e["status"] != "done" for e in evaluations)
+
+
+def after_training(study: str, jobs: Sequence[Mapping[str, Any]]) -> str:
+    """What a study evaluates after its jobs, in words; empty when nothing."""
+    n = len(jobs)
+    if study in ("cross_backbone", "cross_domain"):
+        from metamem.studies.settings import settings
+
+        readers = len(settings(jobs))
+        repeated = f", for {n // readers} seeds and folds" if n > readers else ""
+        made = f"{readers} readers, each without and with {readers} meta-memories{repeated}"
+        return f"then {n * (readers + 1)} evaluations of a test part: {made}"
+    if study == "ablation":
+        return (
+            "then for each seed and fold of the whole method 4 to 5 evaluations of the test part, for the controls; "
+            "and where the judge is not the policy, the policy judges the stored answers, too"
+        )
+    if study == "perplexity":
+        return f"then {2 * n} analyses, of the replies on validation and on test: each is scored, none is asked for"
+    if study == "guidelines":
+        return f"then an evaluation of the test part for every guideline, and one for all: {n} times"
+    return ""

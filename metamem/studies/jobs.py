@@ -14,11 +14,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from metamem.config import COMPONENTS, BaseConfig, EvalConfig, Part
-from metamem.errors import DataError, UserError
-from metamem.meta_memory import MetaMemory, load, save
-from metamem.registry import REGISTRY
-from metamem.statistics.results import read_object
+from metamem.config.options import COMPONENTS, BaseConfig, EvalConfig, Part
+from metamem.core.errors import DataError, UserError
+from metamem.core.files import read_object
+from metamem.core.meta_memory import MetaMemory, load, save
+from metamem.core.registry import REGISTRY
 
 
 def eval_config(run: Path, **changes: Any) -> EvalConfig:
@@ -63,8 +63,8 @@ class Evaluations:
         """Evaluate `meta_memory` (as on the command line) with the options of the run `like`; the run's directory, or
         None when it failed. `label` names the job in tables and the directory.
         """
-        from metamem.evaluation import evaluate
-        from metamem.reports import given_overrides
+        from metamem.programs.command_line import given_overrides
+        from metamem.programs.evaluate import evaluate
 
         row: dict[str, Any] = {"number": f"e{len(self.rows)}", "overrides": [label], "status": "failed", "error": ""}
         self.rows.append(row)

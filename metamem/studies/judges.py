@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from metamem.reporting.findings import Finding
 from metamem.statistics.agreement import cohens_kappa
-from metamem.statistics.results import Source, load
+from metamem.statistics.pairs import accuracy, compare, run_systems
+from metamem.statistics.results import load
+from metamem.statistics.rows import Source
 from metamem.statistics.systems import System
-from metamem.studies.findings import Finding
 from metamem.studies.jobs import Evaluations, eval_config
-from metamem.studies.pairs import accuracy, compare, run_systems
 
 ITSELF = "judged by the policy itself"
 

@@ -2,8 +2,8 @@
 training questions and by step.
 
 In: training jobs over numbers of questions. Out: a `Finding`, after every run's stored replies were scored
-(`metamem.perplexity`): those of every step on validation, those of the chosen guidelines on test. The test part is
-answered once, by training; scoring asks for no reply.
+(`metamem.programs.perplexity`): those of every step on validation, those of the chosen guidelines on test. The test
+part is answered once, by training; scoring asks for no reply.
 """
 
 from __future__ import annotations
@@ -14,12 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from metamem.files import read_rows
+from metamem.core.files import read_object, read_rows
 from metamem.reporting.figures import Figure, Series
+from metamem.reporting.findings import Finding
 from metamem.reporting.perplexity import interval, line
 from metamem.statistics.perplexity import OWN, REFERENCE, Text, decide, figures, paired
-from metamem.statistics.results import read_object
-from metamem.studies.findings import Finding
 from metamem.studies.jobs import Evaluations
 from metamem.studies.settings import Setting, settings, stamps
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from metamem.reporting.table_files import overrides
+from metamem.statistics.pairs import run_systems
 from metamem.statistics.systems import System
 from metamem.studies.jobs import runs_of
-from metamem.studies.pairs import run_systems
-from metamem.studies.tables import overrides
 
 Jobs = Sequence[Mapping[str, Any]]
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from metamem.errors import ConfigError
-from metamem.files import read_rows
+from metamem.core.errors import ConfigError
+from metamem.core.files import read_rows
 from metamem.reporting.figures import Figure, Series
+from metamem.reporting.findings import Finding
+from metamem.statistics.pairs import accuracy, compare, decided, run_systems
 from metamem.statistics.systems import System
-from metamem.studies.findings import Finding
-from metamem.studies.pairs import accuracy, compare, decided, run_systems
 from metamem.studies.settings import Jobs, Setting, settings, stamps
 
 

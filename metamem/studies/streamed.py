@@ -11,13 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from metamem.core.files import read_object
 from metamem.reporting.figures import Figure, Series
-from metamem.statistics.results import read_object
+from metamem.reporting.findings import Finding
+from metamem.statistics.pairs import accuracy, columns, compare, decided, run_systems
 from metamem.statistics.streams import of_result
 from metamem.statistics.systems import System
-from metamem.studies.findings import Finding
 from metamem.studies.jobs import runs_of
-from metamem.studies.pairs import accuracy, columns, compare, decided, run_systems
 from metamem.studies.settings import Jobs, settings, stamps
 
 # MemoryAgentBench names its conflict resolution by hops and length: factconsolidation_sh_6k.

@@ -11,21 +11,20 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from metamem.errors import ConfigError
-from metamem.files import read_rows
+from metamem.core.errors import ConfigError
+from metamem.core.files import read_object, read_rows
 from metamem.reporting.figures import Figure, Series
-from metamem.statistics.results import read_object
+from metamem.reporting.findings import Finding
+from metamem.statistics.pairs import accuracy, columns, compare, decided, run_systems
 from metamem.statistics.systems import System
-from metamem.studies.findings import Finding
+from metamem.studies.guidelines import ablation_controls, guideline_worth
 from metamem.studies.jobs import runs_of
 from metamem.studies.judges import judged_by_itself
-from metamem.studies.pairs import accuracy, columns, compare, decided, run_systems
 from metamem.studies.perplexity import perplexity
 from metamem.studies.settings import Jobs, Setting, settings, stamps
 from metamem.studies.steps import training_steps
 from metamem.studies.streamed import conflict_resolution, memalpha_reward
 from metamem.studies.transfer import cross_backbone, cross_domain
-from metamem.studies.words import ablation_controls, guideline_worth
 
 # The variant whose guidelines the ablation borrows.
 OTHER_FOLD = "other_fold"

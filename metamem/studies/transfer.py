@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from metamem.core.files import read_object
 from metamem.reporting.figures import Figure, Series
-from metamem.statistics.results import read_object
-from metamem.studies.findings import Finding
+from metamem.reporting.findings import Finding
+from metamem.statistics.pairs import accuracy, columns, compare, decided, run_systems
 from metamem.studies.jobs import Evaluations, chosen, chosen_checkpoint, keep
-from metamem.studies.pairs import accuracy, columns, compare, decided, run_systems
 from metamem.studies.settings import Setting, settings, stamps
 
 

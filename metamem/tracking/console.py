@@ -16,12 +16,10 @@ from typing import Any
 import rich.console
 from rich.live import Live
 
-from metamem.files import read_rows
-from metamem.meta_memory import Action, Change, MetaMemory
-from metamem.sweeps import LEDGER
-from metamem.tracking.live import Stage, Watch, frame, table_of
-from metamem.tracking.tables import print_result
-from metamem.tracking.text import (
+from metamem.core.files import read_rows
+from metamem.core.meta_memory import Action, Change, MetaMemory
+from metamem.reporting.console.tables import print_result
+from metamem.reporting.console.text import (
     WARNING,
     count,
     dataset_label,
@@ -36,6 +34,8 @@ from metamem.tracking.text import (
     share,
     stamp_sentence,
 )
+from metamem.runs.sweep import LEDGER
+from metamem.tracking.live import Stage, Watch, frame, table_of
 
 _REFRESHES_PER_SECOND = 4
 _LINE_EVERY = 10.0

@@ -17,8 +17,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from metamem.meta_memory import Action, Change, Guideline
-from metamem.tracking.text import WARNING, count, duration, one_line, rate, safe, several, share
+from metamem.core.meta_memory import Action, Change, Guideline
+from metamem.reporting.console.text import WARNING, count, duration, one_line, rate, safe, several, share
 
 # Rates and the ETA look so many seconds back: long enough for steady figures, short enough to see a server slow down.
 _WINDOW = 30.0

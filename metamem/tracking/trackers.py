@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metamem.registry import register
+from metamem.core.registry import register
 
 # Registers tracker=wandb; the package of that name is imported when a run starts.
 from metamem.tracking.wandb import WandbTracker
 
 if TYPE_CHECKING:
-    from metamem.contracts import Tracker
-    from metamem.meta_memory import Change, MetaMemory
+    from metamem.core.contracts import Tracker
+    from metamem.core.meta_memory import Change, MetaMemory
 
 __all__ = ["NoTracker", "Trackers", "WandbTracker"]
 

@@ -27,15 +27,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from metamem.errors import ConfigError, MissingExtraError, UnreachableError
-from metamem.files import read_rows, write_json
-from metamem.registry import option, register
-from metamem.statistics.results import read_object
-from metamem.sweeps import swept_here
+from metamem.core.errors import ConfigError, MissingExtraError, UnreachableError
+from metamem.core.files import read_object, read_rows, write_json
+from metamem.core.registry import option, register
+from metamem.runs.sweep import swept_here
 from metamem.tracking.wandb_values import group_name, summary, tags_of, without_secrets
 
 if TYPE_CHECKING:
-    from metamem.meta_memory import Change, MetaMemory
+    from metamem.core.meta_memory import Change, MetaMemory
     from metamem.tracking.wandb_lineage import Made
 
 # Keys saved by `wandb login` stand under the cloud's own name, also where the service is addressed by another one.

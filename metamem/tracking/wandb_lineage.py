@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from metamem.statistics.results import read_object
+from metamem.core.files import read_object
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from metamem.config import STUDY_NAMES
+from metamem.config.options import STUDY_NAMES
 
 # The longest tag and group that W&B takes.
 _TAG, _GROUP = 64, 128

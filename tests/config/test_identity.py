@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from metamem.assembly import prepare
-from metamem.config import BaseConfig, resolve
-from metamem.errors import UserError
-from metamem.hydra_bridge import config_folder, export
-from metamem.registry import REGISTRY
-from metamem.runs import run_identity
+from metamem.cli.hydra_bridge import config_folder, export
+from metamem.config.options import BaseConfig
+from metamem.config.resolve import resolve
+from metamem.core.errors import UserError
+from metamem.core.registry import REGISTRY
+from metamem.pipeline.prepare import prepare
+from metamem.runs.identity import run_identity
 
 
 def identity_of(program: str, *overrides: str) -> str:

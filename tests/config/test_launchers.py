@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from metamem import cli
-from metamem.cli import run_program
-from metamem.errors import ConfigError
-from metamem.hydra_bridge import config_folder, export
-from metamem.launchers import Launch, check_job, find_launch, missing_launcher
-from metamem.sweeps import LEDGER, Sweep, record_job
+from metamem.cli import main as cli
+from metamem.cli.hydra_bridge import config_folder, export
+from metamem.cli.launchers import Launch, check_job, find_launch, missing_launcher
+from metamem.cli.main import run_program
+from metamem.cli.sweeps import Sweep, record_job
+from metamem.core.errors import ConfigError
+from metamem.runs.sweep import LEDGER
 
 export()
 JOBLIB = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
@@ -77,7 +78,7 @@ def test_a_job_that_came_by_an_engine_in_another_way_refuses_it_itself(monkeypat
     from hydra import compose, initialize_config_dir
     from hydra.core.hydra_config import HydraConfig
 
-    from metamem.config import resolve
+    from metamem.config.resolve import resolve
 
     def check(launcher: str, *given: str) -> None:
         with initialize_config_dir(config_dir=str(config_folder()), version_base="1.3"):
@@ -168,8 +169,8 @@ def test_a_job_whose_sweep_is_gone_runs_all_the_same(place: str, monkeypatch: py
 def test_a_cluster_is_no_part_of_a_run_s_name_nor_of_its_identity() -> None:
     from hydra import compose, initialize_config_dir
 
-    from metamem.config import resolve
-    from metamem.runs import slug
+    from metamem.config.resolve import resolve
+    from metamem.runs.identity import slug
 
     with initialize_config_dir(config_dir=str(config_folder()), version_base="1.3"):
         config: Any = resolve(compose("train", overrides=[]))

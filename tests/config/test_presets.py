@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from metamem.config import EvalConfig, TrainConfig, resolve
-from metamem.hydra_bridge import config_folder, export, presets
+from metamem.cli.hydra_bridge import config_folder, export, presets
+from metamem.config.options import EvalConfig, TrainConfig
+from metamem.config.resolve import resolve
 
 STREAMED = ["dataset=memoryagentbench", "dataset.path=facts.json", "backbone=simulated"]
 

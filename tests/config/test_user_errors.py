@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from metamem.cli import run_program
+from metamem.cli.main import run_program
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ from typing import Any
 import psutil
 import pytest
 
-from metamem.assembly import run_async
-from metamem.cli import Interrupted
-from metamem.hydra_bridge import config_folder, export
+from metamem.cli.hydra_bridge import config_folder, export
+from metamem.core.errors import Interrupted
+from metamem.programs.event_loop import run_async
 from tests import programs
 from tests.server import Server
 from tests.simulated_server import simulated_reply

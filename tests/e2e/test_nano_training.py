@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from metamem.datasets.world.words import NUMBERS, POOLS, UNKNOWN
-from metamem.reasoning import split_reasoning
+from metamem.datasets.world.vocabulary import NUMBERS, POOLS, UNKNOWN
+from metamem.replies.reasoning import split_reasoning
 from tests import programs
 
 FOLDER = programs.ROOT / "experiments" / "nano"

@@ -186,7 +186,7 @@ def test_options_that_lead_to_other_prompts_are_refused_and_the_run_s_own_are_na
 
 
 def test_an_analysis_is_listed_shown_reported_and_never_compared(analysed: Path, trained: Path) -> None:
-    from metamem.inspect_cli import run
+    from metamem.cli.inspect import run
 
     directory = programs.only_run(analysed, "eval")
     assert run(["--outputs", str(analysed), "show", str(directory)]) == 0

@@ -10,14 +10,15 @@ from typing import Any
 import pytest
 from hydra import compose, initialize_config_dir
 
-from metamem.config import TrainConfig, resolve
-from metamem.errors import DataError
-from metamem.files import read_rows
-from metamem.hydra_bridge import config_folder, export
-from metamem.studies.dry_run import Plan, plan_job
-from metamem.studies.folds import fold_totals
-from metamem.studies.ledger import test_parts as parts_read
-from metamem.training import train
+from metamem.cli.hydra_bridge import config_folder, export
+from metamem.config.options import TrainConfig
+from metamem.config.resolve import resolve
+from metamem.core.errors import DataError
+from metamem.core.files import read_rows
+from metamem.programs.plan import Plan, plan_job
+from metamem.programs.train import train
+from metamem.runs.test_reads import test_parts as parts_read
+from metamem.statistics.folds import fold_totals
 from tests import programs
 
 pytestmark = pytest.mark.slow

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from metamem.config import EVALUATION_STUDIES, STUDY_NAMES
-from metamem.memory.memalpha.reward import ABLATION
+from metamem.config.options import EVALUATION_STUDIES, STUDY_NAMES
+from metamem.evaluators.memalpha_terms import ABLATION
 from tests import browser, programs
 
 pytestmark = pytest.mark.slow

@@ -53,8 +53,8 @@ only-include = ["shouting.py"]
 """,
     "shouting.py": '''
 from dataclasses import dataclass
-from metamem.records import Status, Verdict
-from metamem.registry import option, register
+from metamem.core.records import Status, Verdict
+from metamem.core.registry import option, register
 
 
 @register("evaluator", "shouting")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from metamem.backbones.engine import checkpoint
-from metamem.registry import REGISTRY, load_components
+from metamem.core.registry import REGISTRY, load_components
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

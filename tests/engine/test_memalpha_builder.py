@@ -12,10 +12,12 @@ import pytest
 from metamem.backbones.caller import JournaledCaller
 from metamem.backbones.engine.requests import Renderer
 from metamem.backbones.journal import Journal
-from metamem.contracts import MemoryBank, MemoryContext
-from metamem.errors import ConfigError
-from metamem.records import Conversation, Message, Request, Session, Turn
-from metamem.registry import build
+from metamem.core.banks import MemoryBank
+from metamem.core.calls import Message, Request
+from metamem.core.contracts import MemoryContext
+from metamem.core.errors import ConfigError
+from metamem.core.records import Conversation, Session, Turn
+from metamem.core.registry import build
 from tests import programs
 
 SIX_K = ["factconsolidation_sh_6k", "factconsolidation_mh_6k"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from metamem.backbones.engine.requests import Renderer
-from metamem.records import Message
+from metamem.core.calls import Message
 from tests import programs
 
 SAMPLED = 6

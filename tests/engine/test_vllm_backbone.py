@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 import pytest
 
 from metamem.backbones.engine.requests import parameters, read
-from metamem.errors import BackboneError
-from metamem.records import Draw, Generation, Message, Request, Sampling
-from metamem.tool_calls import Call, read_calls
+from metamem.core.calls import Draw, Generation, Message, Request, Sampling
+from metamem.core.errors import BackboneError
+from metamem.replies.tool_calls import Call, read_calls
 
 psutil = pytest.importorskip("psutil", reason="comes with vLLM")
 

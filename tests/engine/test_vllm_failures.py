@@ -15,9 +15,9 @@ import pytest
 
 from metamem.backbones.engine.engine import Engine, EngineDied
 from metamem.backbones.engine.processes import shared_memory
-from metamem.errors import ConfigError
-from metamem.records import Draw, Message, Request, Sampling
-from metamem.registry import REGISTRY, load_components
+from metamem.core.calls import Draw, Message, Request, Sampling
+from metamem.core.errors import ConfigError
+from metamem.core.registry import REGISTRY, load_components
 from tests.engine.conftest import build
 from tests.engine.conftest import engine_processes as processes
 

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from hydra import compose, initialize_config_dir
 
-from metamem import training
 from metamem.backbones.engine.engine import Engine
 from metamem.backbones.engine.pool import shared_pool
-from metamem.config import TrainConfig, resolve
-from metamem.hydra_bridge import config_folder, export
+from metamem.cli.hydra_bridge import config_folder, export
+from metamem.config.options import TrainConfig
+from metamem.config.resolve import resolve
+from metamem.programs import train as training
 from tests import programs
 from tests.engine.conftest import engine_processes
 

@@ -234,8 +234,8 @@ def test_a_program_that_an_exception_ends_leaves_nothing(model: Path, tmp_path: 
     program.write_text(
         f"""
 import asyncio
-from metamem.records import Draw, Message, Request, Sampling
-from metamem.registry import REGISTRY, load_components
+from metamem.core.calls import Draw, Message, Request, Sampling
+from metamem.core.registry import REGISTRY, load_components
 
 async def main():
     backbone = REGISTRY.build("backbone", {{"name": "tiny", "path": {str(model)!r}}})

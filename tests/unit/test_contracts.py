@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from metamem.contracts import CONTRACTS, lacks
-from metamem.errors import ConfigError
-from metamem.registry import KINDS, REGISTRY, Registry, load_components
+from metamem.core.contracts import CONTRACTS, lacks
+from metamem.core.errors import ConfigError
+from metamem.core.registry import KINDS, REGISTRY, Registry, load_components
 
 
 def test_a_component_that_lacks_a_member_is_refused_by_name_when_built() -> None:
@@ -25,7 +25,7 @@ def test_a_component_that_lacks_a_member_is_refused_by_name_when_built() -> None
         def __init__(self, config: Config) -> None:
             self.name = "half"
 
-    with pytest.raises(ConfigError, match=r"Half lacks evaluate, threshold, which metamem\.contracts"):
+    with pytest.raises(ConfigError, match=r"Half lacks evaluate, threshold, which metamem\.core\.contracts"):
         registry.build("evaluator", {"name": "half"})
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from metamem import machine
-from metamem.errors import ConfigError
-from metamem.registry import build
+from metamem.core import machine
+from metamem.core.errors import ConfigError
+from metamem.core.registry import build
 
 
 @pytest.fixture
@@ -45,7 +45,6 @@ def test_host_memory_is_what_this_machine_has() -> None:
 
 
 def test_a_device_that_is_not_there_is_refused_by_its_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    import metamem.embedding.minilm  # noqa: F401
 
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     with pytest.raises(ConfigError, match=r"embedder\.device=cuda:1: this machine shows no GPU. Choices: cpu, null"):

@@ -16,7 +16,7 @@ from metamem.backbones.engine.life import Life, load_tokenizer
 from metamem.backbones.engine.loop import call, in_thread
 from metamem.backbones.engine.requests import Renderer, first_line, refusals
 from metamem.backbones.engine.spec import EngineSpec, importing_vllm
-from metamem.errors import BackboneError, UserError
+from metamem.core.errors import BackboneError, UserError
 
 REBUILDS = 1  # in one run
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from metamem.errors import ConfigError
+from metamem.core.errors import ConfigError
 
 _LONGEST = 3  # prompts that are measured first
 

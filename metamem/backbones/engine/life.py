@@ -25,7 +25,7 @@ from typing import Any
 from metamem.backbones.engine import spec as specs
 from metamem.backbones.engine.processes import Process, below, expect_kills, kill, remove, shared_memory
 from metamem.backbones.engine.requests import Renderer, first_line
-from metamem.errors import ConfigError, UserError
+from metamem.core.errors import ConfigError, UserError
 
 _ERROR = re.compile(r"\b((?:[A-Za-z_]+\.)*[A-Z]\w*(?:Error|Exception|Interrupt))(?:: (.+))?$")
 # vLLM's errors that only point to another one.

@@ -14,7 +14,7 @@ from typing import Any
 from metamem.backbones.engine.shape import Shape, cache_bytes, parallel, read_shape
 from metamem.backbones.engine.spec import CPU_CACHE, EngineSpec
 from metamem.backbones.engine.weights import SIZES, Weights
-from metamem.machine import GPU
+from metamem.core.machine import GPU
 
 GIB = 2**30
 # vLLM's default for gpu_memory_utilization: 0.9 or 0.92, by version.

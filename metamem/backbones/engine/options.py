@@ -10,8 +10,8 @@ from enum import StrEnum
 from typing import Any
 
 from metamem.backbones.options import SamplingOptions
-from metamem.errors import ConfigError
-from metamem.registry import option
+from metamem.core.errors import ConfigError
+from metamem.core.registry import option
 
 
 class OnOverflow(StrEnum):

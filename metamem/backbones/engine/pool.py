@@ -19,7 +19,7 @@ from functools import cache
 from typing import Protocol
 
 from metamem.backbones.engine.spec import EngineSpec
-from metamem.errors import ConfigError
+from metamem.core.errors import ConfigError
 
 # Seconds for which an engine that has nothing left to do keeps its turn: what a reply gives rise to comes within them.
 _SETTLE = 0.05

@@ -13,7 +13,6 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from metamem import machine as here
 from metamem.backbones.engine.needs import (
     GIB,
     Demand,
@@ -28,8 +27,9 @@ from metamem.backbones.engine.needs import (
 from metamem.backbones.engine.pool import Placement, plan
 from metamem.backbones.engine.shape import parallel, possible_parts
 from metamem.backbones.engine.spec import check_argument_names
-from metamem.errors import ConfigError
-from metamem.machine import GPU
+from metamem.core import machine as here
+from metamem.core.errors import ConfigError
+from metamem.core.machine import GPU
 
 HEAD = ("role", "model", "on", "weights", "KV cache", "context")
 _MOST = 0.95  # the gpu_memory_utilization that is proposed at most

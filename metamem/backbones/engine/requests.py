@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from metamem.errors import BackboneError, ConfigError
-from metamem.reasoning import split_reasoning
-from metamem.records import Generation, Message, Request, Usage
+from metamem.core.calls import Generation, Message, Request, Usage
+from metamem.core.errors import BackboneError, ConfigError
+from metamem.replies.reasoning import split_reasoning
 
 OPENED, CLOSED = "<think>", "</think>"
 _KEPT = 512  # rendered prompts that are kept: one that was measured is sent soon after

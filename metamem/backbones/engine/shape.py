@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from metamem.errors import ConfigError
+from metamem.core.errors import ConfigError
 
 # Kinds of rope with which the configured number of positions is the model's context. With others (yarn, linear) models
 # disagree on whether it is the length before or after scaling, so nothing is said of them.

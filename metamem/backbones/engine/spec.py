@@ -22,8 +22,8 @@ from typing import Any
 
 from metamem.backbones.engine import watchdog
 from metamem.backbones.engine.options import HARMLESS, OWN_OPTIONS
-from metamem.errors import ConfigError, MissingExtraError, unknown
-from metamem.records import digest
+from metamem.core.errors import ConfigError, MissingExtraError, unknown
+from metamem.core.json_form import digest
 
 PLUGIN = "metamem"  # the watchdog's name among vLLM's plugins
 _PLAIN = {int, float, bool, str, type(None)}

@@ -16,7 +16,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from metamem.errors import ConfigError, UnreachableError
+from metamem.core.errors import ConfigError, UnreachableError
 
 MARK = "metamem.json"  # a file beside weights: what is to be said of every result made with them
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")

@@ -19,7 +19,7 @@ from metamem.backbones.simulation.questions import Asked, Form, ask
 from metamem.backbones.simulation.reading import Memory, Sentence, content, parse, read_day, section
 from metamem.backbones.simulation.strategies import Strategy, recognise
 from metamem.backbones.simulation.wording import as_written, cited, short_answer, trimmed
-from metamem.records import Message
+from metamem.core.calls import Message
 
 _ASKED_ON = re.compile(r"The question is asked on (.+)")
 _SEARCH = re.compile(r"^Search .*\n?", re.MULTILINE)

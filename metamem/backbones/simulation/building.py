@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 
 from metamem.backbones.simulation.reading import content, section
-from metamem.records import Message
+from metamem.core.calls import Message
 
 _MARK = re.compile(r"^\[(\d{1,6})\] ?", re.MULTILINE)
 _STAMP = re.compile(r"\d{4}-\d{2}-\d{2} \([A-Z][a-z]{2}\) \d{2}:\d{2}\s+")

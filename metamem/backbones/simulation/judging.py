@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from metamem.backbones.simulation.reading import content, section, stem
 from metamem.backbones.simulation.vocabulary import MONTHS
-from metamem.records import Message
+from metamem.core.calls import Message
 
 _DATES = (
     (re.compile(r"\b(\d{4})-(\d{2})-(\d{2})\b"), lambda m: f"{int(m[2])}~{int(m[3])} {m[1]}"),

@@ -14,7 +14,7 @@ from datetime import date
 from functools import lru_cache
 
 from metamem.backbones.simulation.vocabulary import IRREGULAR, NUMBER_WORDS, STOPWORDS
-from metamem.records import Message
+from metamem.core.calls import Message
 
 # Blocks are kept parsed because several attempts read the same one; few, because a block can be a whole conversation.
 _KEPT_BLOCKS = 64

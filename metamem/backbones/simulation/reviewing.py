@@ -20,7 +20,7 @@ from metamem.backbones.simulation.judging import UNKNOWN
 from metamem.backbones.simulation.questions import Form
 from metamem.backbones.simulation.reading import content, section
 from metamem.backbones.simulation.strategies import CLOSEST, GUIDELINES, Strategy, recognise
-from metamem.records import Message
+from metamem.core.calls import Message
 
 _FORM_NEEDS = {
     Form.total: Strategy.count,

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from metamem.backbones.simulation.reading import section
-from metamem.records import Message
+from metamem.core.calls import Message
 
 # What a word's probability is mixed of: the stand-in's own reply, the fragments of memory, the question, any word.
 _SHARES = (0.5, 0.25, 0.15, 0.1)

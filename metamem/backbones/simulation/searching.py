@@ -13,7 +13,7 @@ from typing import Any
 from metamem.backbones.simulation.answering import asked_in, remembered
 from metamem.backbones.simulation.matching import coverage
 from metamem.backbones.simulation.writing import offered
-from metamem.records import Message
+from metamem.core.calls import Message
 
 _COVERED = 0.9
 

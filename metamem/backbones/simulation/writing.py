@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from metamem.records import Message
+from metamem.core.calls import Message
 
 _ITEM = re.compile(r"\[([a-z]\d+)\] (.*)")
 _SAID = re.compile(r"([A-Za-z][\w .'-]{0,40}): (.+)")

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from metamem.contracts import Dataset, Split
-from metamem.datasets.grouping import ABSTENTION_SUFFIX, with_groups
+from metamem.core.contracts import Dataset, Split
+from metamem.core.errors import ConfigError, DataError
+from metamem.core.grouping import ABSTENTION_SUFFIX, with_groups
+from metamem.core.records import Conversation, Question, Session, Turn
+from metamem.core.registry import option, register
 from metamem.datasets.world.scenes import KINDS, LAST_DAY, TYPE_OF, Scene, draw_scene
-from metamem.datasets.world.words import POOLS
-from metamem.errors import ConfigError, DataError
-from metamem.records import Conversation, Question, Session, Turn
-from metamem.registry import option, register
+from metamem.datasets.world.vocabulary import POOLS
 
 # Shares of the questions; the rest is the test part.
 SHARES = {"train": 0.25, "validation": 0.1}
@@ -51,7 +51,7 @@ class World:
 
     def files(self) -> Sequence[Path]:
         """The generator itself: other words or rules are another world."""
-        return tuple(Path(__file__).with_name(name) for name in ("words.py", "scenes.py", "component.py"))
+        return tuple(Path(__file__).with_name(name) for name in ("vocabulary.py", "scenes.py", "component.py"))
 
     def load(self) -> Dataset:
         """Generate everything."""

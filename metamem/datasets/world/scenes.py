@@ -12,7 +12,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from metamem.datasets.world.words import NUMBERS, UNKNOWN, Pool, Verb
+from metamem.datasets.world.vocabulary import NUMBERS, UNKNOWN, Pool, Verb
 
 KINDS = ("user", "assistant", "preference", "count", "combine", "update", "order", "difference")
 TYPE_OF = {

@@ -12,14 +12,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from metamem.contracts import Cost, MemoryBank, MemoryContext
+from metamem.core.banks import Cost, MemoryBank
+from metamem.core.contracts import MemoryContext
+from metamem.core.records import Conversation, MemoryUnit
+from metamem.core.registry import register
 from metamem.memory.chunks import Chunk, chunks_of, counter
 from metamem.memory.memalpha.episode import Episode, Writer, WritingOptions
 from metamem.memory.memalpha.history import effects_of
 from metamem.memory.memalpha.state import Item, Memory, Part
 from metamem.prompts.templates import Prompts
-from metamem.records import Conversation, MemoryUnit
-from metamem.registry import register
 
 
 @register("memory", "memalpha")

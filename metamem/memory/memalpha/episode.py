@@ -12,15 +12,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from metamem.contracts import Caller, Cost, MemoryContext, Unread
-from metamem.errors import ConfigError, unknown
+from metamem.core.banks import Cost, Unread
+from metamem.core.calls import Draw, Failure, Generation, Message, Request
+from metamem.core.contracts import Caller, MemoryContext
+from metamem.core.errors import ConfigError, unknown
+from metamem.core.json_form import canonical
+from metamem.core.registry import option
 from metamem.memory.chunks import Chunk, counter
 from metamem.memory.memalpha.state import Limits, Memory, Part
 from metamem.memory.memalpha.tools import Outcome, Vocabulary, execute, schemas
 from metamem.prompts.templates import Prompts
-from metamem.records import Draw, Failure, Generation, Message, Request, canonical
-from metamem.registry import option
-from metamem.tool_calls import ToolsIn, as_text, read_calls
+from metamem.replies.tool_calls import ToolsIn, as_text, read_calls
 
 
 @dataclass
@@ -183,6 +185,6 @@ class Writer:
 
 def changes_of(memory: Memory) -> list[dict[str, Any]]:
     """The history as JSON rows; `Memory.replay` of them gives the memory again."""
-    from metamem.records import to_json
+    from metamem.core.json_form import to_json
 
     return [to_json(change) for change in memory.changes]

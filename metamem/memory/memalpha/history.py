@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from metamem.contracts import Effect
+from metamem.core.banks import Effect
 from metamem.memory.memalpha.episode import Episode, Exchange
 from metamem.memory.memalpha.state import Change, Limits, Memory, Operation, Part
 from metamem.memory.memalpha.tools import Outcome

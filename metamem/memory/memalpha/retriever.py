@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from metamem.contracts import MemoryBank
-from metamem.errors import ConfigError
+from metamem.core.banks import MemoryBank
+from metamem.core.errors import ConfigError
+from metamem.core.records import Evidence, Question
+from metamem.core.registry import option, register
 from metamem.memory.memalpha.state import Part
-from metamem.records import Evidence, Question
-from metamem.registry import option, register
 from metamem.retrieval.evidence import cost
 from metamem.retrieval.scoring import Bm25Scores
 

@@ -1,7 +1,7 @@
 """Mem-α's tools: their schemas as offered to a model, and what a call of one does to the memory.
 
-In: calls read from a reply (`metamem.tool_calls`) and a `Memory`. Out: an `Outcome` for each, with the reply that tells
-the model what came of it; what is malformed or refused changes nothing.
+In: calls read from a reply (`metamem.replies.tool_calls`) and a `Memory`. Out: an `Outcome` for each, with the reply
+that tells the model what came of it; what is malformed or refused changes nothing.
 
 The tools have two vocabularies. `own` is the project's. `published` has the names that the published Memalpha-4B was
 trained to call (new_memory_insert, memory_update, memory_delete; github.com/wangyu-ustc/Mem-alpha, functions.py).
@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Any
 
 from metamem.memory.memalpha.state import LISTS, Limits, Memory, Operation, Part, Refused
-from metamem.tool_calls import Call, Malformed
+from metamem.replies.tool_calls import Call, Malformed
 
 
 class Vocabulary(StrEnum):

@@ -11,8 +11,8 @@ import pytest
 
 from metamem.backbones.caller import JournaledCaller
 from metamem.backbones.journal import Journal
-from metamem.errors import BackboneError, UnreachableError
-from metamem.records import Draw, Failure, Generation, Message, Request, Sampling
+from metamem.core.calls import Draw, Failure, Generation, Message, Request, Sampling
+from metamem.core.errors import BackboneError, UnreachableError
 
 
 class Scripted:

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from metamem.backbones import journal as journal_module
 from metamem.backbones.journal import Journal, Reuse, draw_key, request_hash
-from metamem.errors import UserError
-from metamem.records import Draw, Generation, Message, Request, Sampling, Usage
+from metamem.core.calls import Draw, Generation, Message, Request, Sampling, Usage
+from metamem.core.errors import UserError
 
 IDENTITY = {"kind": "openai", "model": "m"}
 REQUEST = Request((Message("user", "hello"),), Sampling(temperature=0.7), (Draw("1/train/1/q", 0),))

@@ -12,14 +12,14 @@ import pytest
 
 from metamem.backbones.engine.weights import find_weights
 from metamem.backbones.nano import FOLDER
-from metamem.contracts import MemoryContext
+from metamem.core.contracts import MemoryContext
+from metamem.core.errors import ConfigError
+from metamem.core.registry import build
+from metamem.core.text import render_unit
 from metamem.datasets.world.component import World
-from metamem.errors import ConfigError
 from metamem.evaluators.rubrics import NanoRubric
-from metamem.memory.constructors import Rounds
+from metamem.memory.cutting import Rounds
 from metamem.prompts.templates import NanoPrompts
-from metamem.registry import build
-from metamem.retrieval.evidence import render_unit
 
 
 def described(name: str) -> dict[str, Any]:
@@ -81,9 +81,9 @@ def test_it_knows_every_word_of_the_worlds_prompts(part: str) -> None:
 
 
 def test_json_and_thoughts_survive_its_tokenizer() -> None:
-    from metamem.meta_memory import Action, Operation
+    from metamem.core.meta_memory import Action, Operation
     from metamem.optimizers.operations import read_operations
-    from metamem.reasoning import split_reasoning
+    from metamem.replies.reasoning import split_reasoning
 
     words = tokenizer()
 

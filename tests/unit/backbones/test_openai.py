@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from metamem.backbones import chat, retries
 from metamem.backbones.openai import OpenAIBackbone
 from metamem.backbones.options import SamplingOptions
-from metamem.errors import BackboneError, ConfigError, UnreachableError
-from metamem.records import Draw, Message, Request, Sampling, Usage, canonical
-from metamem.registry import REGISTRY
+from metamem.core.calls import Draw, Message, Request, Sampling, Usage
+from metamem.core.errors import BackboneError, ConfigError, UnreachableError
+from metamem.core.json_form import canonical
+from metamem.core.registry import REGISTRY
 from tests.server import Fault, Reply, Server, body_key, default_reply, sample_body
 
 Config = OpenAIBackbone.Config

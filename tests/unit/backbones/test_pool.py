@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from metamem.backbones.engine.pool import Placement, Pool, plan
 from metamem.backbones.engine.spec import EngineSpec
-from metamem.errors import ConfigError
+from metamem.core.errors import ConfigError
 
 
 class Engine:

@@ -23,8 +23,8 @@ from metamem.backbones.engine.preflight import Machine, Row, check
 from metamem.backbones.engine.shape import cache_bytes, check_parts, read_shape
 from metamem.backbones.engine.spec import EngineSpec
 from metamem.backbones.engine.weights import find_weights
-from metamem.errors import ConfigError
-from metamem.machine import GPU
+from metamem.core.errors import ConfigError
+from metamem.core.machine import GPU
 
 A100, H100, H200 = GPU("A100", 80 * GIB, 8.0), GPU("H100", 80 * GIB, 9.0), GPU("H200", 140 * GIB, 9.0)
 L4, T4 = GPU("L4", 24 * GIB, 8.9), GPU("T4", 16 * GIB, 7.5)

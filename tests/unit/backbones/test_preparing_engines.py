@@ -15,12 +15,13 @@ import pytest
 
 from metamem.backbones.engine import checkpoint, pool, preflight
 from metamem.backbones.engine.needs import GIB
-from metamem.config import EvalConfig, resolve
-from metamem.errors import UserError
-from metamem.evaluation import evaluate
-from metamem.hydra_bridge import config_folder, export
-from metamem.machine import GPU
-from metamem.studies.dry_run import dry_run
+from metamem.cli.hydra_bridge import config_folder, export
+from metamem.config.options import EvalConfig
+from metamem.config.resolve import resolve
+from metamem.core.errors import UserError
+from metamem.core.machine import GPU
+from metamem.programs.evaluate import evaluate
+from metamem.programs.plan import dry_run
 
 Run = Callable[..., str]
 

@@ -20,13 +20,15 @@ from metamem.backbones.simulation.questions import Form, ask
 from metamem.backbones.simulation.reading import parse, stem
 from metamem.backbones.simulation.reviewing import used
 from metamem.backbones.simulation.strategies import CLOSEST, GUIDELINES, Strategy, recognise
-from metamem.errors import BackboneError, ConfigError
+from metamem.core.calls import Draw, Generation, Message, Request, Sampling
+from metamem.core.errors import BackboneError, ConfigError
+from metamem.core.records import Question
+from metamem.core.registry import REGISTRY
 from metamem.evaluators.rubrics import MetaMemRubric
-from metamem.evaluators.verdict_reader import read_verdict
-from metamem.optimizers.operations import UnreadableError, read_operations
+from metamem.optimizers.operations import read_operations
 from metamem.prompts.templates import Prompts
-from metamem.records import Draw, Generation, Message, Question, Request, Sampling
-from metamem.registry import REGISTRY
+from metamem.replies.json_in_text import UnreadableError
+from metamem.replies.verdict_reader import read_verdict
 
 PROMPTS = Prompts(Prompts.Config())
 RUBRIC = MetaMemRubric(MetaMemRubric.Config())

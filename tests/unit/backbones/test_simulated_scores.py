@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from metamem.backbones.simulation.scoring import word_scores
-from metamem.contracts import Scorer
-from metamem.errors import BackboneError
+from metamem.core.calls import Message, Request
+from metamem.core.contracts import Scorer
+from metamem.core.errors import BackboneError
+from metamem.core.registry import REGISTRY, build, load_components
 from metamem.prompts.templates import Prompts
-from metamem.records import Message, Request
-from metamem.registry import REGISTRY, build, load_components
 
 load_components()
 MEMORIES = ["2024-03-01 (Fri) I moved to Bergen.", "2024-05-01 (Wed) I have moved on to Oslo now."]

@@ -12,9 +12,9 @@ from metamem.backbones import chat
 from metamem.backbones.caller import JournaledCaller
 from metamem.backbones.journal import Journal
 from metamem.backbones.openai import OpenAIBackbone
-from metamem.contracts import Reply as JournaledReply
-from metamem.errors import ConfigError
-from metamem.records import Draw, Generation, Message, Request, Sampling, ToolCall
+from metamem.core.calls import Draw, Generation, Message, Request, Sampling, ToolCall
+from metamem.core.contracts import Reply as JournaledReply
+from metamem.core.errors import ConfigError
 from tests.server import Reply, Server
 
 TOOL = {"type": "function", "function": {"name": "insert", "parameters": {"type": "object"}}}

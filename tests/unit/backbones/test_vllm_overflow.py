@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metamem.backbones.simulated import Simulated
+from metamem.core.calls import Message, Sampling
+from metamem.core.records import Evidence, MemoryUnit, Question
+from metamem.pipeline.bench import Bench
 from metamem.prompts.templates import Prompts
-from metamem.records import Evidence, MemoryUnit, Message, Question, Sampling
 from metamem.retrieval.evidence import evidence_hash
-from metamem.stages import Bench
 
 PROMPTS = Prompts(Prompts.Config())
 QUESTION = Question("q", "What?", "fact", ("that",))

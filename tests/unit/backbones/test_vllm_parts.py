@@ -19,9 +19,9 @@ import pytest
 
 from metamem.backbones.engine import checkpoint, life, requests, spec, weights
 from metamem.backbones.engine.spec import EngineSpec
-from metamem.errors import BackboneError, ConfigError, MissingExtraError, UnreachableError
-from metamem.records import Message
-from metamem.registry import REGISTRY, load_components
+from metamem.core.calls import Message
+from metamem.core.errors import BackboneError, ConfigError, MissingExtraError, UnreachableError
+from metamem.core.registry import REGISTRY, load_components
 
 
 @pytest.fixture(scope="module")

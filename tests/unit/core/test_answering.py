@@ -15,30 +15,21 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from metamem.answering import told
 from metamem.backbones.caller import JournaledCaller
 from metamem.backbones.journal import Journal
-from metamem.contracts import Judged, MemoryBank
-from metamem.errors import BackboneError, DataError
-from metamem.memory.store import MemoryStore
+from metamem.core.banks import MemoryBank
+from metamem.core.calls import Generation, Request, Sampling, ToolCall, Usage
+from metamem.core.contracts import Judged
+from metamem.core.errors import BackboneError, DataError
+from metamem.core.json_form import from_json, to_json
+from metamem.core.records import Attempt, Evidence, MemoryUnit, Question
+from metamem.core.registry import build, load_components
+from metamem.core.text import told
+from metamem.pipeline.bench import Bench
+from metamem.programs.stored_answers import read_stored
 from metamem.prompts.templates import Prompts
-from metamem.records import (
-    Attempt,
-    Evidence,
-    Generation,
-    MemoryUnit,
-    Question,
-    Request,
-    Sampling,
-    ToolCall,
-    Usage,
-    from_json,
-    to_json,
-)
-from metamem.registry import build, load_components
 from metamem.retrieval.searching import Searcher, SearchOptions
-from metamem.stages import Bench
-from metamem.stored import read_stored
+from metamem.store.store import MemoryStore
 from metamem.tracking.trackers import Trackers
 
 load_components()

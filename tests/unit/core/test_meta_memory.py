@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metamem.errors import DataError
-from metamem.meta_memory import Action, MetaMemory, OnLong, Operation, apply, diff, from_texts, load, save, to_dict
+from metamem.core.errors import DataError
+from metamem.core.meta_memory import Action, MetaMemory, OnLong, Operation, apply, diff, from_texts, load, save, to_dict
 
 texts = st.sampled_from(["a", "b", "c", "  A ", "", " ", "long " * 40, "d\n e"])
 ids = st.sampled_from([None, "G1", "G2", "G3", "G9", ""])

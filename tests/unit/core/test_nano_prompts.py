@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from metamem.core.meta_memory import Guideline
+from metamem.core.records import Question
 from metamem.evaluators.rubrics import NanoRubric
-from metamem.meta_memory import Guideline
 from metamem.prompts.templates import NAMES, NanoPrompts, Prompts
-from metamem.records import Question
 
 MEMORIES = ["2023-05-20 (Sat) 09:00 user: I sent Anna tea", "2023-05-03 (Wed) 09:00 user: I sent Anna milk", "undated"]
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metamem.errors import ConfigError
-from metamem.meta_memory import from_texts
+from metamem.core.errors import ConfigError
+from metamem.core.meta_memory import from_texts
 from metamem.prompts.templates import NAMES, Prompts
 
 PROMPTS = Prompts(Prompts.Config())

@@ -9,23 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metamem.records import (
+from metamem.core.calls import Draw, Generation, Usage
+from metamem.core.json_form import digest, from_json, to_json
+from metamem.core.records import (
     Attempt,
     Conversation,
-    Draw,
     Evidence,
-    Generation,
     MemoryUnit,
     Question,
     Session,
     Status,
     Turn,
-    Usage,
     Verdict,
-    digest,
-    from_json,
     teaches,
-    to_json,
 )
 
 dates = st.none() | st.datetimes(datetime(1990, 1, 1), datetime(2100, 1, 1))

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from metamem.errors import ConfigError
-from metamem.registry import REGISTRY, Registry, load_components, option
+from metamem.core.errors import ConfigError
+from metamem.core.registry import REGISTRY, Registry, load_components, option
 
 
 class Fruit:
@@ -107,11 +107,11 @@ def test_importing_composing_and_help_load_no_heavy_library() -> None:
     code = """
 import sys
 import metamem
-from metamem.hydra_bridge import export, config_folder
-from metamem.help import help_page, reference_page
+from metamem.cli.hydra_bridge import export, config_folder
+from metamem.cli.help import help_page, reference_page
 export(); help_page("train"); reference_page()
 from hydra import compose, initialize_config_dir
-from metamem.config import resolve
+from metamem.config.resolve import resolve
 with initialize_config_dir(config_dir=str(config_folder()), version_base="1.3"):
     resolve(compose("train")); resolve(compose("eval"))
 heavy = ["torch", "vllm", "transformers", "wandb", "sentence_transformers", "openai", "bm25s", "scipy"]

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from metamem.core.errors import DataError
 from metamem.datasets.locomo import Locomo
 from metamem.datasets.longmemeval import LongMemEval
 from metamem.datasets.prepared import Prepared
-from metamem.errors import DataError
 
 LOADERS = {"longmemeval": LongMemEval, "locomo": Locomo, "prepared": Prepared}
 

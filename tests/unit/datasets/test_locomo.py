@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from metamem.contracts import Dataset
+from metamem.core.contracts import Dataset
+from metamem.core.errors import ConfigError
 from metamem.datasets.locomo import NOT_MENTIONED, Locomo
-from metamem.errors import ConfigError
 
 SHARED = Path(__file__).resolve().parents[3] / ".." / "shared" / "data"
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from metamem.contracts import Dataset
+from metamem.core.contracts import Dataset
+from metamem.core.errors import ConfigError, DataError
 from metamem.datasets.longmemeval import LongMemEval, Sample, read_longmemeval
-from metamem.errors import ConfigError, DataError
 
 SHARED = Path(__file__).resolve().parents[3] / ".." / "shared" / "data"
 

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metamem.contracts import Dataset
-from metamem.datasets.chunking import chunked
-from metamem.datasets.sources import Competency, Metric, source_of
-from metamem.errors import ConfigError, DataError, UserError
-from metamem.registry import REGISTRY, load_components
-from metamem.retrieval.evidence import count_tokens
+from metamem.core.chunking import chunked
+from metamem.core.contracts import Dataset
+from metamem.core.errors import ConfigError, DataError, UserError
+from metamem.core.registry import REGISTRY, load_components
+from metamem.core.sources import Competency, Metric, source_of
+from metamem.core.tokens import count_tokens
 
 load_components()
 FACTS = "Here is a list of facts:\n0. Ann lives in Oslo.\n1. Ann lives in Rome.\n2. Bo likes tea.\n"

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from metamem.contracts import Dataset
+from metamem.core.contracts import Dataset
+from metamem.core.errors import ConfigError, DataError
 from metamem.datasets.prepared import Prepared
-from metamem.errors import ConfigError, DataError
 
 
 def record(question_id: str = "q1", **changes: Any) -> dict[str, Any]:

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metamem.contracts import Split
+from metamem.core.contracts import Split
+from metamem.core.errors import ConfigError, DataError
+from metamem.core.records import Question
 from metamem.datasets.balance import draw, grouped, quotas, stratum
 from metamem.datasets.splits import Everything, FromFile, KFold, Reference, fold_names, save_split, split_hash
-from metamem.errors import ConfigError, DataError
-from metamem.records import Question
 
 SHARED = Path(__file__).resolve().parents[3] / ".." / "shared" / "data"
 TYPES = ["multi-session", "temporal-reasoning", "knowledge-update"]

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metamem.contracts import Dataset
+from metamem.core.contracts import Dataset
+from metamem.core.errors import ConfigError, DataError
+from metamem.core.records import Question
 from metamem.datasets.longmemeval import TYPES
 from metamem.datasets.world.component import World, WorldSplit
 from metamem.datasets.world.scenes import KINDS, Scene, draw_scene
-from metamem.datasets.world.words import NUMBERS, POOLS, UNKNOWN
-from metamem.errors import ConfigError, DataError
-from metamem.records import Question
+from metamem.datasets.world.vocabulary import NUMBERS, POOLS, UNKNOWN
 
 
 def world(**options: int) -> Dataset:

@@ -13,14 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import metamem.embedding.minilm
-import metamem.retrieval.retrievers  # noqa: F401
-from metamem.contracts import MemoryBank
+from metamem.core.banks import MemoryBank
+from metamem.core.errors import ConfigError, UnreachableError
+from metamem.core.records import MemoryUnit, Question
+from metamem.core.registry import build
 from metamem.embedding.models import find_model, weights_hash
-from metamem.errors import ConfigError, UnreachableError
-from metamem.memory.store import MemoryStore
-from metamem.records import MemoryUnit, Question
-from metamem.registry import build
+from metamem.store.store import MemoryStore
 
 FILLER = "We talked about the weather and about nothing else of note. "
 
@@ -45,7 +43,7 @@ def test_hashing_gives_unit_vectors_for_any_text(texts: list[str], window: int) 
 
 def test_hashing_is_the_same_in_every_process() -> None:
     code = (
-        "import metamem.embedding.minilm; from metamem.registry import build;"
+        "import metamem.embedding.minilm; from metamem.core.registry import build;"
         "print(build('embedder', {'name': 'hashing', 'dimensions': 8}).embed(['a cat sat'])[0].tobytes().hex())"
     )
     command = [sys.executable, "-c", code]
@@ -104,8 +102,8 @@ def test_a_model_is_identified_by_its_content_and_not_by_its_place(tmp_path: Pat
 
 def test_importing_and_constructing_loads_no_heavy_library() -> None:
     code = (
-        "import sys; import metamem.embedding.minilm, metamem.memory.constructors, metamem.retrieval.retrievers\n"
-        "from metamem.registry import build\n"
+        "import sys; import metamem.embedding.minilm, metamem.memory.cutting, metamem.retrieval.retrievers\n"
+        "from metamem.core.registry import build\n"
         "build('retriever', {'name': 'hybrid'}, embedder=build('embedder', {'name': 'minilm'}))\n"
         "heavy = {'torch', 'transformers', 'sentence_transformers', 'bm25s', 'scipy', 'numpy', 'huggingface_hub'}\n"
         "print(sorted(heavy & set(sys.modules)))"

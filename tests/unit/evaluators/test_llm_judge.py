@@ -9,11 +9,15 @@ from typing import Any
 
 import pytest
 
-from metamem.contracts import Reply
-from metamem.errors import ConfigError
-from metamem.evaluators import llm_judge, rubrics  # noqa: F401  (registers)
-from metamem.records import Attempt, Draw, Failure, Generation, Question, Request, Sampling, Status, Usage, Verdict
-from metamem.registry import build
+from metamem.core.calls import Draw, Failure, Generation, Request, Sampling, Usage
+from metamem.core.contracts import Reply
+from metamem.core.errors import ConfigError
+from metamem.core.records import Attempt, Question, Status, Verdict
+from metamem.core.registry import build
+from metamem.evaluators import (
+    llm_judge,  # noqa: F401  (registers)
+    rubrics,  # noqa: F401  (registers)
+)
 
 QUESTION = Question("q1", "Where?", "single-hop", ("Rome",))
 ATTEMPT = Attempt("test/q1#0", "q1", "test/q1", 0, "In Rome.")

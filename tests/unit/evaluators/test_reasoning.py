@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metamem.reasoning import split_reasoning
+from metamem.replies.reasoning import split_reasoning
 
 PLAIN = st.text(alphabet="ab <>/\n[]", max_size=30)
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from metamem.errors import ConfigError, DataError
+from metamem.core.errors import ConfigError, DataError
+from metamem.core.records import Question
+from metamem.core.registry import build
 from metamem.evaluators.rubrics import VARIABLES
-from metamem.records import Question
-from metamem.registry import build
 
 TYPES = [
     "single-session-user",

@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 
-from metamem.contracts import Reply
-from metamem.errors import ConfigError
+from metamem.core.calls import Generation, Request, Sampling
+from metamem.core.contracts import Reply
+from metamem.core.errors import ConfigError
+from metamem.core.records import Attempt, Question, Verdict
+from metamem.core.registry import REGISTRY, load_components
 from metamem.evaluators.rubrics import MetaMemRubric
 from metamem.evaluators.source_metrics import (
     Rouge,
@@ -20,8 +23,6 @@ from metamem.evaluators.source_metrics import (
     rouge,
 )
 from metamem.evaluators.sources import judged_questions
-from metamem.records import Attempt, Generation, Question, Request, Sampling, Verdict
-from metamem.registry import REGISTRY, load_components
 from metamem.statistics.streams import Scored, averages, rows_of, sizes
 
 load_components()

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metamem.errors import ConfigError
+from metamem.core.errors import ConfigError
+from metamem.core.records import Attempt, Question, Status, Verdict
+from metamem.core.registry import build
 from metamem.evaluators import text
-from metamem.records import Attempt, Question, Status, Verdict
-from metamem.registry import build
 
 METRICS = ["exact_match", "substring_match", "token_f1"]
 

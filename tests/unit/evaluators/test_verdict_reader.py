@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metamem.evaluators.verdict_reader import read_verdict
+from metamem.replies.verdict_reader import read_verdict
 
 SHARED = Path(__file__).resolve().parents[3] / ".." / "shared" / "data"
 

@@ -15,11 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metamem.backbones.simulation import building
-from metamem.contracts import MemoryBank, MemoryContext, Reply
-from metamem.errors import ConfigError
-from metamem.memory.lightmem import LightMem
-from metamem.records import Conversation, Failure, Generation, Message, Request, Sampling, Session, Turn, Usage
-from metamem.registry import REGISTRY, build, load_components
+from metamem.core.banks import MemoryBank
+from metamem.core.calls import Failure, Generation, Message, Request, Sampling, Usage
+from metamem.core.contracts import MemoryContext, Reply
+from metamem.core.errors import ConfigError
+from metamem.core.records import Conversation, Session, Turn
+from metamem.core.registry import REGISTRY, build, load_components
+from metamem.memory.lightmem.constructor import LightMem
 
 load_components()
 PROMPTS = build("prompts", {"name": "default"})

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metamem.errors import ConfigError, UnreachableError
-from metamem.memory.compression import Compressor, keep_words
+from metamem.core.errors import ConfigError, UnreachableError
+from metamem.memory.lightmem.compression import Compressor, keep_words
 from tests import tiny_models
 
 slow = pytest.mark.slow  # they import transformers and make models

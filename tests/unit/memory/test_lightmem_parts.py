@@ -11,12 +11,13 @@ from datetime import datetime
 import pytest
 
 from metamem.backbones.simulation.building import entries
-from metamem.contracts import Cost, MemoryBank, Unread
-from metamem.memory.accounts import Account, notes, recall_notes
+from metamem.core.banks import Cost, MemoryBank, Unread
+from metamem.core.calls import Request, Sampling
+from metamem.core.records import Evidence, MemoryUnit, Question
+from metamem.core.registry import build, load_components
 from metamem.memory.batching import Batcher
+from metamem.pipeline.accounts import Account, notes, recall_notes
 from metamem.prompts.templates import Prompts
-from metamem.records import Evidence, MemoryUnit, Question, Request, Sampling
-from metamem.registry import build, load_components
 from metamem.retrieval.metrics import kept_recall
 
 load_components()

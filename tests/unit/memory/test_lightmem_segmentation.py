@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metamem.memory.buffers import Exchange, Said, SensoryBuffer, ShortTermBuffer, exchanges_of, split_long
-from metamem.memory.segmentation import (
+from metamem.memory.lightmem.buffers import Exchange, Said, SensoryBuffer, ShortTermBuffer, exchanges_of, split_long
+from metamem.memory.lightmem.segmentation import (
     attention_boundaries,
     sentence_attention,
     similarity_boundaries,

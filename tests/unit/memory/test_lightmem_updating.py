@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metamem.memory.updating import apply_decisions, queues, sources, time_order
-from metamem.records import MemoryUnit
+from metamem.core.records import MemoryUnit
+from metamem.memory.lightmem.updating import apply_decisions, queues, sources, time_order
 
 quick = settings(max_examples=40, deadline=None)
 
@@ -38,7 +38,7 @@ def test_queues_are_the_same_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     vectors = np.random.default_rng(1).normal(size=(23, 6)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     whole = queues(vectors)
-    monkeypatch.setattr("metamem.memory.updating._BLOCK", 5)
+    monkeypatch.setattr("metamem.memory.lightmem.updating._BLOCK", 5)
     assert queues(vectors) == whole
 
 

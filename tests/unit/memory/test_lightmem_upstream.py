@@ -21,12 +21,13 @@ from typing import Any
 
 import pytest
 
-from metamem.contracts import MemoryContext, Reply
-from metamem.errors import MissingExtraError
-from metamem.memory.asking import Ledger
+from metamem.core.calls import Failure, Generation, Message, Request, Sampling
+from metamem.core.contracts import MemoryContext, Reply
+from metamem.core.errors import MissingExtraError
+from metamem.core.records import Conversation, Session, Turn
+from metamem.core.registry import build, load_components
 from metamem.memory.lightmem_upstream import LightMemUpstream, pairs_of
-from metamem.records import Conversation, Failure, Generation, Message, Request, Sampling, Session, Turn
-from metamem.registry import build, load_components
+from metamem.memory.scribe import Ledger
 
 load_components()
 WORDS = (

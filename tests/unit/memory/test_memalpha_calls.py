@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from metamem.core.calls import Generation, ToolCall
 from metamem.memory.memalpha.state import Limits, Memory, Part
 from metamem.memory.memalpha.tools import Result, Vocabulary, execute, schemas
-from metamem.records import Generation, ToolCall
-from metamem.tool_calls import Call, Malformed, read_calls
+from metamem.replies.tool_calls import Call, Malformed, read_calls
 
 
 def words(text: str) -> int:

@@ -19,20 +19,22 @@ import pytest
 from metamem.backbones.caller import JournaledCaller
 from metamem.backbones.journal import Journal
 from metamem.backbones.openai import OpenAIBackbone
-from metamem.contracts import Dataset, MemoryBank, MemoryContext
-from metamem.errors import ConfigError
+from metamem.cli.memalpha_episodes import composed
+from metamem.core.banks import MemoryBank
+from metamem.core.calls import Generation, Message, Request
+from metamem.core.contracts import Dataset, MemoryContext
+from metamem.core.errors import ConfigError
+from metamem.core.records import Conversation, MemoryUnit, Question, Session, Turn
+from metamem.core.registry import REGISTRY, load_components
 from metamem.memory import histories
 from metamem.memory.chunks import chunks_of, counter
 from metamem.memory.memalpha.constructor import MemAlpha, units_of
 from metamem.memory.memalpha.episode import Episode
 from metamem.memory.memalpha.history import replayed
-from metamem.memory.memalpha.program import composed
 from metamem.memory.memalpha.state import Memory, Part
-from metamem.memory.store import MemoryStore
+from metamem.programs.show import show
 from metamem.prompts.templates import Prompts
-from metamem.records import Conversation, Generation, MemoryUnit, Message, Question, Request, Session, Turn
-from metamem.registry import REGISTRY, load_components
-from metamem.showing import show
+from metamem.store.store import MemoryStore
 from tests.server import Reply, Server
 
 load_components()
@@ -52,7 +54,7 @@ class Scripted:
         return {"kind": "scripted"}
 
     def sampling(self) -> Any:
-        from metamem.records import Sampling
+        from metamem.core.calls import Sampling
 
         return Sampling()
 

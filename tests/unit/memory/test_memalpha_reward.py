@@ -12,27 +12,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metamem.contracts import Effect, Judged, MemoryContext, Reply
-from metamem.errors import ConfigError
-from metamem.memory.memalpha import reward
-from metamem.memory.memalpha.program import main, sample_and_store
-from metamem.memory.memalpha.rewarding import ContentJudge, rewards
+from metamem.cli.memalpha_episodes import main, sample_and_store
+from metamem.core.banks import Effect
+from metamem.core.calls import Failure, Generation, Request, Sampling
+from metamem.core.contracts import Judged, MemoryContext, Reply
+from metamem.core.errors import ConfigError
+from metamem.core.json_form import from_json
+from metamem.core.records import Conversation, Question, Session, Status, Turn, Verdict
+from metamem.core.registry import build, load_components
+from metamem.evaluators import memalpha_terms as reward
+from metamem.evaluators.memalpha_reward import ContentJudge, rewards
 from metamem.memory.memalpha.state import Change, Limits, Memory
 from metamem.prompts.templates import Prompts
-from metamem.records import (
-    Conversation,
-    Failure,
-    Generation,
-    Question,
-    Request,
-    Sampling,
-    Session,
-    Status,
-    Turn,
-    Verdict,
-    from_json,
-)
-from metamem.registry import build, load_components
 from metamem.tracking.trackers import Trackers
 
 PROMPTS = Prompts(Prompts.Config())

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import metamem.memory.constructors as constructors
-from metamem.contracts import MemoryBank, MemoryContext
-from metamem.records import Conversation, MemoryUnit, Session, Turn
-from metamem.registry import build
+import metamem.memory.cutting as constructors
+from metamem.core.banks import MemoryBank
+from metamem.core.contracts import MemoryContext
+from metamem.core.records import Conversation, MemoryUnit, Session, Turn
+from metamem.core.registry import build
 
 NAMES = ["full_context", "sessions", "rounds", "turns"]
 

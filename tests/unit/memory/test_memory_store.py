@@ -19,11 +19,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metamem.contracts import Cost, MemoryBank, MemoryContext, Unread
-from metamem.errors import UserError
-from metamem.memory.store import MemoryStore, bank_id, constructor_identity
-from metamem.records import Conversation, MemoryUnit, Session, Turn
-from metamem.registry import Registry, option
+from metamem.core.banks import Cost, MemoryBank, Unread
+from metamem.core.contracts import MemoryContext
+from metamem.core.errors import UserError
+from metamem.core.records import Conversation, MemoryUnit, Session, Turn
+from metamem.core.registry import Registry, option
+from metamem.store.store import MemoryStore, bank_id, constructor_identity
 
 WHEN = datetime(2023, 5, 20, 2, 21)
 IDENTITY = {"options": {"name": "scripted"}, "dependencies": {}}
@@ -212,9 +213,9 @@ PROCESS = textwrap.dedent(
     """
     import asyncio, sys, time
     from pathlib import Path
-    from metamem.contracts import MemoryBank
-    from metamem.memory.store import MemoryStore
-    from metamem.records import Conversation, MemoryUnit
+    from metamem.core.banks import MemoryBank
+    from metamem.store.store import MemoryStore
+    from metamem.core.records import Conversation, MemoryUnit
 
     class Slow:
         version = 1
@@ -247,7 +248,7 @@ def test_a_killed_holder_does_not_block(tmp_path: Path) -> None:
     address = bank_id(IDENTITY, 1, TALK)
     folder = tmp_path / "banks" / address[:2] / address
     holder = (
-        "import os, sys; from pathlib import Path; from metamem.memory.entries import Lease\n"
+        "import os, sys; from pathlib import Path; from metamem.store.entries import Lease\n"
         "assert Lease(Path(sys.argv[1])).take(); os.kill(os.getpid(), 9)"
     )
     assert subprocess.run([sys.executable, "-c", holder, str(folder)], check=False).returncode == -9

@@ -9,23 +9,12 @@ from typing import Any
 
 import pytest
 
-from metamem.contracts import Judged, Reply, Update
-from metamem.meta_memory import MetaMemory, from_texts
+from metamem.core.calls import Failure, Generation, Request, Sampling
+from metamem.core.contracts import Judged, Reply, Update
+from metamem.core.meta_memory import MetaMemory, from_texts
+from metamem.core.records import Attempt, Evidence, MemoryUnit, Question, Status, Verdict, teaches
 from metamem.optimizers.metamem import MetaMem
 from metamem.prompts.templates import Prompts
-from metamem.records import (
-    Attempt,
-    Evidence,
-    Failure,
-    Generation,
-    MemoryUnit,
-    Question,
-    Request,
-    Sampling,
-    Status,
-    Verdict,
-    teaches,
-)
 from metamem.tracking.trackers import Trackers
 
 ADD = '```json\n[{"action": "add", "text": "Prefer the newest fragment.", "from": ["P1"]}]\n```'

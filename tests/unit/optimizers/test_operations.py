@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metamem.meta_memory import Action, Operation
-from metamem.optimizers.operations import UnreadableError, read_operations
+from metamem.core.meta_memory import Action, Operation
+from metamem.optimizers.operations import read_operations
+from metamem.replies.json_in_text import UnreadableError
 
 ADD = Operation(Action.add, None, "Prefer the latest statement.")
 UPDATE = Operation(Action.update, "G2", "Check the dates.")

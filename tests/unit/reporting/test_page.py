@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from metamem.errors import DataError
+from metamem.core.errors import DataError
 from metamem.reporting.figures import Figure, Series, svg
 from metamem.reporting.run import family, read_run, run_data
 from metamem.reporting.write import audit, write_everything, write_report

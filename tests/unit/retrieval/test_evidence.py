@@ -11,18 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metamem.errors import ConfigError, UnreachableError
-from metamem.records import Evidence, MemoryUnit, Question
-from metamem.retrieval.evidence import (
-    EvidenceOrder,
-    assemble,
-    cost,
-    count_tokens,
-    evidence_hash,
-    format_date,
-    prepared_evidence,
-    render_unit,
-)
+from metamem.core.errors import ConfigError, UnreachableError
+from metamem.core.records import Evidence, MemoryUnit, Question
+from metamem.core.text import format_date, render_unit
+from metamem.core.tokens import count_tokens
+from metamem.retrieval.evidence import EvidenceOrder, assemble, cost, evidence_hash, prepared_evidence
 
 QUESTION = Question("q", "?", "t", ("a",))
 WHEN = datetime(2023, 5, 20, 2, 21)

@@ -9,16 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metamem.records import Evidence, MemoryUnit, Question
+from metamem.core.records import Evidence, MemoryUnit, Question
 from metamem.retrieval.evidence import assemble, cost
-from metamem.retrieval.metrics import (
-    aggregate,
-    evidence_retrieved,
-    ndcg,
-    recall_all,
-    recall_any,
-    retrieval_metrics,
-)
+from metamem.retrieval.metrics import aggregate, evidence_retrieved, ndcg, recall_all, recall_any, retrieval_metrics
 
 LOG3 = math.log2(3)
 

@@ -13,14 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import metamem.embedding.minilm
-import metamem.retrieval.retrievers  # noqa: F401
-from metamem.contracts import MemoryBank
-from metamem.errors import ConfigError
-from metamem.memory.store import MemoryStore
-from metamem.records import Evidence, MemoryUnit, Question
-from metamem.registry import build
+from metamem.core.banks import MemoryBank
+from metamem.core.errors import ConfigError
+from metamem.core.records import Evidence, MemoryUnit, Question
+from metamem.core.registry import build
 from metamem.retrieval.scoring import Bm25Scores, fuse
+from metamem.store.store import MemoryStore
 
 WORDS = "cat dog fish bird lamp tree river the of".split()
 SEARCHERS = ["dense", "bm25", "hybrid"]

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from metamem.contracts import MemoryBank
-from metamem.errors import ConfigError
-from metamem.memory.store import MemoryStore
-from metamem.records import MemoryUnit, Question
-from metamem.registry import build, load_components
+from metamem.core.banks import MemoryBank
+from metamem.core.errors import ConfigError
+from metamem.core.records import MemoryUnit, Question
+from metamem.core.registry import build, load_components
+from metamem.replies.tool_calls import Call
 from metamem.retrieval.searching import Refused, Searcher, SearchOptions
-from metamem.tool_calls import Call
+from metamem.store.store import MemoryStore
 
 load_components()
 QUESTION = Question("q", "Where?", "t", ("Oslo",), conversation_id="c")

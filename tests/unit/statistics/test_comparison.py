@@ -15,9 +15,9 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
-from metamem.errors import ConfigError, DataError
+from metamem.core.errors import ConfigError, DataError
+from metamem.reporting.console.comparison_tables import print_comparison
 from metamem.statistics.comparison import compare_results, decide
-from metamem.tracking.comparison_tables import print_comparison
 from tests.unit.statistics.conftest import PlainFile
 
 SHARED = Path(__file__).resolve().parents[3] / ".." / "shared" / "data"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from metamem.errors import DataError
+from metamem.core.errors import DataError
 from metamem.statistics.results import load
 from tests.unit.statistics.conftest import PlainFile
 

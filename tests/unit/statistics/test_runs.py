@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from metamem.errors import ConfigError
+from metamem.core.errors import ConfigError
 from metamem.statistics.aggregates import aggregate
 from metamem.statistics.comparison import compare_results
 from metamem.statistics.results import load, outcomes

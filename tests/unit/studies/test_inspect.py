@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from metamem.inspect_cli import find_run, run, runs_in
+from metamem.cli.inspect import find_run, run, runs_in
 from tests import made_run
 
 

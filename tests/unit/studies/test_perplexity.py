@@ -9,15 +9,17 @@ from typing import Any
 
 import pytest
 
-from metamem.config import EvalConfig
-from metamem.errors import DataError
-from metamem.meta_memory import MetaMemory, from_texts, save
-from metamem.perplexity import texts_of
-from metamem.records import Attempt, Evidence, MemoryUnit, Question, digest, to_json
-from metamem.registry import build, load_components
-from metamem.retrieval.evidence import evidence_hash, render_unit
-from metamem.stages import answer_prompt
-from metamem.stored import StoredSystem, answered_from, options_then, prompts_again, read_stored
+from metamem.config.options import EvalConfig
+from metamem.core.errors import DataError
+from metamem.core.json_form import digest, to_json
+from metamem.core.meta_memory import MetaMemory, from_texts, save
+from metamem.core.records import Attempt, Evidence, MemoryUnit, Question
+from metamem.core.registry import build, load_components
+from metamem.core.text import render_unit
+from metamem.pipeline.bench import answer_prompt
+from metamem.programs.perplexity import texts_of
+from metamem.programs.stored_answers import StoredSystem, answered_from, options_then, prompts_again, read_stored
+from metamem.retrieval.evidence import evidence_hash
 
 load_components()
 QUESTION = Question("q1", "Where is the key?", "single", ("In the box.", "the box"), datetime(2024, 3, 1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from metamem.studies.pairs import accuracy
+from metamem.statistics.pairs import accuracy
 from metamem.studies.settings import settings
 from tests import made_run
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from metamem.cli import study_params
-from metamem.config import STUDY_NAMES
-from metamem.hydra_bridge import presets
+from metamem.cli.arguments import study_params
+from metamem.cli.hydra_bridge import presets
+from metamem.cli.sweeps import count_jobs, progress
+from metamem.config.options import STUDY_NAMES
 from metamem.studies.studies import STUDIES
-from metamem.sweeps import count_jobs, progress
 
 
 def job(status: str, began: float = 0.0) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import pyarrow.parquet
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metamem.studies.tables import job_rows, latex, latex_escaped, markdown, write_tables
+from metamem.reporting.table_files import job_rows, latex, latex_escaped, markdown, write_tables
 from tests import made_run
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metamem.meta_memory import MetaMemory, from_texts, words
-from metamem.studies.words import generic_advice, shuffled_order, shuffled_words
+from metamem.core.meta_memory import MetaMemory, from_texts, words
+from metamem.studies.guidelines import generic_advice, shuffled_order, shuffled_words
 
 texts = st.lists(
     st.lists(st.text("abc", min_size=1, max_size=3), min_size=1, max_size=8).map(" ".join), max_size=8, unique=True

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 import rich.console
 
-from metamem.meta_memory import Action, MetaMemory, Operation, apply
+from metamem.core.meta_memory import Action, MetaMemory, Operation, apply
 from metamem.tracking.console import Board, Console
 from metamem.tracking.live import frame
 

@@ -8,7 +8,7 @@ import rich.console
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metamem.tracking.text import duration, one_line, rate, safe, say, several, share, visible
+from metamem.reporting.console.text import duration, one_line, rate, safe, say, several, share, visible
 
 
 @given(st.text())

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import rich.console
 
+from metamem.reporting.console.tables import print_result, print_sweep
+from metamem.reporting.console.text import stamp_sentence
 from metamem.statistics.aggregates import Outcome, aggregate
-from metamem.tracking.tables import print_result, print_sweep
-from metamem.tracking.text import stamp_sentence
 
 TYPES = ("knowledge-update", "multi-session", "single-session-preference", "temporal-reasoning")
 PLACE = "outputs/train/batch-size-50_attempts-5_temperature-0.7_policy-Some-Model-With-A-Name-3f2a9c01bb"

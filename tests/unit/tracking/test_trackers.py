@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from metamem.errors import ConfigError, MissingExtraError
-from metamem.meta_memory import MetaMemory
-from metamem.registry import REGISTRY, build
+from metamem.core.errors import ConfigError, MissingExtraError
+from metamem.core.meta_memory import MetaMemory
+from metamem.core.registry import REGISTRY, build
 from metamem.tracking.trackers import Trackers
 
 CALLS = (

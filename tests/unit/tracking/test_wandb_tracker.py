@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from metamem.errors import ConfigError
-from metamem.registry import build
+from metamem.core.errors import ConfigError
+from metamem.core.registry import build
 from metamem.tracking.wandb import Mode, key_configured
 from metamem.tracking.wandb_values import group_name, summary, without_secrets
 from tests.wandb_files import artifacts, history, items, records
@@ -24,8 +24,8 @@ SECRET = "a-password-on-the-command-line"
 PROGRAM = """
 import sys
 from pathlib import Path
-from metamem.meta_memory import Action, MetaMemory, Operation, apply
-from metamem.registry import build
+from metamem.core.meta_memory import Action, MetaMemory, Operation, apply
+from metamem.core.registry import build
 from metamem.tracking import trackers
 
 place = Path(sys.argv[1])

@@ -1,0 +1,32 @@
+"""What a backbone that runs in an engine of this process offers beyond `Backbone`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from metamem.core.calls import Message
+
+if TYPE_CHECKING:
+    from metamem.backbones.engine.spec import EngineSpec
+
+
+@runtime_checkable
+class InEngine(Protocol):
+    """A backbone that runs in an engine of this process, which the pool places and keeps."""
+
+    def spec(self) -> EngineSpec:
+        """What its engine is started from; backbones of equal specs share one."""
+
+
+@runtime_checkable
+class Measuring(Protocol):
+    """A backbone that knows how long a prompt may be, before it is started."""
+
+    def prompt_room(self) -> tuple[int, int] | None:
+        """The tokens that a prompt may have beside the reply, and those of both; None where none fails for its length,
+        or where nothing is known.
+        """
+
+    async def counter(self) -> Callable[[Sequence[Message]], int]:
+        """What counts a prompt's tokens; a prompt that fails for another reason has none."""

@@ -1,0 +1,1 @@
+"""The command line: Hydra in front, arguments, help, explanations, launchers, sweeps."""

@@ -1,0 +1,114 @@
+"""The words of a command line before Hydra reads them: flags first, no secrets, nothing for the other program."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from metamem.core.errors import ConfigError, unknown
+
+
+def _jobs_and_options(arguments: Sequence[str]) -> tuple[int | None, list[str]]:
+    """How many jobs the arguments of a sweep make, as far as that is known, and the options that they vary."""
+    from metamem.cli.sweeps import count_jobs, swept_options
+
+    params = [f"{key}={value}" for key, value in (study_params(arguments) or {}).items()]
+    overrides = [*params, *(a for a in arguments if "=" in a and not a.startswith("-"))]
+    return count_jobs(overrides), swept_options(overrides)
+
+
+def _shows_only(arguments: Sequence[str]) -> bool:
+    """Whether the arguments ask Hydra to show something instead of running."""
+    return any(a in ("--cfg", "-c", "--info", "-i", "--hydra-help") or a.startswith("--info=") for a in arguments)
+
+
+def _experiment(arguments: Sequence[str]) -> dict[str, Any]:
+    """The chosen experiment's file as it is written, several (`experiment=[a,b]`) as one, of which the later ones win;
+    empty when none is chosen, or there is no such file.
+    """
+    from omegaconf import OmegaConf
+
+    from metamem.cli.hydra_bridge import config_folder
+
+    given = next((a.partition("=")[2] for a in reversed(arguments) if a.startswith("experiment=")), "")
+    names = [n.strip() for n in given[1:-1].split(",")] if re.fullmatch(r"\[.*\]", given) else [given]
+    paths = [config_folder() / "experiment" / f"{n}.yaml" for n in names if re.fullmatch(r"[A-Za-z0-9_-]+", n)]
+    files = (OmegaConf.load(path) for path in paths if path.exists())
+    written: Any = OmegaConf.to_container(OmegaConf.merge({}, *files))
+    return written if isinstance(written, dict) else {}
+
+
+def _studied_by(arguments: Sequence[str]) -> str:
+    """The program whose jobs the chosen study is made of."""
+    from metamem.config.options import EVALUATION_STUDIES
+
+    return "eval" if _experiment(arguments).get("study") in EVALUATION_STUDIES else "train"
+
+
+def _refuse_other_program(program: str, arguments: Sequence[str]) -> None:
+    if program == "train" and _studied_by(arguments) == "eval":
+        study = _experiment(arguments)["study"]
+        raise ConfigError(f"experiment={study} is a study of evaluations: give the same command to eval.py")
+
+
+def study_params(arguments: Sequence[str]) -> dict[str, Any] | None:
+    """What the chosen experiment sweeps over, key → values as typed; None when it is not a sweep.
+
+    Hydra finds out by itself only after it has begun a single job.
+    """
+    hydra: Any = _experiment(arguments).get("hydra")
+    if not isinstance(hydra, dict) or hydra.get("mode") != "MULTIRUN":
+        return None
+    return dict((hydra.get("sweeper") or {}).get("params") or {})
+
+
+# Hydra's flags that make sense here, and how many words follow each.
+_FLAGS = {
+    **dict.fromkeys(("-m", "--multirun", "--resolve", "--hydra-help", "--version"), 0),
+    **dict.fromkeys(("--cfg", "-c", "--package", "-p", "--config-dir", "-cd", "--info", "-i"), 1),
+}
+
+
+def _ordered(arguments: Sequence[str]) -> list[str]:
+    """Flags first, overrides after them: Hydra reads nothing but overrides behind the first one.
+
+    Raises `ConfigError` for a flag that does not exist.
+    """
+    flags: list[str] = []
+    overrides: list[str] = []
+    rest = iter(arguments)
+    for argument in rest:
+        name, _, value = argument.partition("=")
+        if not argument.startswith("-"):
+            overrides.append(argument)
+        elif name not in _FLAGS or (value and not _FLAGS[name]):
+            raise ConfigError(unknown("flag", argument, [*_FLAGS, "--help"]))
+        else:
+            flags.append(argument)
+            following = [] if value else [w for _, w in zip(range(_FLAGS[name]), rest, strict=False)]
+            flags += following
+    if any(f in ("-m", "--multirun") for f in flags) and any(f in ("--cfg", "-c") for f in flags):
+        raise ConfigError("--cfg shows one composed config: leave -m out")
+    return [*flags, *overrides]
+
+
+def _refuse_secrets(arguments: Sequence[str]) -> None:
+    """Refuse keys and passwords before Hydra writes the overrides of a sweep to a file; none is repeated."""
+    for argument in arguments:
+        key, _, value = argument.lstrip("+~").partition("=")
+        if key.endswith("base_url") and re.search(r"//[^/@\s]*@", value):
+            raise ConfigError(f"{key}: an address with a user name or password in it is not taken; use {_sibling(key)}")
+        if key.endswith("api_key_env") and not re.fullmatch(
+            r"['\"]?[A-Za-z_][A-Za-z0-9_]*['\"]?(,[A-Za-z_][A-Za-z0-9_]*)*", value
+        ):
+            raise ConfigError(f"{key} is the name of an environment variable that holds the key, not the key itself")
+
+
+def _sibling(key: str) -> str:
+    return key.removesuffix("base_url") + "api_key_env=NAME_OF_A_VARIABLE"
+
+
+def _spelled(argument: str) -> str:
+    # `from` is a word of Python's and cannot name a dataclass field.
+    return re.sub(r"^(\+{0,2})from=", r"\1from_=", argument)

@@ -1,0 +1,192 @@
+"""What `--help` and docs/config.md say, from the registry.
+
+In: the registry and the YAML files of `conf/`. Out: text.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from enum import Enum
+from typing import Any
+
+from metamem.cli.hydra_bridge import presets
+from metamem.config.identity import plain
+from metamem.config.options import COMPONENTS, BaseConfig, EvalConfig, TrainConfig
+from metamem.core.registry import REGISTRY
+
+ROLE_GROUPS = {"judge": "backbone@judge", "reflector": "backbone@reflector", "builder": "backbone@builder"}
+DEFAULT_CHOICES = {
+    "dataset": "sample",
+    "split": "kfold",
+    "memory": "rounds",
+    "retriever": "bm25",
+    "embedder": "minilm",
+    "backbone": "auto",
+    "optimizer": "metamem",
+    "evaluator": "llm_judge",
+    "rubric": "metamem",
+    "prompts": "default",
+    "tracker": "none",
+}
+
+
+# Groups that hold YAML files alone: whole settings.
+PRESET_GROUPS = ("experiment", "ablation", "system", "cluster")
+
+
+def groups(program: str) -> list[str]:
+    """The config groups of a program, in the order of the data's way."""
+    known = [g for g in DEFAULT_CHOICES if not (program == "eval" and g == "optimizer")]
+    return known + [k for k in REGISTRY.kinds() if k not in DEFAULT_CHOICES]
+
+
+def schema(program: str) -> type[BaseConfig]:
+    """The options dataclass of a program."""
+    return TrainConfig if program == "train" else EvalConfig
+
+
+def root_options(program: str) -> Iterator[tuple[str, Any, str]]:
+    """Key, default and help of every option that belongs to no component."""
+
+    def walk(config: type, prefix: str) -> Iterator[tuple[str, Any, str]]:
+        for f in dataclasses.fields(config):
+            if "help" not in f.metadata:
+                continue
+            if f.default_factory is not dataclasses.MISSING and dataclasses.is_dataclass(f.default_factory):
+                yield from walk(f.default_factory, f"{prefix}{f.name}.")
+            else:
+                default = f.default if f.default_factory is dataclasses.MISSING else f.default_factory()
+                yield f"{prefix}{f.name.rstrip('_')}", plain(default), f.metadata["help"]
+
+    yield from walk(schema(program), "")
+
+
+def help_page(program: str) -> str:
+    """The help of `train` or `eval`: every group with its choices, one line each, and the root options."""
+    what = {
+        "train": "Learn a meta-memory: guidelines that teach a frozen LLM to use what its memory retrieves.",
+        "eval": "Evaluate meta-memories on a part of a data set, question by question.",
+    }[program]
+    lines = [what, "", f"usage: experiments/{program}.py [GROUP=CHOICE ...] [OPTION=VALUE ...] [-m for a sweep]", ""]
+    for group in groups(program):
+        lines.append(f"{group}=" + ("[...]   (several at once)" if group == "evaluator" else ""))
+        for name in REGISTRY.names(group):
+            mark = "*" if name == DEFAULT_CHOICES.get(group) else " "
+            lines.append(f"  {mark} {name:<18} {REGISTRY.entry(group, name).summary}")
+        for name, text in presets(group).items():
+            lines.append(f"    {name:<18} {text} (preset)")
+    lines += [
+        "",
+        "roles: " + ", ".join(f"{key}=" for key in ROLE_GROUPS.values()) + " take a backbone each (same: the policy's)",
+        "",
+        *(line for group in PRESET_GROUPS for line in _presets(group)),
+        "options:",
+    ]
+    for key, default, text in root_options(program):
+        shown = "null" if default is None else str(default).lower() if isinstance(default, bool) else default
+        lines.append(f"    {key + '=' + str(shown):<28} {text}")
+    lines += [
+        "",
+        "* is the default. Options of components (such as optimizer.batch_size=10) are listed in docs/config.md.",
+        f"Show the composed config: experiments/{program}.py --cfg job. Hydra's own flags: --hydra-help.",
+    ]
+    return "\n".join(lines)
+
+
+def _presets(group: str) -> list[str]:
+    return [f"{group}=", *(f"    {name:<18} {text}" for name, text in presets(group).items()), ""]
+
+
+def known_keys(program: str, overrides: Sequence[str]) -> dict[str, str]:
+    """Every key that can be overridden under the chosen groups → the component it belongs to (or the program)."""
+    chosen = dict(DEFAULT_CHOICES) | dict.fromkeys(ROLE_GROUPS, "same")
+    for override in overrides:
+        key, _, value = override.partition("=")
+        key = {v: k for k, v in ROLE_GROUPS.items()}.get(key, key)
+        if key in chosen:
+            chosen[key] = value
+    keys = {key: program for key, _, _ in root_options(program)}
+    for key, name in chosen.items():
+        kind = COMPONENTS.get(key, key)
+        names = [n.strip() for n in name.strip("[]").split(",")] if key == "evaluator" else [name]
+        for n in names:
+            if n in REGISTRY.names(kind):
+                prefix = f"evaluator.{n}" if key == "evaluator" else key
+                keys |= {f"{prefix}.{f.name}": f"{kind}={n}" for f in REGISTRY.entry(kind, n).options}
+    return keys
+
+
+def reference_page() -> str:
+    """docs/config.md: every option of every component, with its type, default and help."""
+    lines = [
+        "# Options",
+        "",
+        "Generated from the registered components by `make docs`; do not edit. Options marked ○ cannot change a result",
+        "(places, concurrency, timeouts, trackers): they are no part of a run's identity.",
+        "",
+        "## train.py and eval.py",
+        "",
+        "| option | default | of | |",
+        "|---|---|---|---|",
+    ]
+    roots = {program: list(root_options(program)) for program in ("train", "eval")}
+    in_both = {row[0] for row in roots["train"]} & {row[0] for row in roots["eval"]}
+    for program, rows in roots.items():
+        for key, default, text in rows:
+            if key in in_both and program == "eval" and key != "name":
+                continue
+            of = "both" if key in in_both and key != "name" else program
+            lines.append(f"| `{key}` | {_cell(default)} | {of} | {_escaped(text)}{_mark(_root_result(program, key))} |")
+    for group in groups("train"):
+        lines += ["", f"## {group}", ""]
+        for name in REGISTRY.names(group):
+            entry = REGISTRY.entry(group, name)
+            prefix = f"evaluator.{name}" if group == "evaluator" else group
+            lines += [f"### {group}={name}", "", entry.summary, ""]
+            if entry.options:
+                lines += ["| option | type | default | |", "|---|---|---|---|"]
+            for f in entry.options:
+                default = f.default if f.default is not dataclasses.MISSING else f.default_factory()  # type: ignore[operator]
+                text = _escaped(f.metadata["help"]) + _mark(f.metadata.get("result", True))
+                lines.append(f"| `{prefix}.{f.name}` | {_type(f)} | {_cell(plain(default))} | {text} |")
+            if entry.options:
+                lines.append("")
+        for name, text in presets(group).items():
+            lines += [f"### {group}={name}", "", f"{text} (preset)", ""]
+        while lines[-1] == "":
+            lines.pop()
+    for group in PRESET_GROUPS:
+        lines += ["", f"## {group}", ""]
+        lines += [f"- `{group}={name}`: {text}" for name, text in presets(group).items()]
+    return "\n".join(lines) + "\n"
+
+
+def _root_result(program: str, key: str) -> bool:
+    config: Any = schema(program)
+    result = True
+    for part in key.split("."):
+        f = next(f for f in dataclasses.fields(config) if f.name.rstrip("_") == part)
+        result = result and f.metadata.get("result", True)
+        config = f.default_factory
+    return result
+
+
+def _type(f: dataclasses.Field[Any]) -> str:
+    if isinstance(f.default, Enum):
+        return " \\| ".join(f"`{e.value}`" for e in type(f.default))
+    text = f.type if isinstance(f.type, str) else getattr(f.type, "__name__", str(f.type))
+    return text.replace("|", "\\|")
+
+
+def _cell(default: Any) -> str:
+    shown = "null" if default is None else str(default).lower() if isinstance(default, bool) else str(default)
+    return f"`{shown}`" if shown else "empty"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _mark(result: bool) -> str:
+    return "" if result else " ○"

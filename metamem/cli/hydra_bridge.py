@@ -1,0 +1,58 @@
+"""Projects the registry into Hydra's ConfigStore, and says where the YAML files of `conf/` are.
+
+In: registered entries. Out: a config group per kind, typed by the options' dataclasses; the schemas of the two
+programs. No YAML file repeats a registered name.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from metamem.config.options import EvalConfig, TrainConfig
+from metamem.core.registry import REGISTRY, Entry, load_components
+
+
+def config_folder() -> Path:
+    """The folder of YAML files: inside an installed wheel, or beside the package in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    inside = package / "conf"
+    return inside if inside.is_dir() else package.parent / "conf"
+
+
+def export() -> None:
+    """Load all components and store every entry as a config of its group.
+
+    Evaluators are stored under their own name below `evaluator`, since several may be chosen at once.
+    """
+    from hydra.core.config_store import ConfigStore
+
+    load_components()
+    store = ConfigStore.instance()
+    store.store(name="train_options", node=TrainConfig)
+    store.store(name="eval_options", node=EvalConfig)
+    for entry in REGISTRY:
+        package = f"evaluator.{entry.name}" if entry.kind == "evaluator" else None
+        store.store(group=entry.kind, name=entry.name, node=_node(entry), package=package)
+
+
+def _node(entry: Entry) -> Any:
+    """An entry's options as Hydra's node. A dict among them takes any key (`backbone.engine.max_num_seqs=64`)."""
+    from omegaconf import OmegaConf
+
+    node = OmegaConf.structured(entry.config)
+    for option in entry.options:
+        if OmegaConf.get_type(node, option.name) is dict:
+            OmegaConf.set_struct(node[option.name], False)
+    return node
+
+
+def presets(group: str) -> dict[str, str]:
+    """The YAML files of a group: name → first comment line (their one-line help)."""
+    found = {}
+    for path in sorted((config_folder() / group).glob("*.yaml")):
+        comments = [
+            line.lstrip("# ").strip() for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")
+        ]
+        found[path.stem] = next((c for c in comments if c and not c.startswith("@")), "")
+    return found

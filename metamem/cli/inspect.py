@@ -1,0 +1,197 @@
+"""`metamem ls | show | diff | report | reads`: looking at runs, comparing two, writing a run's report again.
+
+In: the folder of outputs and names of runs. Out: text on standard output; exit code 2 with one message for a mistake.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from metamem.core.errors import DataError, UserError, unknown
+
+
+def main() -> None:
+    """Entry point of `metamem`."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the program with command-line arguments; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    outputs = Path(options.outputs)
+    try:
+        if options.command == "ls":
+            _list(outputs)
+        elif options.command == "show":
+            _show(find_run(outputs, options.run))
+        elif options.command == "reads":
+            _reads(outputs)
+        elif options.command == "diff":
+            _diff(find_run(outputs, options.a), find_run(outputs, options.b))
+        else:
+            from metamem.reporting.write import write_everything
+
+            for name in options.run:
+                for path in write_everything(find_run(outputs, name)):
+                    print(path)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        # The reader (head, less) has seen enough.
+        sys.stderr.close()
+        return 0
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("metamem", description="Look at runs and compare them.")
+    parser.add_argument("--outputs", default="outputs", help="the folder that runs are kept in (default: outputs)")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("ls", help="all runs, finished or not, newest last")
+    show = commands.add_parser("show", help="a run's figures, guidelines, calls")
+    show.add_argument("run", metavar="RUN", help="a directory, a run's id, or the name of its directory")
+    diff = commands.add_parser("diff", help="two runs: options, guidelines, questions that flip")
+    for name in ("a", "b"):
+        diff.add_argument(name, metavar=name.upper())
+    commands.add_parser("reads", help="how often each test part was read, and by which runs")
+    report = commands.add_parser("report", help="write report.html, figures, tables and the audit file of runs")
+    report.add_argument("run", metavar="RUN", nargs="+")
+    return parser
+
+
+def runs_in(outputs: Path) -> list[Path]:
+    """The run directories below a folder of outputs, oldest first (by when their manifest was written)."""
+    found = {m.parent.resolve(): m for m in outputs.glob("*/*/manifest.json") if not m.parent.is_symlink()}
+    return sorted(found, key=lambda p: ((p / "config.json").stat().st_mtime_ns, p.name))
+
+
+def find_run(outputs: Path, name: str) -> Path:
+    """The run that a directory, an id, or the name of a directory stands for. Raises `DataError` with the nearest."""
+    if (Path(name) / "manifest.json").exists():
+        return Path(name).resolve()
+    runs = runs_in(outputs)
+    hits = [p for p in runs if name in (p.name, p.name.rpartition("-")[2], f"{p.parent.name}/{p.name}")]
+    if len(hits) == 1:
+        return hits[0]
+    if hits:
+        raise DataError(f"'{name}' is {len(hits)} runs: {', '.join(map(str, hits))}")
+    raise DataError(f"{unknown('run', name, [p.name for p in runs][-20:])} Looked in {outputs}.")
+
+
+def _list(outputs: Path) -> None:
+    from metamem.reporting.console.text import one_line, open_console, say, several, share
+
+    console = open_console()
+    rows = [["experiment", "kind", "state", "data", "policy", "score", "run"]]
+    for place in runs_in(outputs):
+        result, config = _json(place / "result.json"), _json(place / "config.json")
+        steps = len(list((place / "checkpoints").glob("step_*.json")))
+        state = "finished" if result else f"{several(max(steps - 1, 0), 'step')} done" if steps else "begun"
+        backbone = config.get("backbone") or {}
+        policy = (result.get("roles") or {}).get("policy") or backbone.get("model") or backbone.get("name") or ""
+        kind = str(_json(place / "manifest.json").get("kind", ""))
+        data = str((config.get("dataset") or {}).get("name", ""))
+        cells = [place.parent.name, kind, state, data, str(policy), share(result.get("score")), place.name]
+        rows.append(list(map(one_line, cells)))
+    if len(rows) == 1:
+        say(console, f"no runs in {outputs}")
+        return
+    # Lines are never wrapped, so that a run's name can be copied.
+    widths = [max(len(row[i]) for row in rows) for i in range(6)]
+    for number, row in enumerate(rows):
+        aligned = [*(c.ljust(w) for c, w in zip(row, widths, strict=False)), row[-1]]
+        say(console, "  ".join(aligned), "" if number else "dim")
+
+
+def _show(place: Path) -> None:
+    from metamem.reporting.console.tables import print_result
+    from metamem.reporting.console.text import one_line, open_console, say
+
+    console = open_console()
+    result = _json(place / "result.json")
+    if not result:
+        raise DataError(f"{place} is not finished: give its command again to finish it")
+    print_result({**result, "directory": str(place)}, console)
+    for change in (result.get("meta_memory") or {}).get("history") or ():
+        text = change.get("after") or change.get("before") or ""
+        say(console, f"step {change['step']:>3}  {change['action']:<6} {change['id']:<4} {one_line(text)}", "dim")
+    if (place / "report.html").exists():
+        say(console, f"report {place / 'report.html'}")
+
+
+def _diff(a: Path, b: Path) -> None:
+    from metamem.core.json_form import from_json
+    from metamem.core.meta_memory import MetaMemory, diff
+    from metamem.reporting.console.text import one_line, open_console, say
+    from metamem.statistics.pairs import compare, decided, run_systems
+
+    console = open_console()
+    say(console, f"a  {a}", "bold")
+    say(console, f"b  {b}", "bold")
+    first, second = dict(flat(_json(a / "config.json"))), dict(flat(_json(b / "config.json")))
+    console.print()
+    say(console, "options", "bold")
+    differing = [k for k in {**first, **second} if first.get(k) != second.get(k)]
+    for key in differing:
+        say(console, f"{one_line(key)}: {one_line(first.get(key))} → {one_line(second.get(key))}")
+    if not differing:
+        say(console, "the same", "dim")
+    results = [_json(p / "result.json") for p in (a, b)]
+    if not all(results):
+        say(console, "one of them is not finished: nothing else can be compared", "yellow")
+        return
+    memories = [from_json(MetaMemory, r["meta_memory"]) if r.get("meta_memory") else MetaMemory() for r in results]
+    console.print()
+    say(console, "guidelines (by id)", "bold")
+    changes = diff(*memories)
+    for action, guideline in changes:
+        say(console, f"{action.value:<6} {guideline.id:<4} {one_line(guideline.text)}")
+    if not changes:
+        say(console, f"the same {len(memories[0])}", "dim")
+    console.print()
+    say(console, "questions (the last system of each)", "bold")
+    from metamem.statistics.systems import System
+
+    systems = [System(name, list(run_systems([p]).values())[-1].rows) for name, p in (("a", a), ("b", b))]
+    pairs = decided([compare(*systems)])
+    if not pairs:
+        say(console, "no question in common", "dim")
+    for pair in pairs:
+        say(console, pair["sentence"])
+        for title, ids in (("right only in a", pair["lost"]), ("right only in b", pair["gained"])):
+            say(console, f"{title}: {', '.join(map(one_line, ids)) or 'none'}")
+
+
+def _reads(outputs: Path) -> None:
+    from metamem.reporting.console.text import open_console, say, several
+    from metamem.runs.test_reads import test_parts
+
+    console = open_console()
+    parts = test_parts(outputs)
+    for part in parts:
+        readers = several(len(part.runs), "run")
+        say(console, f"{part.dataset}, split {part.split}: read {several(part.reads, 'time')} by {readers}", "bold")
+        for directory in part.runs.values():
+            say(console, f"  {directory}", "dim")
+    if not parts:
+        say(console, f"no test part was read in {outputs}")
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The leaves of nested mappings with their dotted keys."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _json(path: Path) -> dict[str, Any]:
+    from metamem.core.files import read_object
+
+    return read_object(path) if path.exists() else {}

@@ -1,0 +1,154 @@
+"""Where the jobs of a sweep are to run, found out before Hydra starts the first.
+
+In: a program's arguments. Out: which launcher they choose and where its jobs can report to, or a `ConfigError` when
+jobs that run side by side on this machine would each load an engine of their own.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from metamem.backbones.engine.contracts import InEngine
+from metamem.cli.help import ROLE_GROUPS
+from metamem.config.options import COMPONENTS, BaseConfig
+from metamem.core.errors import ConfigError, MissingExtraError
+from metamem.core.registry import REGISTRY
+
+# Launchers that run every job in a process of its own, on this machine.
+_SIDE_BY_SIDE = ("JoblibLauncher", "LocalLauncher")
+# Launchers that are packages of their own: name → package and the extra that holds it.
+_PACKAGES = {
+    "submitit_slurm": ("hydra-submitit-launcher", "cluster"),
+    "submitit_local": ("hydra-submitit-launcher", "cluster"),
+    "ray": ("hydra-ray-launcher", "ray"),
+}
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A sweep's launcher (the name of its class), and the folder of its experiment, which all its jobs see."""
+
+    launcher: str
+    folder: Path
+
+    @property
+    def here(self) -> bool:
+        """Whether all jobs run on this machine."""
+        return self.launcher in ("BasicLauncher", *_SIDE_BY_SIDE)
+
+
+def find_launch(program: str, arguments: Sequence[str], folder: str) -> Launch | None:
+    """What the arguments of a sweep choose; None where they cannot be composed, which Hydra then says.
+
+    Raises `ConfigError` for a launcher that would load an in-process engine once for every job.
+    """
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
+    try:
+        with initialize_config_dir(config_dir=folder, version_base="1.3"):
+            first, others = _unrolled(arguments)
+            config = compose(program, overrides=first, return_hydra_config=True)
+            params = OmegaConf.to_container(config.hydra.sweeper.get("params") or OmegaConf.create(), resolve=True)
+            assert isinstance(params, Mapping)
+            given = [f"{key!s}={value}" for key, value in params.items() if not any(_key(o) == key for o in first)]
+            swept, more = _unrolled(given)
+            if swept:
+                config = compose(program, overrides=[*first, *swept], return_hydra_config=True)
+            launch = Launch(
+                str(config.hydra.launcher.get("_target_", "")).rpartition(".")[2],
+                Path(str(config.outputs)).absolute() / str(config.name),
+            )
+            if launch.launcher not in _SIDE_BY_SIDE or config.dry_run:
+                return launch
+            composed = [config]
+            for other in (*others, *more):
+                if _key(other) in ("backbone", *ROLE_GROUPS.values()):
+                    kept = [o for o in (*first, *swept) if _key(o) != _key(other)]
+                    with suppress(Exception):  # that job's own mistake, which it says itself
+                        composed.append(compose(program, overrides=[*kept, other]))
+            named = {name for c in composed for name in _backbones(c)}
+    except Exception:  # many types, and Hydra comes to the same one, which is then explained
+        return None
+    if launch.launcher == "JoblibLauncher" or _jobs(arguments, given) != 1:
+        _refuse(_choice(arguments), named)
+    return launch
+
+
+def check_job(config: BaseConfig) -> None:
+    """Raises `ConfigError` in a job of joblib's with an engine, however its config came by it."""
+    from hydra.core.hydra_config import HydraConfig
+
+    if str(HydraConfig.get().launcher.get("_target_", "")).endswith("JoblibLauncher") and not config.dry_run:
+        roles = (key for key, kind in COMPONENTS.items() if kind == "backbone")
+        _refuse("hydra/launcher=joblib", {str(getattr(config, role).name) for role in roles})
+
+
+def _refuse(choice: str, backbones: Iterable[str]) -> None:
+    inside = sorted(n for n in backbones if n in REGISTRY.names("backbone") and _in_engine(n))
+    if inside:
+        raise ConfigError(
+            f"{choice}: each job would be a process of its own and load the engine of backbone={inside[0]} again, all "
+            "at once on this machine. Leave the launcher out: the jobs of one process run one after another and share "
+            "the engine, which starts once. To sweep over several machines, use cluster=slurm or cluster=ray"
+        )
+
+
+def missing_launcher(name: str) -> MissingExtraError | None:
+    """What to install for a launcher that Hydra does not find; None for one that is no package's."""
+    if name not in _PACKAGES:
+        return None
+    package, extra = _PACKAGES[name]
+    return MissingExtraError(
+        f"hydra/launcher={name} needs {package} (the extra {extra}), which is not installed. Install it with:\n"
+        f"  {sys.executable} -m pip install {package}"
+    )
+
+
+def _choice(arguments: Sequence[str]) -> str:
+    """The argument that chose the launcher."""
+    return next((a for a in arguments if a.startswith(("cluster=", "hydra/launcher="))), "the chosen hydra/launcher")
+
+
+def _jobs(arguments: Sequence[str], params: Sequence[str]) -> int | None:
+    from metamem.cli.sweeps import count_jobs
+
+    return count_jobs([*params, *_overrides(arguments)])
+
+
+def _unrolled(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Overrides with the first value of each sweep in place of the sweep, and one for each further value."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    first, others = [], []
+    for override in OverridesParser.create().parse_overrides(list(_overrides(arguments))):
+        if not override.is_sweep_override():
+            first.append(str(override.input_line))
+        elif override.is_discrete_sweep():
+            values = [f"{override.get_key_element()}={v}" for v in override.sweep_string_iterator()]
+            first += values[:1]
+            others += values[1:]
+    return first, others
+
+
+def _overrides(arguments: Iterable[str]) -> Iterator[str]:
+    return (a for a in arguments if "=" in a and not a.startswith("-"))
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0].lstrip("+~")
+
+
+def _backbones(config: Any) -> Iterator[str]:
+    """The registered names of the backbones in all roles."""
+    roles = (key for key, kind in COMPONENTS.items() if kind == "backbone")
+    return (str(config[role].get("name")) for role in roles if config.get(role) is not None)
+
+
+def _in_engine(name: str) -> bool:
+    return issubclass(REGISTRY.entry("backbone", name).component, InEngine)

@@ -1,0 +1,225 @@
+"""The options of `train.py` and `eval.py` that belong to no component, and what must hold between components.
+
+In: Hydra's composed config. Out: one dataclass tree with validated options, and its identity: the part that can change
+a result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum, StrEnum
+from typing import Any
+
+from metamem.backbones.engine.pool import Placement
+from metamem.backbones.journal import Reuse
+from metamem.core.errors import ConfigError
+from metamem.core.registry import option
+from metamem.retrieval.evidence import EvidenceOrder
+from metamem.retrieval.searching import SearchOptions
+
+# What happens when an unfinished run is continued with other code or other packages (`continue` is a keyword, hence
+# this form).
+OnDrift = Enum("OnDrift", {"error": "error", "continue": "continue"}, type=str)
+
+
+@dataclass
+class RunOptions:
+    """Where a run stands and how it is continued."""
+
+    dir: str | None = option(None, "the run's directory instead of outputs/<name>/<slug>-<id>", result=False)
+    force: bool = option(
+        False, "start over although the run has begun or finished (replies still come from the journal)", result=False
+    )
+    on_drift: OnDrift = option(
+        OnDrift.error, "an unfinished run met by other code: error (shows the difference) or continue", result=False
+    )
+
+
+@dataclass
+class JournalOptions:
+    """Which stored replies are reused."""
+
+    reuse: Reuse = option(
+        Reuse.experiment,
+        "whose replies are reused: run, experiment (all runs of the same name) or global (all under outputs)",
+        result=False,
+    )
+
+
+@dataclass
+class EvidenceOptions:
+    """How retrieved units become the evidence in a prompt."""
+
+    budget: int | None = option(
+        None, "at most so many tokens of evidence per question (null: no limit); guidelines do not count"
+    )
+    tokenizer: str = option(
+        "words", "the tokenizer that counts them: words, or a Hugging Face tokenizer's path or name"
+    )
+    order: EvidenceOrder = option(EvidenceOrder.score, "order in the prompt: score (best first) or time")
+
+    def __post_init__(self) -> None:
+        if self.budget is not None and self.budget < 1:
+            raise ConfigError(f"evidence.budget must be at least 1 token, got {self.budget}")
+
+
+@dataclass
+class EvaluationOptions:
+    """How validation and test answers are sampled."""
+
+    temperature: float = option(0.0, "sampling temperature of validation and test answers")
+    attempts: int = option(1, "answers per question; figures are means over them")
+
+    def __post_init__(self) -> None:
+        if self.attempts < 1:
+            raise ConfigError(f"evaluation.attempts must be at least 1, got {self.attempts}")
+        if self.temperature < 0:
+            raise ConfigError(f"evaluation.temperature must be 0 or more, got {self.temperature}")
+
+
+@dataclass
+class BaseConfig:
+    """What both programs share. The components' options stand under their groups' names."""
+
+    name: str = option(
+        "metamem", "name of the experiment: runs are kept in outputs/<name>/ and share their replies", result=False
+    )
+    seed: int = option(42, "seed of everything drawn: the split (unless split.seed is given), the batches, the samples")
+    outputs: str = option("outputs", "folder of everything that is written: runs, memory store, journal", result=False)
+    reward: str = option("", "the evaluator that teaches and ranks (empty: the first one chosen)")
+    study: str = option(
+        "", "what a sweep's runs are put together as when it ends (see experiments/README.md)", result=False
+    )
+    dry_run: bool = option(
+        False, "say how many calls, tokens and GPU hours it would take, and call nothing", result=False
+    )
+    placement: Placement = option(
+        Placement.auto,
+        "in-process engines: disjoint (side by side, each on GPUs of its own), turns (one at a time) or auto",
+        result=False,
+    )
+    run: RunOptions = field(default_factory=RunOptions, metadata={"help": "the run's directory", "result": False})
+    journal: JournalOptions = field(
+        default_factory=JournalOptions, metadata={"help": "stored replies", "result": False}
+    )
+    evidence: EvidenceOptions = field(default_factory=EvidenceOptions, metadata={"help": "evidence", "result": True})
+    search: SearchOptions = field(
+        default_factory=SearchOptions, metadata={"help": "searching while answering", "result": True}
+    )
+    evaluation: EvaluationOptions = field(
+        default_factory=EvaluationOptions, metadata={"help": "evaluation", "result": True}
+    )
+    dataset: Any = None
+    split: Any = None
+    memory: Any = None
+    retriever: Any = None
+    embedder: Any = None
+    backbone: Any = None
+    judge: Any = None
+    reflector: Any = None
+    builder: Any = None
+    evaluator: dict[str, Any] = field(default_factory=dict)
+    rubric: Any = None
+    prompts: Any = None
+    tracker: Any = field(default=None, metadata={"result": False})
+    optimizer: Any = None
+
+
+@dataclass
+class TrainConfig(BaseConfig):
+    """The options of train.py."""
+
+    name: str = option(
+        "train", "name of the experiment: runs are kept in outputs/<name>/ and share their replies", result=False
+    )
+    train_questions: int | None = option(
+        None, "learn from so many questions of the training part only, drawn by the seed, smaller draws within larger"
+    )
+    test_steps: bool = option(False, "test the meta-memory after every step too, and their mean")
+    eval_every: int = option(1, "score the meta-memory on validation every so many steps (the last step always)")
+
+    def __post_init__(self) -> None:
+        if self.train_questions is not None and self.train_questions < 1:
+            raise ConfigError(f"train_questions must be at least 1, got {self.train_questions}")
+        if self.eval_every < 1:
+            raise ConfigError(f"eval_every must be at least 1, got {self.eval_every}")
+
+
+class Part(StrEnum):
+    """A part of the data."""
+
+    train = "train"
+    validation = "validation"
+    test = "test"
+    all = "all"
+
+
+@dataclass
+class EvalConfig(BaseConfig):
+    """The options of eval.py."""
+
+    name: str = option(
+        "eval", "name of the experiment: runs are kept in outputs/<name>/ and share their replies", result=False
+    )
+    meta_memory: Any = option(
+        None, "a run's directory, a checkpoint, a JSON file of guidelines, null for none, or a list of these to compare"
+    )
+    part: Part = option(Part.test, "the questions to answer: test, validation, train or all")
+    allow_seen: bool = option(False, "evaluate a meta-memory also on questions that trained it", result=False)
+    from_: str | None = option(
+        None, "written from=RUN: judge the attempts stored in that run again, with the judge and rubric given here"
+    )
+    perplexity: str | None = option(
+        None,
+        "a finished run: the perplexity of the replies stored in it and of the reference answers, with and without "
+        "the guidelines of each of its systems",
+    )
+    show: str | None = option(
+        None, "a question's id: print its evidence, where each unit comes from, and the gold evidence", result=False
+    )
+    show_history: bool = option(
+        False, "with show: every call by which a builder wrote the memory, and its effect", result=False
+    )
+    compare: Any = option(
+        None,
+        "a list of finished runs or result files to compare with intervals and paired tests; a list inside it is one "
+        "system over seeds or folds, RUN@SYSTEM one of a run's systems",
+        result=False,
+    )
+
+
+# The studies (`metamem.studies.studies`), by name.
+STUDY_NAMES = (
+    "ablation",
+    "conflict_resolution",
+    "cost",
+    "cross_backbone",
+    "cross_domain",
+    "data_scale",
+    "guidelines",
+    "main_table",
+    "memalpha_reward",
+    "perplexity",
+    "training_steps",
+)
+
+# Those whose jobs are evaluations; the others' are trainings.
+EVALUATION_STUDIES = ("conflict_resolution", "memalpha_reward")
+
+# Config key → registered kind. A key that differs from its kind is a role.
+COMPONENTS: Mapping[str, str] = {
+    "dataset": "dataset",
+    "split": "split",
+    "memory": "memory",
+    "retriever": "retriever",
+    "embedder": "embedder",
+    "backbone": "backbone",
+    "judge": "backbone",
+    "reflector": "backbone",
+    "builder": "backbone",
+    "optimizer": "optimizer",
+    "rubric": "rubric",
+    "prompts": "prompts",
+    "tracker": "tracker",
+}

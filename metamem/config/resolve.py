@@ -1,0 +1,156 @@
+"""From a composed config to checked options.
+
+In: what Hydra composed. Out: a `TrainConfig` or an `EvalConfig`; every mistake is a `ConfigError` that names its key.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from metamem.config.options import COMPONENTS, STUDY_NAMES, EvalConfig, TrainConfig
+from metamem.core.contracts import Scorer
+from metamem.core.errors import ConfigError, unknown
+from metamem.core.registry import REGISTRY
+
+
+def resolve(composed: Any) -> TrainConfig | EvalConfig:
+    """Turn Hydra's composed config into dataclasses, every component's options validated.
+
+    Raises `ConfigError` naming the key. Nothing expensive happens here.
+    """
+    from omegaconf import MissingMandatoryValue, OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        OmegaConf.resolve(composed)
+        _refuse_unknown(composed)
+        for role in ("judge", "reflector", "builder"):
+            if isinstance(composed[role], str):
+                raise ConfigError(f"{role}: choose its backbone with backbone@{role}={composed[role]}")
+            # A role's options are checked by the backbone's class, which speaks of `backbone.`.
+            try:
+                OmegaConf.to_object(composed[role])
+            except ConfigError as error:
+                raise ConfigError(str(error).replace("backbone.", f"{role}.")) from None
+        config = OmegaConf.to_object(composed)
+    except MissingMandatoryValue as error:
+        raise ConfigError(f"{error.full_key}: a value is needed") from None
+    except OmegaConfBaseException as error:
+        raise ConfigError(plain_words(getattr(error, "full_key", None) or "config", error)) from None
+    assert isinstance(config, (TrainConfig, EvalConfig))
+    if isinstance(config, EvalConfig):
+        # An experiment may serve both programs; what it says of training does not concern an evaluation.
+        config.optimizer = None
+    for key, kind in COMPONENTS.items():
+        if key == "optimizer" and isinstance(config, EvalConfig):
+            continue
+        value = getattr(config, key)
+        if value is None:
+            if key == "tracker":
+                continue
+            raise ConfigError(f"{key}: choose one of {', '.join(REGISTRY.names(kind))}")
+        setattr(config, key, REGISTRY.options(kind, value))
+    chosen_first = next(iter(config.evaluator), "")
+    config.evaluator = {name: REGISTRY.options("evaluator", value) for name, value in sorted(config.evaluator.items())}
+    config.reward = config.reward or chosen_first
+    _check(config)
+    return config
+
+
+def plain_words(key: str, error: BaseException) -> str:
+    """What OmegaConf says of a value, as a user would say it: the key, what was expected, what was found."""
+    message = str(error).splitlines()[0]
+    kinds = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
+    if found := re.search(r"Value '(.*)' of type '\w+' could not be converted to (\w+)", message):
+        return f"{key}: expected {kinds.get(found.group(2), found.group(2))}, got '{found.group(1)}'"
+    if "is not Optional" in message:
+        return f"{key}: a value is needed, null is none"
+    return message if key in message else f"{key}: {message}"
+
+
+def _refuse_unknown(composed: Any, prefix: str = "") -> None:
+    """Refuse options that no dataclass knows, which `+` and `++` bring in."""
+    from omegaconf import DictConfig, OmegaConf
+
+    kind = OmegaConf.get_type(composed)
+    if not dataclasses.is_dataclass(kind):
+        return
+    known = {f.name for f in dataclasses.fields(kind)}
+    for key in composed:
+        if key not in known:
+            names = [prefix + n for n in known if n != "name"]
+            raise ConfigError(unknown("option", f"{prefix}{key}", names))
+        child = composed._get_node(key)
+        if isinstance(child, DictConfig) and not child._is_none() and not child._is_missing():
+            _refuse_unknown(child, f"{prefix}{key}.")
+
+
+def _refuse_infinite(value: Any, key: str) -> None:
+    """Refuse numbers that are none (nan) or without end, which no comparison with a bound catches."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{key} must be a finite number, got {value}")
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for f in dataclasses.fields(value):
+            _refuse_infinite(getattr(value, f.name), f"{key}.{f.name}".lstrip("."))
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            _refuse_infinite(inner, f"{key}.{name}")
+
+
+def _check(config: TrainConfig | EvalConfig) -> None:
+    """What must hold between components."""
+    _refuse_infinite(config, "")
+    if not config.outputs:
+        raise ConfigError("outputs: name a folder, such as outputs=outputs")
+    if not config.evaluator:
+        raise ConfigError(f"evaluator: choose at least one of {', '.join(REGISTRY.names('evaluator'))}")
+    if config.reward not in config.evaluator:
+        raise ConfigError(f"reward: {unknown('evaluator among those chosen', config.reward, config.evaluator)}")
+    if (
+        not config.name
+        or set(config.name) - set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
+        or config.name[0] == "."
+    ):
+        raise ConfigError(f"name: use letters, digits, '.', '_' and '-' only, got '{config.name}'")
+    if config.study and config.study not in STUDY_NAMES:
+        raise ConfigError(unknown("study", config.study, STUDY_NAMES))
+    if config.backbone.name == "same":
+        raise ConfigError("backbone: 'same' is for the other roles; name a backbone for the policy")
+    judges_only = (
+        isinstance(config, EvalConfig) and config.from_ is not None and config.judge.name not in ("same", "auto")
+    )
+    if config.backbone.name == "auto" and config.dataset.name != "sample" and not judges_only:
+        choices = [n for n in REGISTRY.names("backbone") if n not in ("same", "auto")]
+        raise ConfigError(
+            f"backbone: dataset={config.dataset.name} needs a backbone named, on the command line or by an experiment. "
+            f"Choices: {', '.join(choices)}. For example: "
+            "backbone=openai backbone.base_url=http://localhost:8000/v1 backbone.model=NAME"
+        )
+    if config.backbone.name == "auto":
+        config.backbone = REGISTRY.options("backbone", {"name": "simulated"})
+    if config.study == "perplexity" or getattr(config, "perplexity", None) is not None:
+        _check_scorer(config.backbone.name)
+    if config.study == "perplexity" and config.search.calls:
+        raise ConfigError("search.calls: a study of perplexity scores replies to single prompts; leave it at 0")
+    for role in ("judge", "builder"):
+        if config.study == "cross_backbone" and getattr(config, role).name == "same":
+            raise ConfigError(
+                f"{role}: a study across backbones needs one {role} for all of them; name it with backbone@{role}=NAME"
+            )
+    for role in ("judge", "reflector", "builder"):
+        if getattr(config, role).name in ("same", "auto"):
+            setattr(config, role, config.backbone)
+
+
+def _check_scorer(name: str) -> None:
+    """Raises `ConfigError` for a backbone that cannot score texts, before anything is paid."""
+    able = [n for n in REGISTRY.names("backbone") if issubclass(REGISTRY.entry("backbone", n).component, Scorer)]
+    if name not in able:
+        raise ConfigError(
+            f"backbone: perplexity needs the log-probabilities of a text that is given, and backbone={name} does not "
+            f"have them (servers return those of their own replies only). Choices: {', '.join(able)}"
+        )

@@ -1,0 +1,1 @@
+"""What everything stands on: errors, records, contracts, the registry, files, text."""

@@ -1,0 +1,354 @@
+"""What each kind of component must do: one short protocol a kind, all over the records of `metamem.core.records`.
+
+A component is a class registered with `@register(kind, name)`; it is constructed as `Component(config, **dependencies)`
+and only gets the dependencies its constructor names. The dependencies handed out are:
+
+    dataset     none
+    split       none
+    embedder    none
+    memory      `prompts`; what it works with otherwise comes with each call, as a `MemoryContext`
+    retriever   `embedder`, `store` (a `MemoryStore`)
+    backbone    none
+    rubric      none
+    evaluator   `judge` (a `Caller` for the judge role), `rubric`, `seed`
+    optimizer   `prompts`, `reflector` (a `Caller`), `tracker`
+    prompts     none
+    tracker     `run_directory`
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from metamem.core.banks import MemoryBank
+from metamem.core.calls import Failure, Generation, Message, Request, Sampling
+from metamem.core.records import Attempt, Conversation, Evidence, Question, Verdict
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from metamem.core.meta_memory import Change, MetaMemory, Refusal
+
+
+# --- data
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A loaded data set. `notices` counts the oddities that were tolerated (what → how often).
+
+    `own` is True for the project's own data, on which a backbone need not be named.
+    """
+
+    name: str
+    conversations: Mapping[str, Conversation]
+    questions: tuple[Question, ...]
+    notices: Counter[str] = field(default_factory=Counter)
+    own: bool = False
+
+
+class DatasetLoader(Protocol):
+    """Kind `dataset`."""
+
+    def load(self) -> Dataset:
+        """Read and validate everything. Raises `DataError` naming file and record."""
+
+    def files(self) -> Sequence[Path]:
+        """The files whose content the data set is (they enter a run's identity)."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Question ids of the three parts, each sorted; parts are disjoint. `leaky`: groups stand on both sides."""
+
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+    test: tuple[str, ...]
+    leaky: bool = False
+
+
+class Splitter(Protocol):
+    """Kind `split`."""
+
+    def split(self, questions: Sequence[Question], seed: int) -> Split:
+        """Assign every question to at most one part. Raises `ConfigError` (fold out of range) or `DataError` (bad
+        file).
+        """
+
+    def files(self) -> Sequence[Path]:
+        """The files the split is read from, if any."""
+
+
+@dataclass
+class MemoryContext:
+    """What constructors work with, shared by all conversations of a run: their calls and batches go together.
+
+    `builder` is the builder role behind the journal, `embedder` the run's. `calls` bounds the calls that wait or run
+    at once, in all conversations, so that memory stays bounded. `desks` holds what is shared by name (batchers).
+    """
+
+    builder: Caller | None = None
+    embedder: Embedder | None = None
+    calls: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1024))
+    desks: dict[str, Any] = field(default_factory=dict)
+
+
+class MemoryConstructor(Protocol):
+    """Kind `memory`. `version` is raised whenever the same config would construct other units.
+
+    `needs` names what of the context it uses (`builder`, `embedder`) and `prompts` the templates it renders: their
+    identities become part of a bank's address.
+    """
+
+    version: int
+    needs: tuple[str, ...]
+    prompts: tuple[str, ...]
+
+    def identity(self) -> Mapping[str, Any]:
+        """What determines the units beyond options, builder, embedder and prompts (a compressor's weights).
+
+        Raises `UserError` when such a part cannot be had; called before anything is paid.
+        """
+
+    async def construct(self, conversation: Conversation, context: MemoryContext) -> MemoryBank:
+        """The bank of one conversation, its units in a stable order; nothing of the conversation is left waiting."""
+
+    async def extend(self, bank: MemoryBank, conversation: Conversation, context: MemoryContext) -> MemoryBank:
+        """The bank with the sessions that it does not cover taken in. A conversation only grows at its end."""
+
+    async def update(self, bank: MemoryBank, context: MemoryContext) -> MemoryBank:
+        """The bank reworked at rest; the same bank where the system has no such step."""
+
+
+class Embedder(Protocol):
+    """Kind `embedder`."""
+
+    def identity(self) -> Mapping[str, Any]:
+        """What determines the vectors: weights (by content), window length, pooling. Loads the model when it must."""
+
+    def embed(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Unit vectors of every window of every text (w, d), and the index of the text each belongs to (w,)."""
+
+
+class Retriever(Protocol):
+    """Kind `retriever`. Its options hold `k`, the number of units retrieved per question."""
+
+    def identity(self) -> Mapping[str, Any]:
+        """What determines the ranking beyond its options (the embedder's identity)."""
+
+    def retrieve(self, bank: MemoryBank, questions: Sequence[Question]) -> list[list[Evidence]]:
+        """For each question of one bank the k best units, best first, ties by unit position. Runs in a thread."""
+
+
+# --- backbones
+
+
+class Backbone(Protocol):
+    """Kind `backbone`: turns one request into samples. `max_samples` is how many draws one call may ask for."""
+
+    max_samples: int
+
+    def identity(self) -> Mapping[str, Any]:
+        """Everything about the model that determines a reply beyond the request; no secrets."""
+
+    def sampling(self) -> Sampling:
+        """The resolved default sampling of this backbone's config; roles override temperature and max_tokens."""
+
+    async def start(self) -> None:
+        """Make ready and check that it can be reached. Raises `UnreachableError` or `ConfigError`."""
+
+    async def generate(self, request: Request) -> list[Generation]:
+        """Samples for `request.draws`, in their order; may give fewer, never none. Raises `BackboneError` for good
+        failures.
+        """
+
+    async def close(self) -> None:
+        """Release what `start` took; safe to call twice."""
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """A backbone that can say how likely its model finds a text; what perplexity is made of."""
+
+    async def score(self, messages: Sequence[Message], continuation: str) -> list[float]:
+        """The natural log-probability of each token of a continuation, given the prompt and what precedes it.
+
+        Raises `BackboneError` when it cannot be had for this text.
+        """
+
+
+class Caller(Protocol):
+    """A backbone in a role, behind the journal: what the stages and policies call."""
+
+    async def __call__(self, request: Request) -> list[Reply]:
+        """One reply per draw, in their order; failures come as replies that hold a `Failure`."""
+
+    @property
+    def label(self) -> str:
+        """The model's name as shown in tables and kept in verdicts."""
+
+    def sampling(self) -> Sampling:
+        """The resolved sampling of the backbone's config; a role overrides temperature and max_tokens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A draw's outcome, the journal key it stands under, and whether it came out of the journal."""
+
+    key: str
+    outcome: Generation | Failure
+    reused: bool = False
+
+
+# --- judging
+
+
+class Evaluator(Protocol):
+    """Kind `evaluator`. `threshold` turns a graded score into right or wrong."""
+
+    name: str
+    threshold: float
+
+    async def evaluate(self, question: Question, attempt: Attempt, repeat: int = 0) -> Verdict:
+        """The verdict of an attempt that was delivered and is not empty (the stage handles failed and empty ones)."""
+
+
+class Rubric(Protocol):
+    """Kind `rubric`: what the judge is asked."""
+
+    def identity(self) -> Mapping[str, Any]:
+        """Name and content hash."""
+
+    def check(self, questions: Sequence[Question]) -> None:
+        """Raises `DataError` for a question of a type it has no template for; called before anything is paid."""
+
+    def render(self, question: Question, response: str) -> str:
+        """The judge's prompt for one response."""
+
+
+# --- learning
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One question with its attempts and, of the evaluator that is the reward, their verdicts, both in draw order.
+
+    `teaches`: its attempts disagree. `other_verdicts` are those of the other evaluators.
+    """
+
+    question: Question
+    evidence: tuple[Evidence, ...]
+    attempts: tuple[Attempt, ...]
+    verdicts: tuple[Verdict, ...]
+    teaches: bool
+    other_verdicts: tuple[Verdict, ...] = ()
+
+
+@dataclass(frozen=True)
+class Update:
+    """What a policy's step gives: the next meta-memory, the judged batch in the order of question ids, what was
+    executed and refused.
+
+    `counts` are figures to log, `notes` lines to show, `trace` JSON rows that tell how the change came about
+    (reflections, proposals).
+    """
+
+    meta_memory: MetaMemory
+    judged: tuple[Judged, ...]
+    changes: tuple[Change, ...] = ()
+    refused: tuple[Refusal, ...] = ()
+    counts: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    trace: tuple[Mapping[str, Any], ...] = ()
+
+
+class Laboratory(Protocol):
+    """What a policy may do with questions: have them answered and judged under a meta-memory."""
+
+    async def attempt(
+        self, question: Question, meta_memory: MetaMemory | None, scope: str, attempts: int, temperature: float
+    ) -> Judged:
+        """Sample answers to one question and judge each."""
+
+
+class Optimizer(Protocol):
+    """Kind `optimizer`: a policy that improves a meta-memory from batches of questions.
+
+    `batch_size`, `epochs` and `drop_last` of its options shape the schedule; a policy with `epochs` 0 does not train.
+    """
+
+    async def step(
+        self,
+        meta_memory: MetaMemory,
+        batch: Sequence[Question],
+        laboratory: Laboratory,
+        scope: str,
+        step: int,
+    ) -> Update:
+        """One step over one batch. `scope` prefixes every draw."""
+
+
+# --- watching
+
+
+class Tracker(Protocol):
+    """Kind `tracker`: watches a run. Nothing it does can change a result; what it raises ends the run as a bug would.
+
+    All methods are called from the run's own thread.
+    """
+
+    def started(self, about: Mapping[str, Any]) -> None:
+        """A run begins or is continued: id, name, directory, kind (train, eval), config, stamps, steps, resumed_at."""
+
+    def stage(self, name: str, total: int, unit: str) -> None:
+        """A stage begins: its title (`memory`, `step 3/35`, `validation`, `test`), how much there is to do, and of
+        what.
+        """
+
+    def advance(self, what: str, count: int = 1) -> None:
+        """Finished work: the stage's unit, or attempt, tokens, right, wrong, invalid, teaches, reflection, proposal."""
+
+    def measured(self, step: int, metrics: Mapping[str, float | None]) -> None:
+        """The metrics of a step (the row of metrics.jsonl)."""
+
+    def changed(self, step: int, meta_memory: MetaMemory, changes: Sequence[Change]) -> None:
+        """The meta-memory after a step, and what the step changed."""
+
+    def note(self, text: str) -> None:
+        """A line worth reading: a notice, a warning."""
+
+    def finished(self, result: Mapping[str, Any]) -> None:
+        """The content of result.json."""
+
+    def close(self) -> None:
+        """The run is over or was given up; safe to call twice."""
+
+
+# Kind → what a component of it must have. `prompts` has one class, whose options name the files.
+CONTRACTS: Mapping[str, type] = {
+    "backbone": Backbone,
+    "dataset": DatasetLoader,
+    "embedder": Embedder,
+    "evaluator": Evaluator,
+    "memory": MemoryConstructor,
+    "optimizer": Optimizer,
+    "retriever": Retriever,
+    "rubric": Rubric,
+    "split": Splitter,
+    "tracker": Tracker,
+}
+
+
+def lacks(kind: str, component: Any) -> list[str]:
+    """The members of its kind's contract that a component does not have, sorted."""
+    contract = CONTRACTS.get(kind)
+    if contract is None:
+        return []
+    members = {n for c in contract.__mro__ for n in (*vars(c).get("__annotations__", ()), *vars(c)) if n[0] != "_"}
+    return sorted(name for name in members if not hasattr(component, name))

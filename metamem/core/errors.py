@@ -1,0 +1,70 @@
+"""The two families of errors.
+
+    MetaMemError
+    ├── UserError              a mistake the user can mend: shown as one message, no traceback, exit code 2
+    │   ├── ConfigError        an option, a component's name, a combination of components
+    │   ├── DataError          a data file: names the file and the record
+    │   ├── MissingExtraError  a package that is not installed: names the command that installs it
+    │   └── UnreachableError   a server or model that cannot be reached or refuses the key
+    └── BackboneError          one call failed for good: recorded as an invalid attempt or verdict, never as a wrong
+    answer
+
+Anything else that is raised is a bug of the project's and shows its traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class MetaMemError(Exception):
+    """Root of every error raised on purpose."""
+
+
+class UserError(MetaMemError):
+    """A mistake the user can mend; the message names the key or the file and record, what was expected and the
+    choices.
+    """
+
+
+class ConfigError(UserError):
+    """A wrong option, an unknown component or a combination that cannot work."""
+
+
+class DataError(UserError):
+    """A data file that cannot be used as it is; the message names the file and the record."""
+
+
+class MissingExtraError(UserError):
+    """A package that is needed for the chosen component is not installed."""
+
+
+class UnreachableError(UserError):
+    """A server or model cannot be reached, or refuses the key."""
+
+
+class BackboneError(MetaMemError):
+    """One call of a backbone failed for good (retries included); `reason` is short and free of secrets."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def nearest(name: str, choices: Iterable[str]) -> str | None:
+    """The choice closest in spelling to `name`, or None when none is close."""
+    found = difflib.get_close_matches(name, list(choices), n=1, cutoff=0.5)
+    return found[0] if found else None
+
+
+def unknown(what: str, name: str, choices: Iterable[str]) -> str:
+    """One message for an unknown name: what it is, the nearest choice, all choices."""
+    listed = sorted(choices)
+    close = nearest(name, listed)
+    hint = f" Did you mean '{close}'?" if close else ""
+    return f"unknown {what} '{name}'.{hint} Choices: {', '.join(listed) or 'none'}."
+
+
+class Interrupted(KeyboardInterrupt):
+    """SIGTERM or SIGUSR1 arrived (preemption): everything delivered is kept, and the same command continues."""

@@ -1,0 +1,115 @@
+"""Writing files so that a reader, or a process killed at any moment, never sees half of one."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from metamem.core.errors import DataError, UserError
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace `path` by `text` in one step. Raises `UserError` when the disk is full or the place cannot be written."""
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replace `path` by `data` in one step. Raises `UserError` as `write_atomically` does."""
+    temporary: str | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        Path(temporary).chmod(0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        raise cannot_write(path, error) from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file whole: indented, non-ASCII kept."""
+    write_atomically(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def append_lines(path: Path, rows: Iterable[Any]) -> int:
+    """Append JSON rows, one a line, in one write; returns the file's size after it in bytes.
+
+    A write that fails half-way is cut off again. Raises `UserError` when the disk is full or the place cannot be
+    written.
+    """
+    data = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode("utf-8", "backslashreplace")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            write_whole(handle, data)
+            return os.fstat(handle).st_size
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def write_whole(handle: int, data: bytes) -> int:
+    """Append all of `data` to an open file or nothing of it; returns the offset it stands at. Raises OSError."""
+    start = os.fstat(handle).st_size
+    view = memoryview(data)
+    try:
+        while view:
+            view = view[os.write(handle, view) :]
+    except OSError:
+        os.ftruncate(handle, start)
+        raise
+    return start
+
+
+def cannot_write(path: Path, error: OSError) -> UserError:
+    """The message for a failed write."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return UserError(
+            f"the disk is full: {path} could not be written. What was written before is intact; "
+            "make room, or move everything with outputs=/other/place, and give the same command again."
+        )
+    return UserError(f"cannot write {path}: {error.strerror or error}")
+
+
+def read_rows(path: Path) -> Iterable[Any]:
+    """The JSON rows of a file; a last line without its end (a torn write) is left out.
+
+    Raises `DataError` naming file and line where another one is damaged.
+    """
+    with path.open("rb") as stream:
+        for number, line in enumerate(stream, 1):
+            if line.endswith(b"\n"):
+                try:
+                    yield json.loads(line)
+                except ValueError as error:
+                    raise DataError(f"{path}, line {number}: damaged ({error})") from None
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a file's content, in hex."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file. Raises `DataError` when it is missing, damaged, or something else."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    if not isinstance(value, dict):
+        raise DataError(f"{path}: expected a JSON object, got {type(value).__name__}")
+    return value

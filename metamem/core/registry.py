@@ -1,0 +1,221 @@
+"""One place for a name: components register here, everything else (configs, help, docs) is projected from the entries.
+
+In: classes decorated with `@register(kind, name)`, each with a nested `Config` dataclass whose fields are made by
+`option`. Out: `build(kind, config, **dependencies)`, which looks a name up, checks the options and constructs the
+component.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+import typing
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, TypeVar
+
+from metamem.core.errors import ConfigError, unknown
+
+T = TypeVar("T")
+
+ENTRY_POINT_GROUP = "metamem.components"
+
+
+def option(default: Any, help: str, *, result: bool = True) -> Any:
+    """A field of a component's `Config`.
+
+    `help` is one line, shown by `--help` and in docs/config.md. `result=False` says that the option cannot change a
+    result (concurrency, timeouts, trackers, places): it is left out of a run's identity. Lists and dicts are copied per
+    instance.
+    """
+    metadata = {"help": help, "result": result}
+    if isinstance(default, (list, dict)):
+        return dataclasses.field(default_factory=lambda: type(default)(default), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One registered component: its kind (a config group), its name there, its class and the dataclass of its
+    options.
+    """
+
+    kind: str
+    name: str
+    component: type
+    config: type
+
+    @property
+    def summary(self) -> str:
+        """The first line of the component's docstring."""
+        return (inspect.getdoc(self.component) or "").split("\n", 1)[0]
+
+    @property
+    def options(self) -> tuple[dataclasses.Field[Any], ...]:
+        """The options' dataclass fields, without the name."""
+        return tuple(f for f in dataclasses.fields(self.config) if f.name != "name")
+
+
+class Registry:
+    """Kind → name → entry. The project uses one, `REGISTRY`; tests may make their own."""
+
+    def __init__(self, kinds: Collection[str] = ()) -> None:
+        """`kinds`: the only ones there may be; empty for any."""
+        self._entries: dict[str, dict[str, Entry]] = {}
+        self._kinds = frozenset(kinds)
+
+    def register(self, kind: str, name: str) -> Callable[[type[T]], type[T]]:
+        """Class decorator: registers the class under `kind` and `name`.
+
+        Raises `ConfigError` when the kind is unknown, the pair is taken, or the class lacks a docstring
+        or a `Config` dataclass whose every field was made by `option`.
+        """
+
+        def decorate(component: type[T]) -> type[T]:
+            if self._kinds and kind not in self._kinds:
+                raise ConfigError(f"{component.__qualname__}: {unknown('kind of component', kind, self._kinds)}")
+            config = component.__dict__.get("Config") or getattr(component, "Config", None)
+            if config is None or not dataclasses.is_dataclass(config):
+                raise ConfigError(f"{component.__qualname__}: a component needs a nested dataclass named Config")
+            if not inspect.getdoc(component):
+                raise ConfigError(
+                    f"{component.__qualname__}: a component needs a docstring; its first line is its help"
+                )
+            for field in dataclasses.fields(config):
+                if "help" not in field.metadata:
+                    raise ConfigError(
+                        f"{component.__qualname__}.Config.{field.name}: make the field with option(default, help)"
+                    )
+            taken = self._entries.get(kind, {}).get(name)
+            if taken and (taken.component.__module__, taken.component.__qualname__) != (
+                component.__module__,
+                component.__qualname__,
+            ):
+                where = f"{taken.component.__module__}.{taken.component.__qualname__}"
+                raise ConfigError(f"{kind}={name} is already registered by {where}")
+            named = dataclasses.make_dataclass(
+                f"{component.__name__}Config",
+                [("name", str, option(name, f"the {kind}'s registered name"))],
+                bases=(typing.cast(type, config),),
+                namespace={"__module__": component.__module__},
+            )
+            self._entries.setdefault(kind, {})[name] = Entry(kind, name, component, named)
+            return component
+
+        return decorate
+
+    def kinds(self) -> list[str]:
+        """All kinds, sorted."""
+        return sorted(self._entries)
+
+    def names(self, kind: str) -> list[str]:
+        """The names registered under `kind`, sorted."""
+        return sorted(self._entries.get(kind, {}))
+
+    def entry(self, kind: str, name: str) -> Entry:
+        """The entry of a name. Raises `ConfigError` with the choices and the nearest one."""
+        if name not in self._entries.get(kind, {}):
+            raise ConfigError(unknown(kind, name, self.names(kind)))
+        return self._entries[kind][name]
+
+    def __iter__(self) -> Iterator[Entry]:
+        for kind in self.kinds():
+            for name in self.names(kind):
+                yield self._entries[kind][name]
+
+    def options(self, kind: str, config: Any) -> Any:
+        """`config` (an instance of an entry's options, or a mapping with its `name`) as an instance of the options'
+        dataclass.
+
+        Raises `ConfigError` for an unknown name or option. `__post_init__` of the options runs here.
+        """
+        if dataclasses.is_dataclass(config) and not isinstance(config, type):
+            values = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
+        elif isinstance(config, Mapping):
+            values = {str(k): v for k, v in config.items()}
+        else:
+            raise ConfigError(f"{kind}: expected a mapping with a name, got {type(config).__name__}")
+        if "name" not in values:
+            raise ConfigError(f"{kind}: no name given. Choices: {', '.join(self.names(kind))}.")
+        entry = self.entry(kind, str(values["name"]))
+        known = {f.name for f in dataclasses.fields(entry.config)}
+        for key in values:
+            if key not in known:
+                raise ConfigError(unknown(f"option of {kind}={entry.name}", key, known - {"name"}))
+        return entry.config(**values)
+
+    def build(self, kind: str, config: Any, **dependencies: Any) -> Any:
+        """Construct the component that `config.name` names: `component(options, **dependencies)`.
+
+        Only the dependencies that the constructor names are handed over. Raises `ConfigError` for a component, such as
+        a plugin's, that lacks what the contract of its kind asks for.
+        """
+        from metamem.core.contracts import lacks
+
+        options = self.options(kind, config)
+        component = self.entry(kind, options.name).component
+        wanted = inspect.signature(component).parameters
+        if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in wanted.values()):
+            dependencies = {k: v for k, v in dependencies.items() if k in wanted}
+        made = component(options, **dependencies)
+        if absent := lacks(kind, made):
+            raise ConfigError(
+                f"{kind}={options.name}: {component.__module__}.{component.__qualname__} lacks {', '.join(absent)}, "
+                f"which metamem.core.contracts asks of every {kind}"
+            )
+        return made
+
+
+KINDS = (
+    "backbone",
+    "dataset",
+    "embedder",
+    "evaluator",
+    "memory",
+    "optimizer",
+    "prompts",
+    "retriever",
+    "rubric",
+    "split",
+    "tracker",
+)
+REGISTRY = Registry(KINDS)
+register = REGISTRY.register
+build = REGISTRY.build
+
+_loaded = False
+
+
+def registering_modules() -> list[str]:
+    """Return the names of the package's modules that register components, sorted.
+
+    They are told by their text: importing every module to see whether it registers anything would make `--help` slow.
+    """
+    package = Path(__file__).resolve().parents[1]
+    found = [path for path in package.rglob("*.py") if "\n@register(" in path.read_text(encoding="utf-8")]
+    return sorted(".".join(path.relative_to(package.parent).with_suffix("").parts) for path in found)
+
+
+def load_components() -> None:
+    """Import the project's components and those of installed plugins (entry points of the group `metamem.components`).
+
+    An entry point names a module, or a callable that registers when called. Raises `ConfigError` naming the plugin that
+    fails.
+    """
+    global _loaded
+    if _loaded:
+        return
+    for module in registering_modules():
+        importlib.import_module(module)
+    for point in entry_points(group=ENTRY_POINT_GROUP):
+        try:
+            loaded = point.load()
+            if inspect.isfunction(loaded):
+                loaded()
+        except Exception as error:
+            where = f"{point.name} = {point.value}"
+            raise ConfigError(f"the plugin '{where}' cannot be loaded: {type(error).__name__}: {error}") from error
+    _loaded = True

@@ -1,0 +1,37 @@
+"""Memory units and dates as prompts show them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from metamem.core.records import Attempt, MemoryUnit
+
+
+def told(attempt: Attempt) -> str:
+    """An attempt as a reader is told of it: its searches with what they found, then the answer."""
+    lines = []
+    for search in attempt.searches:
+        lines += [f"Searched the memory, {search.call}: {search.reply}", *(f"- {line}" for line in search.lines)]
+    return "\n".join([*lines, attempt.response])
+
+
+CUT_MARK = " [...]"
+
+# Ends the kind of a unit whose text was cut: it no longer vouches for all of its turns.
+CUT_KIND = "/cut"
+
+_WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+
+
+def format_date(date: datetime) -> str:
+    """A date as prompts show it, `2023-05-20 (Sat) 02:21`; English whatever the locale."""
+    day = f"{date.year:04d}-{date.month:02d}-{date.day:02d} ({_WEEKDAYS[date.weekday()]})"
+    return f"{day} {date.hour:02d}:{date.minute:02d}"
+
+
+def render_unit(unit: MemoryUnit) -> str:
+    """A unit as prompts show it: its date and weekday when known, then its text, on a new line when it has several."""
+    if unit.time is None:
+        return unit.text
+    gap = "\n" if "\n" in unit.text else " "
+    return f"{format_date(unit.time)}{gap}{unit.text}"

@@ -1,0 +1,112 @@
+"""The reward of memories that an evaluation built: each episode's terms, and their means for every system.
+
+In: banks with their history, the judged answers of each system, a judge for what was written. Out: a row per system and
+episode (a conversation with the questions of one source), and the means that go into the result. An episode of which a
+call, an answer or a verdict was not delivered has no reward: it is left out and counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from metamem.core.banks import Effect, MemoryBank
+from metamem.core.calls import Draw, Failure, Request
+from metamem.core.contracts import Caller, Judged, Tracker
+from metamem.core.json_form import digest, to_json
+from metamem.evaluators import memalpha_terms as reward
+from metamem.prompts.templates import Prompts
+from metamem.replies.verdict_reader import read_verdict
+
+NAME = "memalpha_reward"
+_JUDGED_AT_ONCE = 1024
+
+
+class ContentJudge:
+    """Says whether what was written suits the part it was written to."""
+
+    def __init__(self, judge: Caller, prompts: Prompts) -> None:
+        self._judge = judge
+        self._prompts = prompts
+        self._calls = asyncio.Semaphore(_JUDGED_AT_ONCE)
+
+    async def suits(self, part: str, text: str) -> bool | None:
+        """The judge's word; a reply that says neither yes nor no is no, an undelivered one None."""
+        messages = self._prompts.render("content_fits", part=part, text=text)
+        sampling = replace(self._judge.sampling(), temperature=0.0, max_tokens=512)
+        async with self._calls:
+            (reply,) = await self._judge(Request(messages, sampling, (Draw(f"content/{digest(messages)}"),)))
+        return None if isinstance(reply.outcome, Failure) else read_verdict(reply.outcome.text) is True
+
+    async def share(self, history: Iterable[Effect]) -> float | None:
+        """The share of the writes that suit their part; None when a verdict was not delivered."""
+        jobs = (self.suits(e.part, str(e.after)) for e in reward.writes(history))
+        found = await asyncio.gather(*jobs)
+        return None if None in found else reward.content_share([bool(suit) for suit in found])
+
+
+@dataclass(frozen=True)
+class Written:
+    """The terms that belong to a memory, whoever answers from it. `content` is None where it could not be judged."""
+
+    complete: bool
+    calls: float
+    compression: float
+    content: float | None
+
+
+async def rewards(
+    banks: Mapping[str, MemoryBank],
+    judged: Mapping[str, Sequence[Judged]],
+    judge: ContentJudge,
+    beta: float,
+    gamma: float,
+    tracker: Tracker,
+) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
+    """System → means of the terms and of the reward, with the counts; and a row for every episode of a system."""
+    tracker.stage("what was written", len(banks), "memory")
+
+    async def one(bank: MemoryBank) -> Written:
+        counts = bank.counts
+        content = await judge.share(bank.history)
+        tracker.advance("memory")
+        return Written(
+            not bank.unread,
+            reward.call_success(bank.history, counts.get("chunks", 0)),
+            reward.compression(counts.get("memory_tokens", 0), counts.get("input_tokens", 0)),
+            content,
+        )
+
+    async with asyncio.TaskGroup() as group:
+        tasks = {name: group.create_task(one(bank)) for name, bank in banks.items()}
+    written = {name: task.result() for name, task in tasks.items()}
+    rows = [row for label, answers in judged.items() for row in _rows(label, answers, written, beta, gamma)]
+    return {label: _means([r for r in rows if r["system"] == label], beta, gamma) for label in judged}, rows
+
+
+def _rows(
+    label: str, answers: Sequence[Judged], written: Mapping[str, Written], beta: float, gamma: float
+) -> Iterable[dict[str, Any]]:
+    episodes: dict[tuple[str, str], list[Judged]] = {}
+    for j in answers:
+        if (conversation := j.question.conversation_id or "") in written:
+            episodes.setdefault((j.question.type, conversation), []).append(j)
+    for (source, conversation), asked in sorted(episodes.items()):
+        memory = written[conversation]
+        verdicts = [v for j in asked for v in (*j.verdicts, *j.other_verdicts) if v.evaluator == NAME]
+        row = {"system": label, "source": source, "conversation": conversation, "questions": len(asked)}
+        if memory.content is None or not memory.complete or not all(v.valid for v in verdicts):
+            yield {**row, "left_out": True}
+            continue
+        task = reward.task_score([v.score for v in verdicts])
+        terms = reward.Terms(task, memory.calls, memory.compression, memory.content)
+        yield {**row, "left_out": False, **to_json(terms), "reward": terms.total(beta, gamma)}
+
+
+def _means(rows: Sequence[Mapping[str, Any]], beta: float, gamma: float) -> dict[str, Any]:
+    kept = [row for row in rows if not row["left_out"]]
+    names = ("task", "calls", "compression", "content", "reward")
+    means = {name: sum(row[name] for row in kept) / len(kept) if kept else None for name in names}
+    return {"episodes": len(kept), "left_out": len(rows) - len(kept), "beta": beta, "gamma": gamma, **means}

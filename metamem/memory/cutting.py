@@ -1,0 +1,171 @@
+"""Memory constructors without a model: they cut a conversation into units and add nothing.
+
+In: a `Conversation`. Out: its `MemoryBank`, units in the order of the data. Every turn that holds text ends up in
+exactly one unit of each constructor; turns without text are left out. A turn becomes `speaker: text` (the role where no
+speaker is named), and a unit's id is that of its first turn and its kind, so ids are stable within a conversation.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from metamem.core.banks import MemoryBank
+from metamem.core.contracts import MemoryContext
+from metamem.core.records import Conversation, MemoryUnit, Session, Turn
+from metamem.core.registry import register
+from metamem.core.text import format_date
+
+
+class Cutting(ABC):
+    """A constructor that only cuts: what its subclasses share."""
+
+    version = 1
+    needs: tuple[str, ...] = ()
+    prompts: tuple[str, ...] = ()
+
+    @abstractmethod
+    def cut(self, sessions: Sequence[Session]) -> list[MemoryUnit]:
+        """The units of these sessions alone."""
+
+    def identity(self) -> Mapping[str, Any]:
+        """Nothing beyond the options."""
+        return {}
+
+    async def construct(self, conversation: Conversation, context: MemoryContext) -> MemoryBank:
+        """The units of all sessions."""
+        units = tuple(self.cut(conversation.sessions))
+        return MemoryBank("", conversation.id, units, len(conversation.sessions))
+
+    async def extend(self, bank: MemoryBank, conversation: Conversation, context: MemoryContext) -> MemoryBank:
+        """The bank's units and those of the new sessions: the same as constructing it all."""
+        new = tuple(self.cut(conversation.sessions[bank.sessions :]))
+        return replace(bank, units=bank.units + new, sessions=len(conversation.sessions))
+
+    async def update(self, bank: MemoryBank, context: MemoryContext) -> MemoryBank:
+        """The bank as it is."""
+        return bank
+
+
+@register("memory", "full_context")
+class FullContext(Cutting):
+    """The whole conversation as one unit, its sessions in time order under dated headings."""
+
+    @dataclass
+    class Config:
+        """Nothing to choose."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    def cut(self, sessions: Sequence[Session]) -> list[MemoryUnit]:
+        """One unit without a time of its own (its headings hold the dates); none for a conversation without text."""
+        spoken = list(_sessions(sessions))
+        if not spoken:
+            return []
+        # Sessions without a date go last; sorting is stable, so equal dates keep the order of the data.
+        spoken.sort(key=lambda s: (s.time is None, s.time or datetime.min))
+        parts = [f"{_heading(s)}\n{_lines(s.turns)}" for s in spoken]
+        turns = [t for s in spoken for t in s.turns]
+        return [
+            MemoryUnit(
+                id=f"{turns[0].id}/conversation",
+                text="\n\n".join(parts),
+                turn_ids=tuple(t.id for t in turns),
+                kind="conversation",
+            )
+        ]
+
+    async def extend(self, bank: MemoryBank, conversation: Conversation, context: MemoryContext) -> MemoryBank:
+        """The whole conversation anew, since it is one unit."""
+        return await self.construct(conversation, context)
+
+
+@register("memory", "sessions")
+class Sessions(Cutting):
+    """One unit per session."""
+
+    @dataclass
+    class Config:
+        """Nothing to choose."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    def cut(self, sessions: Sequence[Session]) -> list[MemoryUnit]:
+        """One unit for each session that holds text."""
+        return [_unit(session, session.turns, "session") for session in _sessions(sessions)]
+
+
+@register("memory", "rounds")
+class Rounds(Cutting):
+    """One unit per round: a user turn with the reply to it."""
+
+    @dataclass
+    class Config:
+        """Nothing to choose."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    def cut(self, sessions: Sequence[Session]) -> list[MemoryUnit]:
+        """One unit for each round; a turn without a partner (an assistant who opens, say) is a round of its own."""
+        return [_unit(session, pair, "round") for session in _sessions(sessions) for pair in rounds(session.turns)]
+
+
+@register("memory", "turns")
+class Turns(Cutting):
+    """One unit per turn."""
+
+    @dataclass
+    class Config:
+        """Nothing to choose."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    def cut(self, sessions: Sequence[Session]) -> list[MemoryUnit]:
+        """One unit for each turn that holds text."""
+        return [_unit(session, (turn,), "turn") for session in _sessions(sessions) for turn in session.turns]
+
+
+def rounds(turns: Sequence[Turn]) -> Iterator[tuple[Turn, ...]]:
+    """The rounds of one session: a user's turn with the assistant's that follows at once, every other turn by itself.
+
+    Where two people talk, data sets give one of them the role of the user, so that the same rule pairs the speakers.
+    """
+    position = 0
+    while position < len(turns):
+        paired = [t.role for t in turns[position : position + 2]] == ["user", "assistant"]
+        yield tuple(turns[position : position + 1 + paired])
+        position += 1 + paired
+
+
+def _sessions(sessions: Sequence[Session]) -> Iterator[Session]:
+    return (spoken for spoken in map(_spoken, sessions) if spoken.turns)
+
+
+def _spoken(session: Session) -> Session:
+    return replace(session, turns=tuple(t for t in session.turns if t.text.strip()))
+
+
+def _unit(session: Session, turns: Sequence[Turn], kind: str) -> MemoryUnit:
+    return MemoryUnit(
+        id=f"{turns[0].id}/{kind}",
+        text=_lines(turns),
+        time=session.time,
+        session_id=session.id,
+        turn_ids=tuple(t.id for t in turns),
+        kind=kind,
+    )
+
+
+def _lines(turns: Sequence[Turn]) -> str:
+    return "\n".join(f"{turn.speaker or turn.role}: {turn.text.strip()}" for turn in turns)
+
+
+def _heading(session: Session) -> str:
+    return f"Session of {format_date(session.time)}" if session.time else "Session without a date"

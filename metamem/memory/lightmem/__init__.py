@@ -1,0 +1,1 @@
+"""LightMem: facts that a builder extracts from topics of compressed messages."""

@@ -1,0 +1,264 @@
+"""The stages between data and verdicts: build memory, retrieve evidence, answer, judge.
+
+In: a data set and its components. Out: evidence per question (`gather_evidence`), and judged attempts (`Bench.attempt`,
+`Bench.evaluate`). A question flows on as soon as it is ready; what comes out is in the order of question ids and draws,
+never of completion.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from metamem.core.banks import MemoryBank
+from metamem.core.calls import Draw, Failure, Message, Request
+from metamem.core.contracts import Caller, Evaluator, Judged, Tracker
+from metamem.core.json_form import digest
+from metamem.core.meta_memory import MetaMemory
+from metamem.core.records import Attempt, Evidence, Question, Search, Status, Verdict, teaches
+from metamem.core.text import format_date, render_unit
+from metamem.pipeline.searching_answers import FOUND, Asked, Searching, follow_all
+from metamem.prompts.templates import Prompts
+from metamem.retrieval.evidence import evidence_hash
+from metamem.retrieval.searching import Searcher
+
+
+class Bench:
+    """Has questions answered and judged; what policies learn with (`contracts.Laboratory`) and what evaluation runs
+    on.
+    """
+
+    def __init__(
+        self,
+        *,
+        prompts: Prompts,
+        policy: Caller | None,
+        evaluators: Mapping[str, Evaluator],
+        reward: str,
+        evidence: Mapping[str, tuple[Evidence, ...]],
+        seed: int,
+        tracker: Tracker,
+        searcher: Searcher | None = None,
+        banks: Mapping[str, MemoryBank] | None = None,
+    ) -> None:
+        """With a `searcher`, answers may search the `banks` (by conversation)."""
+        self._prompts = prompts
+        self._policy = policy
+        self._evaluators = dict(sorted(evaluators.items()))
+        self._reward = reward
+        self._evidence = evidence
+        self._seed = seed
+        self._tracker = tracker
+        self._lines: dict[str, tuple[list[str], str]] = {}
+        self._searching = Searching(searcher, prompts, self._fits) if searcher is not None else None
+        self._banks = banks or {}
+
+    async def attempt(
+        self,
+        question: Question,
+        meta_memory: MetaMemory | None,
+        scope: str,
+        attempts: int,
+        temperature: float,
+        draws: str | None = None,
+    ) -> Judged:
+        """Sample answers to one question under a meta-memory and judge each as soon as it is there.
+
+        `scope` names the place in the run (`train/3`); `draws` the place that the samples are drawn for, where it
+        differs.
+        """
+        assert self._policy is not None, "this bench only judges"
+        messages, tools, shown = self._asked(question, meta_memory)
+        sampling = replace(self._policy.sampling(), temperature=temperature)
+        place = f"{self._seed}/{draws or scope}/{question.id}"
+        request = Request(messages, sampling, tuple(Draw(place, i) for i in range(attempts)), tools=tools)
+        replies = await self._policy(request)
+        asked = Asked(question, request, shown)
+        answered = await follow_all(self._searching, asked, self._bank(question), replies, self._policy)
+        here = f"{scope}/{question.id}"
+        shared: dict[str, Any] = {
+            "meta_memory_hash": meta_memory.hash if meta_memory else MetaMemory().hash,
+            "evidence_hash": self._hash(question, shown),
+            "prompt_hash": digest(messages),
+        }
+        made = []
+        for i, (reply, usage, searches) in enumerate((a.reply, a.usage, a.searches) for a in answered):
+            base = Attempt(f"{here}#{i}", question.id, here, i, "", key=reply.key, **shared)
+            base = replace(base, searches=searches, usage=usage if searches else base.usage)
+            self._count_searches(searches)
+            if isinstance(reply.outcome, Failure):
+                made.append(replace(base, finish_reason="error", error=reply.outcome.reason))
+            else:
+                g = reply.outcome
+                if g.finish_reason not in ("stop", "length") and not g.text.strip():
+                    # Withheld, by a content filter for one: not an answer that could be wrong.
+                    made.append(
+                        replace(base, finish_reason="error", error=f"no reply (finish reason {g.finish_reason})")
+                    )
+                    continue
+                made.append(replace(base, response=g.text, finish_reason=g.finish_reason, usage=usage))
+                self._tracker.advance("tokens", usage.completion_tokens)
+                if reply.reused:
+                    self._tracker.advance("reused")
+        self._tracker.advance("attempt", len(made))
+        return await self.judge(question, tuple(made))
+
+    async def judge(self, question: Question, attempts: Sequence[Attempt]) -> Judged:
+        """Score attempts by every evaluator, all at once."""
+        jobs = [(e, a) for e in self._evaluators.values() for a in attempts]
+        verdicts = await asyncio.gather(*(self._score(e, question, a) for e, a in jobs))
+        mine = tuple(v for v in verdicts if v.evaluator == self._reward)
+        others = tuple(v for v in verdicts if v.evaluator != self._reward)
+        for verdict in mine:
+            self._tracker.advance("invalid" if not verdict.valid else "right" if verdict.correct else "wrong")
+        evidence = self._evidence.get(question.id, ())
+        return Judged(question, evidence, tuple(attempts), mine, teaches(attempts, mine), others)
+
+    async def judge_all(self, answered: Sequence[tuple[Question, Sequence[Attempt]]]) -> list[Judged]:
+        """Score stored attempts, question by question, in the order given."""
+
+        async def one(question: Question, attempts: Sequence[Attempt]) -> Judged:
+            judged = await self.judge(question, attempts)
+            self._tracker.advance("question")
+            return judged
+
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one(q, a)) for q, a in answered]
+        return [t.result() for t in tasks]
+
+    async def evaluate(
+        self,
+        questions: Sequence[Question],
+        meta_memory: MetaMemory | None,
+        *,
+        stage: str,
+        scope: str,
+        draws: str,
+        attempts: int,
+        temperature: float,
+    ) -> list[Judged]:
+        """Answer and judge every question; the result is in the order of question ids."""
+        ordered = sorted(questions, key=lambda q: q.id)
+        self._tracker.stage(stage, len(ordered), "question")
+
+        async def one(question: Question) -> Judged:
+            judged = await self.attempt(question, meta_memory, scope, attempts, temperature, draws)
+            self._tracker.advance("question")
+            return judged
+
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one(q)) for q in ordered]
+        judged = [t.result() for t in tasks]
+        self._warn(stage, [v for j in judged for v in j.verdicts])
+        return judged
+
+    def _warn(self, stage: str, verdicts: Sequence[Verdict]) -> None:
+        """Say so when most verdicts are invalid: a judge that cannot be read is known after the first part, not the
+        last.
+        """
+        invalid = [v for v in verdicts if not v.valid]
+        if len(invalid) * 2 > len(verdicts):
+            sample = f"; a reply of the judge: {invalid[0].raw[:200]!r}" if invalid[0].raw else ""
+            self._tracker.note(
+                f"{stage}: {len(invalid)} of {len(verdicts)} verdicts are invalid ({invalid[0].reason}){sample}"
+            )
+
+    def prompt(self, question: Question, meta_memory: MetaMemory | None) -> tuple[tuple[Message, ...], str]:
+        """The messages that ask a question, and the hash of their evidence."""
+        messages, _, shown = self._asked(question, meta_memory)
+        return messages, self._hash(question, shown)
+
+    def _asked(
+        self, question: Question, meta_memory: MetaMemory | None
+    ) -> tuple[tuple[Message, ...], tuple[dict[str, Any], ...], tuple[Evidence, ...]]:
+        """The messages that ask a question, the tools beside them, and the evidence that they show."""
+        evidence = self._evidence.get(question.id, ())
+        if question.id not in self._lines:
+            self._lines[question.id] = ([render_unit(e.unit) for e in evidence], evidence_hash(evidence))
+        lines, _ = self._lines[question.id]
+        messages, tools = self._render(question, meta_memory, evidence, lines)
+        if not evidence or self._fits(messages, tools):
+            return messages, tools, evidence
+        # The policy's backbone measures prompts: the least relevant evidence goes until what is left fits.
+        least_first = sorted(evidence, key=lambda e: -e.rank)
+        drop, most = 1, len(evidence)
+        while drop < most:
+            middle = (drop + most) // 2
+            kept = _without(evidence, least_first[:middle])
+            fits = self._fits(*self._render(question, meta_memory, kept))
+            drop, most = (drop, middle) if fits else (middle + 1, most)
+        kept = _without(evidence, least_first[:drop])
+        self._count_dropped(question, drop)
+        return *self._render(question, meta_memory, kept), kept
+
+    def _hash(self, question: Question, shown: tuple[Evidence, ...]) -> str:
+        """The hash of what is shown; that of all the evidence is known."""
+        whole = shown is self._evidence.get(question.id)
+        return self._lines[question.id][1] if whole else evidence_hash(shown)
+
+    def _bank(self, question: Question) -> MemoryBank | None:
+        return self._banks.get(question.conversation_id or "")
+
+    def _fits(self, messages: tuple[Message, ...], tools: tuple[dict[str, Any], ...] = ()) -> bool:
+        """False when the policy's backbone measures prompts and finds this one too long (`on_overflow`)."""
+        overflow = getattr(getattr(self._policy, "backbone", None), "overflow", None)
+        if overflow is None or self._policy is None:
+            return True
+        return bool(overflow(messages, self._policy.sampling(), *([tools] if tools else [])) <= 0)
+
+    def _count_searches(self, searches: Sequence[Search]) -> None:
+        counts = getattr(self._policy, "counts", None)
+        if counts is not None and searches:
+            counts["searches"] += len(searches)
+            counts["searches_refused"] += sum(s.result != FOUND for s in searches)
+
+    def _count_dropped(self, question: Question, units: int) -> None:
+        counts = getattr(self._policy, "counts", None)
+        if counts is None:
+            return
+        if not counts["evidence_dropped"]:
+            self._tracker.note(
+                f"the prompt of question {question.id} is too long for the model: the {units} least relevant pieces of "
+                "its evidence are left out, and so with others; counted as evidence_dropped of the policy's calls"
+            )
+        counts["evidence_dropped"] += units
+
+    def _render(
+        self,
+        question: Question,
+        meta_memory: MetaMemory | None,
+        shown: Sequence[Evidence],
+        lines: Sequence[str] | None = None,
+    ) -> tuple[tuple[Message, ...], tuple[dict[str, Any], ...]]:
+        units = list(lines) if lines is not None else [render_unit(e.unit) for e in shown]
+        messages = answer_prompt(self._prompts, question, meta_memory, units)
+        return self._searching.offer(messages, self._bank(question), shown) if self._searching else (messages, ())
+
+    async def _score(self, evaluator: Evaluator, question: Question, attempt: Attempt) -> Verdict:
+        base = Verdict(attempt.id, question.id, evaluator.name, Status.invalid)
+        if attempt.error is not None:
+            return replace(base, reason=f"no answer: {attempt.error}")
+        if not attempt.response.strip():
+            return replace(base, status=Status.scored, score=0.0, correct=False, reason="empty reply")
+        return await evaluator.evaluate(question, attempt)
+
+
+def answer_prompt(
+    prompts: Prompts, question: Question, meta_memory: MetaMemory | None, lines: Sequence[str]
+) -> tuple[Message, ...]:
+    """The messages that ask a question; `lines` are the units of its evidence, rendered."""
+    return prompts.render(
+        "answer",
+        guidelines=list(meta_memory.guidelines) if meta_memory else [],
+        memories=list(lines),
+        question=question.text,
+        date=format_date(question.date) if question.date else "",
+    )
+
+
+def _without(evidence: Sequence[Evidence], dropped: Sequence[Evidence]) -> tuple[Evidence, ...]:
+    """The evidence in its order, without some of it."""
+    gone = {id(e) for e in dropped}
+    return tuple(e for e in evidence if id(e) not in gone)

@@ -1,0 +1,56 @@
+"""The roles that models play in a run, and what decides the replies of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from metamem.config.identity import identity
+from metamem.config.options import BaseConfig, EvalConfig
+from metamem.core.contracts import Backbone, Rubric
+from metamem.core.errors import UserError
+
+ROLES = {"policy": "backbone", "judge": "judge", "reflector": "reflector", "builder": "builder"}
+
+
+def _rewarded(config: BaseConfig) -> bool:
+    evaluates = isinstance(config, EvalConfig) and config.from_ is None
+    return evaluates and "memalpha_reward" in config.evaluator and config.memory.name == "memalpha"
+
+
+def _roles(config: BaseConfig, rubric: Rubric | None, parts: Mapping[str, Any]) -> list[str]:
+    """The roles that a program uses under this config."""
+    judging_only = isinstance(config, EvalConfig) and config.from_ is not None
+    learning = config.optimizer is not None and config.optimizer.name != "none"
+    used = {
+        "policy": not judging_only,
+        "judge": rubric is not None or _rewarded(config),
+        "reflector": learning,
+        "builder": "builder" in parts,
+    }
+    return [role for role, wanted in used.items() if wanted]
+
+
+def _role_identity(config: BaseConfig, role: str, backbones: Mapping[str, Backbone]) -> dict[str, Any]:
+    """What decides a role's replies: the model by what it is, not by where it is, and how it samples."""
+    place = ("base_url", "model", "identity", "path", "name")
+    options = {k: v for k, v in identity(getattr(config, ROLES[role])).items() if k not in place}
+    with speaking_of(_key_of(backbones[role], backbones)):
+        return {"model": dict(backbones[role].identity()), "options": options}
+
+
+def _key_of(backbone: Backbone, backbones: Mapping[str, Backbone]) -> str:
+    """The config key of the first role that a backbone plays."""
+    return next(ROLES[role] for role, known in backbones.items() if known is backbone)
+
+
+@contextmanager
+def speaking_of(key: str) -> Iterator[None]:
+    """Backbones speak of `backbone.`; a user who mistook an option of a role's is told of that role's."""
+    try:
+        yield
+    except UserError as error:
+        if key == "backbone":
+            raise
+        raise type(error)(str(error).replace("backbone.", f"{key}.").replace("backbone=", f"backbone@{key}=")) from None

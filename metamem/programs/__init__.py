@@ -1,0 +1,1 @@
+"""The programs: training, evaluation, and what reads the runs that these leave."""

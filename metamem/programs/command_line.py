@@ -1,0 +1,92 @@
+"""The command line as a program sees it: the overrides it was given, and the command that comes next.
+
+In: Hydra's overrides of this job. Out: lists of overrides, refusals of those that have no effect, commands to show.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+
+from metamem.core.errors import ConfigError
+
+_AROUND = ("run", "journal", "tracker", "placement", "study", "experiment", "ablation", "hydra", "evaluate")
+
+
+def refuse_idle(taken: Sequence[str], why: str) -> None:
+    """Refuse what was given on the command line and has no effect: all but the options `taken`, by their first word.
+
+    Raises `ConfigError` naming the first, with `why`.
+    """
+    for override in job_overrides():
+        key = override.lstrip("+~").partition("=")[0]
+        group, _, role = key.partition("@")
+        if (role or group).split(".")[0].split("/")[0] not in taken:
+            shown = ", ".join(k.rstrip("_") for k in taken if k not in _AROUND)
+            raise ConfigError(f"{key} has no effect here: {why}. Leave it out; what has an effect: {shown}")
+
+
+_GIVEN: ContextVar[list[str] | None] = ContextVar("overrides of a job that Hydra did not compose", default=None)
+
+
+@contextmanager
+def given_overrides(overrides: Sequence[str]) -> Iterator[None]:
+    """Within it, `job_overrides` gives these: for jobs that a study starts by itself."""
+    token = _GIVEN.set(list(overrides))
+    try:
+        yield
+    finally:
+        _GIVEN.reset(token)
+
+
+def job_overrides() -> list[str]:
+    """The command line's overrides of this job; empty when the config was not composed by Hydra."""
+    from hydra.core.hydra_config import HydraConfig
+
+    if (given := _GIVEN.get()) is not None:
+        return list(given)
+    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+
+
+def next_command(directory: Path) -> str:
+    """The command that evaluates a finished training run on the same data and models."""
+    script = Path(sys.argv[0])
+    program = f"{_shown_python()} {script.with_name('eval.py')}" if script.name == "train.py" else "metamem-eval"
+    training_only = (
+        "optimizer",
+        "run.",
+        "eval_every",
+        "tracker",
+        "cluster",
+        "split",
+        "name=",
+        "hydra",
+        "backbone@reflector",
+        "reflector.",
+    )
+    kept = [o for o in job_overrides() if not o.lstrip("+~").startswith(training_only)]
+    return shlex.join([*program.split(), f"meta_memory={directory}", *kept])
+
+
+STAND_INS = ("simulated", "tiny", "nano")
+
+
+def real_command(backbone: str) -> str:
+    """The command that does the same with a model of one's own, after a run of a backbone that is there to be tried."""
+    if backbone not in STAND_INS:
+        return ""
+    script = Path(sys.argv[0])
+    program = f"{_shown_python()} {script}" if script.name == "train.py" else "metamem-train"
+    return f"{program} dataset=longmemeval dataset.path=longmemeval_s.json backbone=qwen3_4b"
+
+
+def _shown_python() -> str:
+    """This interpreter as a user in this folder would call it."""
+    with contextlib.suppress(ValueError):
+        return str(Path(sys.executable).relative_to(Path.cwd()))
+    return "python"

@@ -1,0 +1,1 @@
+"""What models write, read once: reasoning, JSON inside text, tool calls, verdicts."""

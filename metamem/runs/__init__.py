@@ -1,0 +1,1 @@
+"""Runs on disk: directories, identities, systems, sweeps, and who has read a test part."""

@@ -1,0 +1,254 @@
+"""A run's directory: its identity, lock, manifest, checkpoints and files, and how it is found again and continued.
+
+In: resolved options and fingerprints of everything that can change a result. Out: a `Run`, locked for this process,
+positioned behind its last checkpoint. Files are replaced whole, or appended and cut back to the last checkpoint when
+the run is continued, so that a run killed anywhere ends with the same files as one that was not.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import socket
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from metamem.config.identity import plain
+from metamem.config.options import BaseConfig
+from metamem.core.contracts import Judged
+from metamem.core.errors import ConfigError, UserError
+from metamem.core.files import append_lines, write_json
+from metamem.core.json_form import to_json
+from metamem.runs.identity import _difference, fingerprint, git_revision, run_identity, slug
+
+CHECKPOINTS = "checkpoints"
+
+LOGS = (
+    *("attempts.jsonl", "verdicts.jsonl", "metrics.jsonl", "steps.jsonl", "questions.jsonl"),
+    *("perplexity.jsonl", "rewards.jsonl"),
+)
+
+# What a run may hold, in the order in which starting over removes it: the result first, so that a kill in between
+# leaves an unfinished run, and the manifest last, which says whose directory it is.
+OWN = (
+    "result.json",
+    "report.html",
+    "worth.json",
+    *LOGS,
+    "timings.jsonl",
+    "cases.jsonl",
+    "worth.json",
+    "split.json",
+    "logs.json",
+    CHECKPOINTS,
+)
+
+LAST = ("config.json", "manifest.json")
+
+
+class Run:
+    """A run's directory, held by this process until `close`."""
+
+    def __init__(
+        self,
+        kind: str,
+        config: BaseConfig,
+        contents: Mapping[str, Any],
+        overrides: Iterable[str],
+        shown: BaseConfig | None = None,
+    ) -> None:
+        """Find or make the directory and lock it.
+
+        `config` and `contents` make the identity; `shown` is the config to keep beside the results, where it says more.
+        Raises `UserError` when another process holds it, when it belongs to another run (`run.dir`), or when an
+        unfinished run meets other code (`run.on_drift`).
+        """
+        from filelock import FileLock, Timeout
+
+        self.id = run_identity(kind, config, contents)
+        self.config = config
+        self._shown = shown or config
+        base = Path(config.outputs) / config.name
+        try:
+            base.mkdir(parents=True, exist_ok=True)
+            # Two starts of one run at the same moment, spelled differently, must not make two directories.
+            with FileLock(base / f".{self.id}.lock"):
+                known = sorted(base.glob(f"*-{self.id}"))
+                default = known[0] if known else base / f"{slug(overrides, config)}-{self.id}"
+                self.directory = Path(config.run.dir) if config.run.dir else default
+                self.directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            key = "run.dir" if config.run.dir else "outputs"
+            where = config.run.dir or base
+            raise UserError(
+                f"{key}: the run's directory cannot be made in {where}: {error.strerror or error}"
+            ) from None
+        self._lock = FileLock(self.directory / ".lock")
+        try:
+            self._lock.acquire(blocking=False)
+        except Timeout:
+            holder = _read(self.directory / ".holder")
+            who = f" (process {holder.get('process')} on {holder.get('host')})" if holder else ""
+            raise UserError(
+                f"{self.directory} is in use by another process{who}. Wait for it, or give run.dir=OTHER."
+            ) from None
+        except OSError as error:
+            raise UserError(f"cannot lock {self.directory}: {error.strerror}") from None
+        try:
+            self._enter(kind, contents)
+        except BaseException:
+            self._lock.release()
+            raise
+        if not config.run.dir:
+            _link(base / "latest", self.directory.name)
+
+    def _enter(self, kind: str, contents: Mapping[str, Any]) -> None:
+        write_json(self.directory / ".holder", {"process": os.getpid(), "host": socket.gethostname()})
+        manifest = _read(self.directory / "manifest.json")
+        if manifest and manifest.get("id") != self.id:
+            raise ConfigError(
+                f"run.dir: {self.directory} holds another run ({manifest.get('id')}; this one is {self.id}). "
+                "Choose an empty directory, or the same options as that run."
+            )
+        strange = [e.name for e in self.directory.iterdir() if e.name not in (".lock", ".holder")]
+        if not manifest and strange and not _begun(strange):
+            raise ConfigError(
+                f"run.dir: {self.directory} is not a run's directory (it holds {sorted(strange)[0]}); "
+                "nothing was changed. Choose an empty one."
+            )
+        if self.config.run.force:
+            for name in (*OWN, *LAST):
+                entry = self.directory / name
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink(missing_ok=True)
+            manifest = {}
+        now = fingerprint()
+        if manifest and not self.finished and manifest.get("fingerprint") != now:
+            changed = _difference(manifest.get("fingerprint", {}), now)
+            if self.config.run.on_drift.value == "error":
+                raise ConfigError(
+                    f"{self.directory} was begun by other code: {changed}. "
+                    "Continue all the same with run.on_drift=continue, or start over with run.force=true."
+                )
+            manifest.setdefault("drift", []).append({"from": manifest.get("fingerprint"), "to": now})
+            manifest["fingerprint"] = now
+            write_json(self.directory / "manifest.json", manifest)
+        if not manifest:
+            manifest = {
+                "id": self.id,
+                "kind": kind,
+                "contents": dict(contents),
+                "fingerprint": now,
+                "git": git_revision(),
+                "python": platform.python_version(),
+                "platform": platform.platform(),
+                "host": socket.gethostname(),
+            }
+            write_json(self.directory / "config.json", plain(self._shown))
+            write_json(self.directory / "manifest.json", manifest)
+        self.manifest = manifest
+
+    @property
+    def finished(self) -> bool:
+        """True when the run has its result."""
+        return (self.directory / "result.json").exists()
+
+    def result(self) -> dict[str, Any]:
+        """The stored result of a finished run."""
+        return _read(self.directory / "result.json")
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """Store the result: the run is finished."""
+        write_json(self.directory / "result.json", dict(result))
+
+    def checkpoints(self) -> list[Path]:
+        """The stored checkpoints, first to last step."""
+        return find_checkpoints(self.directory)
+
+    def checkpoint_path(self, step: int) -> Path:
+        """Where the checkpoint of a step stands."""
+        return self.directory / CHECKPOINTS / f"step_{step:04d}.json"
+
+    def append(self, log: str, rows: Iterable[Any]) -> None:
+        """Append rows to one of the run's logs."""
+        append_lines(self.directory / log, rows)
+
+    def sizes(self) -> dict[str, int]:
+        """The logs' sizes in bytes; kept in a checkpoint."""
+        return {log: (self.directory / log).stat().st_size if (self.directory / log).exists() else 0 for log in LOGS}
+
+    def keep_sizes(self, step: int) -> None:
+        """Note the logs' sizes before a step's checkpoint is written. They stand apart from it: how samples are packed
+        into calls shows in the logs' bytes, and must not show in a checkpoint's.
+        """
+        kept = _read(self.directory / "logs.json")
+        write_json(self.directory / "logs.json", {**dict(list(kept.items())[-1:]), str(step): self.sizes()})
+
+    def kept_sizes(self, step: int) -> dict[str, int]:
+        """The logs' sizes at a checkpoint."""
+        kept = _read(self.directory / "logs.json")
+        if str(step) not in kept:
+            raise UserError(
+                f"{self.directory / 'logs.json'} does not know step {step}. Start over with run.force=true."
+            )
+        return dict(kept[str(step)])
+
+    def rewind(self, sizes: Mapping[str, int]) -> None:
+        """Cut the logs back to what they were at a checkpoint. Raises `UserError` when one is shorter than it was."""
+        for log in LOGS:
+            path = self.directory / log
+            size = sizes.get(log, 0)
+            actual = path.stat().st_size if path.exists() else 0
+            if actual < size:
+                raise UserError(
+                    f"{path} is shorter than at the last checkpoint: it was changed from outside. "
+                    "Start over with run.force=true."
+                )
+            if actual > size:
+                os.truncate(path, size)
+
+    def close(self) -> None:
+        """Let go of the directory; safe to call twice."""
+        self._lock.release()
+
+
+def find_checkpoints(directory: Path) -> list[Path]:
+    """A run's checkpoints in the order of their steps."""
+    found = (directory / CHECKPOINTS).glob("step_*.json")
+    return sorted(found, key=lambda p: (len(p.stem), p.stem))
+
+
+def _begun(names: Iterable[str]) -> bool:
+    """Whether these are what a run leaves that was killed before its manifest was written."""
+    return all(n in (*OWN, *LAST) or n.startswith(".") for n in names)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise UserError(
+            f"{path} is damaged: {error}. Start over with run.force=true, or remove the directory."
+        ) from None
+    return value if isinstance(value, dict) else {}
+
+
+def _link(link: Path, target: str) -> None:
+    """Point `latest` to the newest run. A place without symbolic links goes without."""
+    temporary = link.with_name(f".latest-{os.getpid()}")
+    try:
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(target)
+        os.replace(temporary, link)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+
+
+def evaluation_rows(run: Run, judged: Sequence[Judged]) -> None:
+    """Append the attempts and verdicts of an evaluation to the run's logs."""
+    run.append("attempts.jsonl", [to_json(a) for j in judged for a in j.attempts])
+    run.append("verdicts.jsonl", [to_json(v) for j in judged for v in (*j.verdicts, *j.other_verdicts)])

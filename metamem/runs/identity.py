@@ -1,0 +1,106 @@
+"""What a run is: a hash of all that can change its result, a readable name, and a fingerprint of the code."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import re
+import subprocess
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from metamem.config.identity import identity
+from metamem.config.options import BaseConfig
+from metamem.core.json_form import digest
+
+
+def run_identity(kind: str, config: BaseConfig, contents: Mapping[str, Any]) -> str:
+    """Ten hex digits: a hash of the options that can change a result and of the contents behind them (data, split,
+    prompts, rubric).
+    """
+    options = identity(config)
+    for key in ("dataset", "split", "rubric"):
+        # Files count by content, not by where they lie.
+        options[key] = {k: v for k, v in options[key].items() if k not in ("path", "corrections")}
+    # What these stand for is in the contents: templates, models in their roles, weights, tokenizer.
+    for key in ("prompts", "backbone", "judge", "reflector", "builder", "embedder"):
+        options.pop(key)
+    options["evidence"].pop("tokenizer")
+    if not options["search"]["calls"]:
+        options.pop("search")
+    for key in ("memory", "retriever"):
+        if contents.get(key) is None:
+            options.pop(key)
+    return digest([kind, options, contents], 10)
+
+
+def slug(overrides: Iterable[str], config: BaseConfig) -> str:
+    """A readable name from the overrides that can change a result, in letters, digits, '.', '_' and '-'."""
+    parts = []
+    for override in overrides:
+        key, _, value = override.lstrip("+~").partition("=")
+        if key in ("experiment", "tracker", "cluster") or key.startswith("hydra") or key.endswith("base_url"):
+            continue
+        if not _can_change_results(key, config):
+            continue
+        value = Path(value).stem if "/" in value else value
+        named_alone = (
+            "." not in key
+            and "@" not in key
+            and key not in ("seed", "reward", "part", "eval_every", "test_steps", "train_questions", "perplexity")
+        )
+        shown = value if named_alone or key.endswith(".path") else f"{key.split('@')[-1].split('.')[-1]}-{value}"
+        parts.append(re.sub(r"[^A-Za-z0-9.-]+", "-", shown).strip("-."))
+    return "_".join(p for p in parts if p)[:80].strip("_-.") or "default"
+
+
+def _can_change_results(key: str, config: Any) -> bool:
+    for part in key.split("."):
+        field = next((f for f in dataclasses.fields(config) if f.name.rstrip("_") == part.rstrip("_")), None)
+        if field is None:
+            return True
+        if not field.metadata.get("result", True):
+            return False
+        config = getattr(config, field.name)
+        if not dataclasses.is_dataclass(config):
+            return True
+    return True
+
+
+def git_revision() -> str | None:
+    """The revision of the checkout that the package lies in, with `+changes` when files differ; None outside one."""
+    folder = Path(__file__).resolve().parents[1]
+    if not (folder.parent / ".git").exists():
+        return None
+    try:
+        revision = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, timeout=10)
+        status = subprocess.run(
+            ["git", "status", "--porcelain", "-uno"], cwd=folder, capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return revision.stdout.strip() + ("+changes" if status.stdout.strip() else "") if revision.returncode == 0 else None
+
+
+@cache
+def fingerprint() -> dict[str, Any]:
+    """What code runs: a hash of the package's source and prompts, and the version of every installed distribution."""
+    folder = Path(__file__).resolve().parents[1]
+    source = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.suffix in (".py", ".jinja") and "__pycache__" not in p.parts):
+        source.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes() + b"\0")
+    versions = {d.metadata["Name"].lower(): d.version for d in importlib.metadata.distributions() if d.metadata["Name"]}
+    versions.pop("metamem", None)
+    return {"code": source.hexdigest()[:16], "packages": dict(sorted(versions.items()))}
+
+
+def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    old, new = before.get("packages", {}), now["packages"]
+    parts = ["the source of metamem differs"] if before.get("code") != now["code"] else []
+    parts += [
+        f"{p} {old.get(p, 'absent')} → {new.get(p, 'absent')}" for p in sorted({*old, *new}) if old.get(p) != new.get(p)
+    ]
+    return "; ".join(parts[:8]) + (f"; and {len(parts) - 8} more" if len(parts) > 8 else "")

@@ -1,0 +1,59 @@
+"""Figures of judged questions: aggregates per evaluator and system, and the one score that decides.
+
+In: judged questions and whether their evidence was retrieved. Out: the `figures` of a result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from metamem.core.contracts import Judged
+from metamem.core.records import Question, Verdict
+from metamem.pipeline.evidence import Gathered
+from metamem.retrieval.metrics import aggregate as aggregate_retrieval
+from metamem.statistics.aggregates import Outcome, aggregate
+
+
+def outcomes(judged: Sequence[Judged], evaluator: str, retrieved: Mapping[str, bool | None]) -> list[Outcome]:
+    """One outcome per attempt by one evaluator."""
+    rows = []
+    for j in judged:
+        for v in (*j.verdicts, *j.other_verdicts):
+            if v.evaluator == evaluator:
+                rows.append(
+                    Outcome(
+                        j.question.id,
+                        j.question.type,
+                        j.question.abstention,
+                        v.correct if v.valid else None,
+                        v.score,
+                        retrieved.get(j.question.id),
+                    )
+                )
+    return rows
+
+
+def figures(by_label: Mapping[str, Sequence[Judged]], gathered: Gathered) -> dict[str, dict[str, Any]]:
+    """Evaluator → system → aggregate."""
+    verdicts: list[Verdict] = [
+        v for judged in by_label.values() for j in judged for v in (*j.verdicts, *j.other_verdicts)
+    ]
+    return {
+        name: {label: aggregate(outcomes(judged, name, gathered.retrieved)) for label, judged in by_label.items()}
+        for name in sorted({v.evaluator for v in verdicts})
+    }
+
+
+def retrieval_figures(gathered: Gathered, questions: Iterable[Question]) -> dict[str, float] | None:
+    """Mean retrieval metrics over the questions whose evidence is known; None when it is for none of them."""
+    rows = [gathered.metrics.get(q.id) for q in questions]
+    return aggregate_retrieval(rows) if any(row is not None for row in rows) else None
+
+
+def strict_score(judged: Sequence[Judged]) -> float | None:
+    """Share of right answers by the reward, an invalid verdict counted as wrong; the mean over questions of the mean
+    over attempts.
+    """
+    shares = [sum(bool(v.correct) for v in j.verdicts) / len(j.verdicts) for j in judged if j.verdicts]
+    return round(sum(shares) / len(shares), 6) if shares else None

@@ -1,0 +1,73 @@
+"""The rows that results are made of: one per question, attempt and verdict, with where it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """How one system fared on one question.
+
+    `system` is the key of a system in its source (`best`, `0`), `group` the cluster of the question (a conversation, a
+    base question), `strict` the share of right attempts with invalid ones wrong, `valid` that of the valid ones (None:
+    none is valid). `retrieved` says whether all evidence was retrieved, None when unknown.
+    """
+
+    system: str
+    question_id: str
+    type: str
+    abstention: bool
+    group: str
+    strict: float
+    valid: float | None
+    attempts: int = 1
+    invalid: int = 0
+    retrieved: bool | None = None
+    seed: int | None = None
+    fold: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """One verdict. `reply` tells an attempt from every other, also across runs: empty where the source does not say."""
+
+    system: str
+    question_id: str
+    attempt: str
+    reply: str
+    evaluator: str
+    judge: str
+    rubric: str
+    repeat: int
+    correct: bool | None
+    score: float
+
+
+@dataclass(frozen=True)
+class Source:
+    """What was read from one path. `labels`: key of a system → its label; `reward` the evaluator and `part` the part
+    of the data (of a run) that `rows` are of.
+    """
+
+    name: str
+    path: Path
+    labels: Mapping[str, str]
+    rows: tuple[Row, ...]
+    judgements: tuple[Judgement, ...] = ()
+    reward: str = ""
+    stamps: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    part: str = ""
+
+
+@dataclass
+class Facts:
+    """What is known of a question beside its verdicts."""
+
+    type: str = ""
+    abstention: bool = False
+    group: str = ""
+    retrieved: bool | None = None

@@ -1,0 +1,1 @@
+"""Banks and indexes on disk, addressed by content."""
