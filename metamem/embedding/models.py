@@ -10,8 +10,6 @@ import importlib.util
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -64,25 +62,9 @@ def load_model(folder: Path, device: str | None) -> Any:
     return model.eval()
 
 
-def weights_hash(folder: Path) -> str:
-    """Hash of the files of a model that decide its vectors, whatever the folder is called."""
-    files = sorted({file for pattern in _FILES for file in folder.glob(pattern)})
-    listing = "\n".join(f"{file.relative_to(folder).as_posix()} {_file_hash(file)}" for file in files)
-    return sha256(listing.encode()).hexdigest()[:32]
-
-
-def _file_hash(file: Path) -> str:
-    facts = file.stat()
-    return _hash_of(file.resolve(), facts.st_size, facts.st_mtime_ns)
-
-
-@lru_cache(maxsize=256)
-def _hash_of(file: Path, size: int, modified: int) -> str:
-    with file.open("rb") as stream:
-        digest = sha256()
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+def model_files(folder: Path) -> list[Path]:
+    """Return the files of a model that decide its vectors."""
+    return sorted({file for pattern in _FILES for file in folder.glob(pattern)})
 
 
 def _checked(folder: Path) -> Path:

@@ -23,7 +23,7 @@ from metamem.backbones.engine.preflight import Machine, Row, check
 from metamem.backbones.engine.shape import cache_bytes, check_parts, read_shape
 from metamem.backbones.engine.spec import EngineSpec
 from metamem.backbones.engine.weights import find_weights
-from metamem.core.errors import ConfigError
+from metamem.core.errors import ConfigError, DataError
 from metamem.core.machine import GPU
 
 A100, H100, H200 = GPU("A100", 80 * GIB, 8.0), GPU("H100", 80 * GIB, 9.0), GPU("H200", 140 * GIB, 9.0)
@@ -135,7 +135,7 @@ def test_other_files_than_safetensors_count_by_their_size(tmp_path: Path) -> Non
 def test_a_damaged_header_is_named(tmp_path: Path) -> None:
     folder = write_model(tmp_path / "m", QWEN_30B, {})
     (folder / "model.safetensors").write_bytes(b"not a header at all")
-    with pytest.raises(ConfigError, match=r"model\.safetensors is damaged"):
+    with pytest.raises(DataError, match=r"model\.safetensors is damaged"):
         find_weights(str(folder), None)
 
 
