@@ -26,6 +26,7 @@ check: lint types quick  ## lint, types, generated docs and the quick tests
 lint: .venv/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 	$(BIN)/python scripts/config_docs.py --check
 
 types: .venv/.ready

@@ -7,7 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from metamem.core.registry import load_components
+
 ROOT = Path(__file__).resolve().parents[1]
+# Tests build components by their names, some at import.
+load_components()
 SHARED = ROOT.parent / "shared" / "data"
 
 

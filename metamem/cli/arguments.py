@@ -6,19 +6,20 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from metamem.cli.hydra_bridge import config_folder
+from metamem.cli.sweeps import count_jobs, swept_options
+from metamem.config.options import EVALUATION_STUDIES
 from metamem.core.errors import ConfigError, unknown
 
 
-def _jobs_and_options(arguments: Sequence[str]) -> tuple[int | None, list[str]]:
+def jobs_and_options(arguments: Sequence[str]) -> tuple[int | None, list[str]]:
     """How many jobs the arguments of a sweep make, as far as that is known, and the options that they vary."""
-    from metamem.cli.sweeps import count_jobs, swept_options
-
     params = [f"{key}={value}" for key, value in (study_params(arguments) or {}).items()]
     overrides = [*params, *(a for a in arguments if "=" in a and not a.startswith("-"))]
     return count_jobs(overrides), swept_options(overrides)
 
 
-def _shows_only(arguments: Sequence[str]) -> bool:
+def shows_only(arguments: Sequence[str]) -> bool:
     """Whether the arguments ask Hydra to show something instead of running."""
     return any(a in ("--cfg", "-c", "--info", "-i", "--hydra-help") or a.startswith("--info=") for a in arguments)
 
@@ -29,8 +30,6 @@ def _experiment(arguments: Sequence[str]) -> dict[str, Any]:
     """
     from omegaconf import OmegaConf
 
-    from metamem.cli.hydra_bridge import config_folder
-
     given = next((a.partition("=")[2] for a in reversed(arguments) if a.startswith("experiment=")), "")
     names = [n.strip() for n in given[1:-1].split(",")] if re.fullmatch(r"\[.*\]", given) else [given]
     paths = [config_folder() / "experiment" / f"{n}.yaml" for n in names if re.fullmatch(r"[A-Za-z0-9_-]+", n)]
@@ -39,15 +38,14 @@ def _experiment(arguments: Sequence[str]) -> dict[str, Any]:
     return written if isinstance(written, dict) else {}
 
 
-def _studied_by(arguments: Sequence[str]) -> str:
+def studied_by(arguments: Sequence[str]) -> str:
     """The program whose jobs the chosen study is made of."""
-    from metamem.config.options import EVALUATION_STUDIES
-
     return "eval" if _experiment(arguments).get("study") in EVALUATION_STUDIES else "train"
 
 
-def _refuse_other_program(program: str, arguments: Sequence[str]) -> None:
-    if program == "train" and _studied_by(arguments) == "eval":
+def refuse_other_program(program: str, arguments: Sequence[str]) -> None:
+    """Refuse a study of evaluations that was given to train.py. Raises `ConfigError` naming the program to use."""
+    if program == "train" and studied_by(arguments) == "eval":
         study = _experiment(arguments)["study"]
         raise ConfigError(f"experiment={study} is a study of evaluations: give the same command to eval.py")
 
@@ -70,7 +68,7 @@ _FLAGS = {
 }
 
 
-def _ordered(arguments: Sequence[str]) -> list[str]:
+def ordered(arguments: Sequence[str]) -> list[str]:
     """Flags first, overrides after them: Hydra reads nothing but overrides behind the first one.
 
     Raises `ConfigError` for a flag that does not exist.
@@ -93,7 +91,7 @@ def _ordered(arguments: Sequence[str]) -> list[str]:
     return [*flags, *overrides]
 
 
-def _refuse_secrets(arguments: Sequence[str]) -> None:
+def refuse_secrets(arguments: Sequence[str]) -> None:
     """Refuse keys and passwords before Hydra writes the overrides of a sweep to a file; none is repeated."""
     for argument in arguments:
         key, _, value = argument.lstrip("+~").partition("=")
@@ -109,6 +107,7 @@ def _sibling(key: str) -> str:
     return key.removesuffix("base_url") + "api_key_env=NAME_OF_A_VARIABLE"
 
 
-def _spelled(argument: str) -> str:
+def spelled(argument: str) -> str:
+    """Return the argument as the config spells it."""
     # `from` is a word of Python's and cannot name a dataclass field.
     return re.sub(r"^(\+{0,2})from=", r"\1from_=", argument)

@@ -12,6 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from metamem.core.errors import DataError, UserError, unknown
+from metamem.core.files import read_object
+from metamem.core.json_form import from_json
+from metamem.core.meta_memory import MetaMemory, diff
+from metamem.reporting.console.tables import print_result
+from metamem.reporting.console.text import one_line, open_console, say, several, share
+from metamem.reporting.write import write_everything
+from metamem.runs.test_reads import test_parts
+from metamem.statistics.pairs import compare, decided, run_systems
+from metamem.statistics.systems import System
 
 
 def main() -> None:
@@ -33,8 +42,6 @@ def run(arguments: Sequence[str]) -> int:
         elif options.command == "diff":
             _diff(find_run(outputs, options.a), find_run(outputs, options.b))
         else:
-            from metamem.reporting.write import write_everything
-
             for name in options.run:
                 for path in write_everything(find_run(outputs, name)):
                     print(path)
@@ -84,8 +91,6 @@ def find_run(outputs: Path, name: str) -> Path:
 
 
 def _list(outputs: Path) -> None:
-    from metamem.reporting.console.text import one_line, open_console, say, several, share
-
     console = open_console()
     rows = [["experiment", "kind", "state", "data", "policy", "score", "run"]]
     for place in runs_in(outputs):
@@ -109,9 +114,6 @@ def _list(outputs: Path) -> None:
 
 
 def _show(place: Path) -> None:
-    from metamem.reporting.console.tables import print_result
-    from metamem.reporting.console.text import one_line, open_console, say
-
     console = open_console()
     result = _json(place / "result.json")
     if not result:
@@ -125,11 +127,6 @@ def _show(place: Path) -> None:
 
 
 def _diff(a: Path, b: Path) -> None:
-    from metamem.core.json_form import from_json
-    from metamem.core.meta_memory import MetaMemory, diff
-    from metamem.reporting.console.text import one_line, open_console, say
-    from metamem.statistics.pairs import compare, decided, run_systems
-
     console = open_console()
     say(console, f"a  {a}", "bold")
     say(console, f"b  {b}", "bold")
@@ -155,8 +152,6 @@ def _diff(a: Path, b: Path) -> None:
         say(console, f"the same {len(memories[0])}", "dim")
     console.print()
     say(console, "questions (the last system of each)", "bold")
-    from metamem.statistics.systems import System
-
     systems = [System(name, list(run_systems([p]).values())[-1].rows) for name, p in (("a", a), ("b", b))]
     pairs = decided([compare(*systems)])
     if not pairs:
@@ -168,9 +163,6 @@ def _diff(a: Path, b: Path) -> None:
 
 
 def _reads(outputs: Path) -> None:
-    from metamem.reporting.console.text import open_console, say, several
-    from metamem.runs.test_reads import test_parts
-
     console = open_console()
     parts = test_parts(outputs)
     for part in parts:
@@ -192,6 +184,4 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
 
 
 def _json(path: Path) -> dict[str, Any]:
-    from metamem.core.files import read_object
-
     return read_object(path) if path.exists() else {}

@@ -15,6 +15,7 @@ from typing import Any
 
 from metamem.backbones.engine.contracts import InEngine
 from metamem.cli.help import ROLE_GROUPS
+from metamem.cli.sweeps import count_jobs
 from metamem.config.options import COMPONENTS, BaseConfig
 from metamem.core.errors import ConfigError, MissingExtraError
 from metamem.core.registry import REGISTRY
@@ -116,8 +117,6 @@ def _choice(arguments: Sequence[str]) -> str:
 
 
 def _jobs(arguments: Sequence[str], params: Sequence[str]) -> int | None:
-    from metamem.cli.sweeps import count_jobs
-
     return count_jobs([*params, *_overrides(arguments)])
 
 

@@ -6,24 +6,12 @@ In: Hydra overrides. Out: 0 when all went well; 2 with one message on standard e
 
 from __future__ import annotations
 
-import os
-import re
 import sys
-import traceback
 from collections.abc import Sequence
-from typing import Any
 
-from metamem.cli.arguments import (
-    _jobs_and_options,
-    _ordered,
-    _refuse_other_program,
-    _refuse_secrets,
-    _shows_only,
-    _spelled,
-    _studied_by,
-    study_params,
-)
-from metamem.core.errors import ConfigError, Interrupted, UserError
+from metamem.cli.help import help_page
+from metamem.cli.hydra_bridge import export
+from metamem.core.errors import Interrupted, UserError
 
 
 def train() -> None:
@@ -38,33 +26,15 @@ def evaluate() -> None:
 
 def run_program(program: str, arguments: Sequence[str]) -> int:
     """Run `train` or `eval` with command-line arguments; returns the exit code."""
-    from metamem.cli.hydra_bridge import config_folder, export
-
     try:
         export()
         if any(a in ("--help", "-h") for a in arguments):
-            from metamem.cli.help import help_page
-
             print(help_page(program))
             return 0
-        arguments = _ordered([_spelled(a) for a in arguments])
-        _refuse_secrets(arguments)
-        multirun = any(a in ("-m", "--multirun") for a in arguments)
-        swept = study_params(arguments)
-        _refuse_other_program(program, arguments)
-        if swept is not None and not multirun and not _shows_only(arguments):
-            # A study sweeps over one of the programs; the other takes the rest of its settings.
-            multirun = program == _studied_by(arguments)
-            arguments = ["-m", *arguments] if multirun else [*arguments, "hydra.mode=RUN"]
-        if not multirun and not _shows_only(arguments) and any(re.match(r"cluster=(?!null$)", a) for a in arguments):
-            # One job is a sweep of one: only a sweep has a launcher.
-            multirun, arguments = True, ["-m", *arguments]
-        if multirun and any(re.match(r"\+*run\.dir=", a) for a in arguments):
-            raise ConfigError(
-                "run.dir cannot be given with -m: the jobs of a sweep would share one directory. "
-                "Use outputs=DIR or name=NAME."
-            )
-        return _hydra(program, arguments, str(config_folder()), multirun)
+        # The programs pull in all of the package: `--help` answers in half a second without them.
+        from metamem.cli.running import run
+
+        return run(program, arguments)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -74,100 +44,3 @@ def run_program(program: str, arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("\ninterrupted: everything delivered is kept; the same command continues.", file=sys.stderr)
         return 130
-
-
-def _hydra(program: str, arguments: Sequence[str], folder: str, multirun: bool) -> int:
-    import hydra
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
-    from metamem.cli.launchers import find_launch
-    from metamem.cli.sweeps import Sweep
-
-    code = 0
-    # Hydra prints errors and exits with 1 by itself; it is told to raise instead, so that the exit code is ours.
-    os.environ["HYDRA_FULL_ERROR"] = "1"
-    launch = find_launch(program, arguments, folder) if multirun else None
-    try:
-        place = launch.folder if launch is not None and not launch.here else None
-        sweep = Sweep.begin(*_jobs_and_options(arguments), place) if multirun else None
-    except OSError as error:
-        raise ConfigError(f"outputs: {error.filename or place} cannot be written: {error.strerror}") from None
-    sys.argv = [sys.argv[0], *arguments]
-    failures: list[Exception] = []
-
-    def single(composed: Any) -> float | None:
-        # Hydra comments on every exception that leaves a job; a single job's is kept and raised after Hydra is done.
-        try:
-            return _job(composed)
-        except Exception as error:
-            failures.append(error)
-            return None
-
-    try:
-        job = _job if multirun else single
-        hydra.main(version_base="1.3", config_path=folder, config_name=program)(job)()
-        if failures:
-            raise failures[0]
-    except Exception as error:
-        if failures:
-            raise
-        if sweep is not None and sweep.has_failures():
-            # A job's own error: shown when it happened, and named in the summary.
-            code = 2 if isinstance(error, (UserError, HydraException, OmegaConfBaseException)) else 1
-        elif isinstance(error, UserError):
-            raise
-        elif isinstance(error, OSError) and not isinstance(error, HydraException):
-            raise ConfigError(f"outputs: {error.filename or folder} cannot be written: {error.strerror}") from None
-        elif isinstance(error, (HydraException, OmegaConfBaseException, ValueError)):
-            from metamem.cli.explain import explain
-
-            raise explain(program, arguments, error) from None
-        else:
-            raise
-    finally:
-        if sweep is not None:
-            sweep.end()
-    if sweep is not None and sweep.conclude():
-        code = code or 2
-    return code
-
-
-def _job(composed: Any) -> float | None:
-    """One job: a config in, the score that sweepers optimise out. Hydra calls it, once or for every job of a sweep."""
-    from metamem.cli.hydra_bridge import export
-    from metamem.cli.launchers import check_job
-    from metamem.cli.sweeps import record_job
-    from metamem.config.options import TrainConfig
-    from metamem.config.resolve import resolve
-
-    export()
-    with record_job() as outcome:
-        try:
-            outcome.study = str(composed.get("study") or "")
-            config = resolve(composed)
-            if outcome.sweeping:
-                check_job(config)
-            if config.dry_run:
-                from metamem.programs.plan import dry_run
-
-                result = dry_run(config)
-            elif isinstance(config, TrainConfig):
-                from metamem.programs.folds import train_folds
-
-                result = train_folds(config)
-            else:
-                from metamem.programs.evaluate import evaluate
-
-                result = evaluate(config)
-        except UserError as error:
-            if outcome.sweeping:
-                print(f"error: {error}", file=sys.stderr)
-            raise
-        except Exception:
-            if outcome.sweeping:
-                traceback.print_exc()
-            raise
-        outcome.finished(result)
-    score = result.get("score")
-    return None if score is None else float(score)

@@ -14,6 +14,8 @@ from typing import Any
 
 from metamem.backbones.caller import JournaledCaller
 from metamem.backbones.journal import Journal
+from metamem.cli.explain import explain
+from metamem.cli.hydra_bridge import config_folder, export
 from metamem.config.options import EvalConfig
 from metamem.config.resolve import resolve
 from metamem.core.errors import ConfigError, UserError
@@ -72,9 +74,6 @@ def composed(overrides: Sequence[str]) -> EvalConfig:
     from hydra import compose, initialize_config_dir
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
-
-    from metamem.cli.explain import explain
-    from metamem.cli.hydra_bridge import config_folder, export
 
     export()
     try:

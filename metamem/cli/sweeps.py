@@ -19,7 +19,10 @@ from shutil import rmtree
 from typing import Any
 
 from metamem.core.files import write_json
-from metamem.runs.sweep import _SWEPT, LEDGER
+from metamem.reporting.console.tables import print_sweep
+from metamem.reporting.console.text import duration
+from metamem.runs.sweep import LEDGER, SWEPT
+from metamem.studies.conclusion import conclude
 
 _TOTAL = "total"
 
@@ -58,7 +61,7 @@ class Sweep:
         os.environ[LEDGER] = str(folder)
         if total is not None:
             (folder / _TOTAL).write_text(str(total), encoding="ascii")
-        (folder / _SWEPT).write_text("\n".join(swept), encoding="utf-8")
+        (folder / SWEPT).write_text("\n".join(swept), encoding="utf-8")
         return cls(folder)
 
     def has_failures(self) -> bool:
@@ -76,16 +79,12 @@ class Sweep:
         os.environ.pop(LEDGER, None)
         rmtree(self.folder, ignore_errors=True)
         if self.rows:
-            from metamem.reporting.console.tables import print_sweep
-
             print_sweep(self.rows)
 
     def conclude(self) -> int:
         """Write the sweep's table and report, and what its study asks for; returns the number of failed evaluations."""
         if not self.rows:
             return 0
-        from metamem.studies.conclusion import conclude
-
         return conclude(self.rows)
 
 
@@ -135,8 +134,6 @@ def progress(rows: Sequence[Mapping[str, Any]], total: int | None, now: float) -
     ended = [row for row in rows if row["status"] in ("done", "failed")]
     left = (total or 0) - len(ended)
     if left > 0 and ended:
-        from metamem.reporting.console.text import duration
-
         elapsed = now - min(row["began"] for row in rows)
         parts.append(f"about {duration(elapsed / len(ended) * left)} left")
     return "sweep: " + ", ".join(parts)

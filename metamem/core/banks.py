@@ -10,6 +10,10 @@ from metamem.core.records import MemoryUnit
 # --- memory and retrieval
 
 
+# The result of an `Effect` whose reply called nothing.
+NO_CALL = "none"
+
+
 @dataclass(frozen=True)
 class Cost:
     """What one stage of a construction took: calls of the builder, their tokens, and seconds waited for it.

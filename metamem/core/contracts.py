@@ -27,13 +27,12 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from metamem.core.banks import MemoryBank
 from metamem.core.calls import Failure, Generation, Message, Request, Sampling
+from metamem.core.meta_memory import Change, MetaMemory, Refusal
 from metamem.core.records import Attempt, Conversation, Evidence, Question, Verdict
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-    from metamem.core.meta_memory import Change, MetaMemory, Refusal
 
 
 # --- data

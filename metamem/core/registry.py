@@ -17,6 +17,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, TypeVar
 
+from metamem.core.contracts import lacks
 from metamem.core.errors import ConfigError, unknown
 
 T = TypeVar("T")
@@ -153,8 +154,6 @@ class Registry:
         Only the dependencies that the constructor names are handed over. Raises `ConfigError` for a component, such as
         a plugin's, that lacks what the contract of its kind asks for.
         """
-        from metamem.core.contracts import lacks
-
         options = self.options(kind, config)
         component = self.entry(kind, options.name).component
         wanted = inspect.signature(component).parameters

@@ -29,8 +29,6 @@ def tokenizer_identity(tokenizer: str) -> str:
     """What decides its counts: `words`, or the hash of a tokenizer's file."""
     if tokenizer == "words":
         return tokenizer
-    from metamem.core.tokens import tokenizer_file
-
     return hashlib.sha256(tokenizer_file(tokenizer).read_bytes()).hexdigest()
 
 
@@ -38,8 +36,6 @@ def tokenizer_identity(tokenizer: str) -> str:
 def _counter(tokenizer: str) -> Callable[[str], int]:
     if tokenizer == "words":
         return lambda text: len(_WORDS.findall(text))
-    from metamem.core.tokens import load_tokenizer
-
     loaded = load_tokenizer(tokenizer)
 
     def count(text: str) -> int:

@@ -21,6 +21,7 @@ from metamem.core.errors import ConfigError, DataError, MissingExtraError, Unrea
 from metamem.core.json_form import digest
 from metamem.core.records import Conversation, Question, Session, Turn
 from metamem.core.sources import source_of
+from metamem.core.tokens import count_tokens
 from metamem.datasets.reading import Place, Problems, found, given_path, parse_json, parse_jsonl, read_text
 
 KEY = "dataset.path"
@@ -92,8 +93,6 @@ def dataset_of(
 
 def splitter(most: int, tokenizer: str) -> Callable[[str], list[str]]:
     """Cuts a context into chunks of at most `most` tokens of a tokenizer."""
-    from metamem.core.tokens import count_tokens
-
     return lambda text: chunked(text, most, lambda piece: count_tokens(piece, tokenizer))
 
 

@@ -11,8 +11,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from metamem.core.banks import Effect
-from metamem.memory.memalpha.history import NO_CALL
+from metamem.core.banks import NO_CALL, Effect
 
 BETA, GAMMA = 0.05, 0.1
 # (β, γ) of the paper's ablation, the chosen one in the middle.

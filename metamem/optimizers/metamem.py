@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from metamem.core.calls import Draw, Failure, Generation, Message, Request
 from metamem.core.contracts import Caller, Judged, Laboratory, Tracker, Update
@@ -22,10 +22,9 @@ from metamem.core.meta_memory import Action, MetaMemory, OnLong, Operation, appl
 from metamem.core.records import Attempt, Question, Verdict
 from metamem.core.registry import option, register
 from metamem.core.text import format_date, render_unit, told
+from metamem.optimizers.operations import Reading, read_operations
 from metamem.prompts.templates import Prompts
-
-if TYPE_CHECKING:
-    from metamem.optimizers.operations import Reading
+from metamem.replies.json_in_text import UnreadableError
 
 
 class Accept(StrEnum):
@@ -263,9 +262,6 @@ class MetaMem:
         self, messages: tuple[Message, ...], scope: str, proposed: Mapping[str, Operation] | None = None
     ) -> tuple[Reading | None, str, bool]:
         """Operations from a reply, with one request to repair it; (None, problem, ...) when there are none."""
-        from metamem.optimizers.operations import read_operations
-        from metamem.replies.json_in_text import UnreadableError
-
         problem = ""
         for repeat in range(2):
             outcome = await self._call(messages, scope, self.config.proposal_tokens, repeat)

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
 from metamem.core.meta_memory import Action, Operation
-from metamem.replies.json_in_text import _FENCE, _OPENING, UnreadableError, _last_bare, _parse
+from metamem.replies.json_in_text import FENCE, OPENING, UnreadableError, last_bare, parse_json
 from metamem.replies.reasoning import split_reasoning
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
@@ -74,7 +74,7 @@ def read_operations(text: str, *, cut: bool = False, proposed: Mapping[str, Oper
     answer, _, finished = split_reasoning(text)
     if not finished:
         raise UnreadableError("the reasoning was not finished")
-    items = _items(answer, cut, _OPENING_OF_IDS if proposed else _OPENING)
+    items = _items(answer, cut, _OPENING_OF_IDS if proposed else OPENING)
     operations: list[Operation] = []
     sources: list[tuple[str, ...]] = []
     refused: list[str] = []
@@ -116,15 +116,15 @@ def read_operations(text: str, *, cut: bool = False, proposed: Mapping[str, Oper
 def _items(answer: str, cut: bool, opens: re.Pattern[str]) -> list[Any]:
     if not answer.strip():
         raise UnreadableError("it is empty")
-    blocks = [m.group(2) for m in _FENCE.finditer(answer)]
+    blocks = [m.group(2) for m in FENCE.finditer(answer)]
     for block in reversed(blocks):
-        found = _parse(block)
+        found = parse_json(block)
         if found is not None:
             return found
         if block.lstrip().startswith(("[", "{")):
             # The last list is what counts; an earlier draft must not stand in for one that is cut off.
             raise UnreadableError("its last JSON list is cut off or no JSON")
-    found = _last_bare(answer, opens)
+    found = last_bare(answer, opens)
     if found is not None:
         return found
     raise UnreadableError("the JSON list is cut off or missing" if cut or "[" in answer else "it holds no JSON list")

@@ -11,11 +11,14 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from metamem.backbones.caller import JournaledCaller
 from metamem.backbones.engine.contracts import InEngine, Measuring
 from metamem.backbones.engine.fitting import check_prompts
+from metamem.backbones.engine.needs import Demand, demand
+from metamem.backbones.engine.pool import shared_pool
+from metamem.backbones.engine.preflight import Row, check, look
 from metamem.backbones.journal import Journal
 from metamem.core.contracts import Backbone, Evaluator, MemoryContext, Tracker
 from metamem.core.records import Question
@@ -23,11 +26,8 @@ from metamem.core.registry import build
 from metamem.pipeline.bench import Bench
 from metamem.pipeline.evidence import Gathered, gather_evidence
 from metamem.pipeline.prepare import Prepared
-from metamem.pipeline.roles import ROLES, _key_of, speaking_of
+from metamem.pipeline.roles import ROLES, key_of, speaking_of
 from metamem.runs.directory import Run
-
-if TYPE_CHECKING:
-    from metamem.backbones.engine.preflight import Row
 
 
 class Workshop:
@@ -161,9 +161,6 @@ class Workshop:
     async def _prepare_engines(self, inside: Sequence[InEngine]) -> None:
         """Have the process's pool place and start the engines that this run's backbones need."""
         if inside:
-            from metamem.backbones.engine.pool import shared_pool
-            from metamem.backbones.engine.preflight import look
-
             await shared_pool().prepare([b.spec() for b in inside], look().devices, self.prepared.config.placement)
 
     async def _start(self, backbones: Sequence[Backbone]) -> None:
@@ -173,7 +170,7 @@ class Workshop:
                 await backbone.start()
 
     def _role_of(self, backbone: Backbone) -> str:
-        return _key_of(backbone, self.prepared.backbones)
+        return key_of(backbone, self.prepared.backbones)
 
     def _distinct(self) -> list[Backbone]:
         return list({id(c.backbone): c.backbone for c in self.callers.values()}.values())
@@ -184,9 +181,6 @@ def inspect_engines(prepared: Prepared, roles: Iterable[str]) -> list[Row]:
 
     Raises `ConfigError` when this machine cannot hold them.
     """
-    from metamem.backbones.engine.needs import Demand, demand
-    from metamem.backbones.engine.preflight import check, look
-
     wanted: dict[str, Demand] = {}
     for role in roles:
         backbone, key = prepared.backbones[role], ROLES[role]

@@ -24,7 +24,7 @@ from metamem.core.registry import build
 from metamem.core.tokens import tokenizer_identity
 from metamem.datasets.splits import split_hash
 from metamem.evaluators.sources import judged_questions
-from metamem.pipeline.roles import ROLES, _key_of, _rewarded, _role_identity, _roles, speaking_of
+from metamem.pipeline.roles import ROLES, key_of, rewarded, role_identity, speaking_of, used_roles
 from metamem.prompts.templates import Prompts
 from metamem.retrieval import searching
 from metamem.store.store import MemoryStore, constructor_identity
@@ -64,7 +64,7 @@ class Prepared:
     @property
     def rewarded(self) -> bool:
         """Whether the memories that an evaluation builds are scored themselves (`evaluator=memalpha_reward`)."""
-        return _rewarded(self.config)
+        return rewarded(self.config)
 
     @property
     def built(self) -> bool:
@@ -121,7 +121,7 @@ def prepare(config: BaseConfig, split: Split | None = None) -> Prepared:
     embedder: Embedder = build("embedder", config.embedder)
     retriever: Retriever = build("retriever", config.retriever, embedder=embedder, store=store)
     prepared_only = all(q.prepared is not None for q in dataset.questions)
-    with speaking_of(_key_of(backbones["builder"], backbones)):
+    with speaking_of(key_of(backbones["builder"], backbones)):
         parts = {} if prepared_only else memory_parts(memory, backbones["builder"], embedder, prompts)
     memory_identity = constructor_identity(config.memory, **parts)
     if config.search.calls and prepared_only:
@@ -136,7 +136,7 @@ def prepare(config: BaseConfig, split: Split | None = None) -> Prepared:
         "retriever": None if prepared_only else dict(retriever.identity()),
         "tokenizer": tokenizer_identity(config.evidence.tokenizer) if _counts_tokens(config) else None,
         **({"search": found} if (found := searching.identity(config.search, embedder)) else {}),
-        "roles": {role: _role_identity(config, role, backbones) for role in _roles(config, rubric, parts)},
+        "roles": {role: role_identity(config, role, backbones) for role in used_roles(config, rubric, parts)},
     }
     return Prepared(
         config,

@@ -14,33 +14,34 @@ from metamem.core.errors import UserError
 ROLES = {"policy": "backbone", "judge": "judge", "reflector": "reflector", "builder": "builder"}
 
 
-def _rewarded(config: BaseConfig) -> bool:
+def rewarded(config: BaseConfig) -> bool:
+    """Tell whether the memories of an evaluation are scored themselves."""
     evaluates = isinstance(config, EvalConfig) and config.from_ is None
     return evaluates and "memalpha_reward" in config.evaluator and config.memory.name == "memalpha"
 
 
-def _roles(config: BaseConfig, rubric: Rubric | None, parts: Mapping[str, Any]) -> list[str]:
+def used_roles(config: BaseConfig, rubric: Rubric | None, parts: Mapping[str, Any]) -> list[str]:
     """The roles that a program uses under this config."""
     judging_only = isinstance(config, EvalConfig) and config.from_ is not None
     learning = config.optimizer is not None and config.optimizer.name != "none"
     used = {
         "policy": not judging_only,
-        "judge": rubric is not None or _rewarded(config),
+        "judge": rubric is not None or rewarded(config),
         "reflector": learning,
         "builder": "builder" in parts,
     }
     return [role for role, wanted in used.items() if wanted]
 
 
-def _role_identity(config: BaseConfig, role: str, backbones: Mapping[str, Backbone]) -> dict[str, Any]:
+def role_identity(config: BaseConfig, role: str, backbones: Mapping[str, Backbone]) -> dict[str, Any]:
     """What decides a role's replies: the model by what it is, not by where it is, and how it samples."""
     place = ("base_url", "model", "identity", "path", "name")
     options = {k: v for k, v in identity(getattr(config, ROLES[role])).items() if k not in place}
-    with speaking_of(_key_of(backbones[role], backbones)):
+    with speaking_of(key_of(backbones[role], backbones)):
         return {"model": dict(backbones[role].identity()), "options": options}
 
 
-def _key_of(backbone: Backbone, backbones: Mapping[str, Backbone]) -> str:
+def key_of(backbone: Backbone, backbones: Mapping[str, Backbone]) -> str:
     """The config key of the first role that a backbone plays."""
     return next(ROLES[role] for role, known in backbones.items() if known is backbone)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from metamem.core.errors import ConfigError
 
-_AROUND = ("run", "journal", "tracker", "placement", "study", "experiment", "ablation", "hydra", "evaluate")
+AROUND = ("run", "journal", "tracker", "placement", "study", "experiment", "ablation", "hydra", "evaluate")
 
 
 def refuse_idle(taken: Sequence[str], why: str) -> None:
@@ -27,7 +27,7 @@ def refuse_idle(taken: Sequence[str], why: str) -> None:
         key = override.lstrip("+~").partition("=")[0]
         group, _, role = key.partition("@")
         if (role or group).split(".")[0].split("/")[0] not in taken:
-            shown = ", ".join(k.rstrip("_") for k in taken if k not in _AROUND)
+            shown = ", ".join(k.rstrip("_") for k in taken if k not in AROUND)
             raise ConfigError(f"{key} has no effect here: {why}. Leave it out; what has an effect: {shown}")
 
 

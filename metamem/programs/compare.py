@@ -13,14 +13,13 @@ from metamem.config.options import EvalConfig
 from metamem.core.errors import ConfigError
 from metamem.core.files import write_json
 from metamem.core.json_form import digest
+from metamem.programs.command_line import refuse_idle
+from metamem.reporting.console.comparison_tables import print_comparison
+from metamem.statistics.comparison import compare_results
 
 
 def compare_runs(config: EvalConfig) -> dict[str, Any]:
     """Compare what `compare` names. Raises `ConfigError` or `DataError` for what cannot be read or compared."""
-    from metamem.programs.command_line import refuse_idle
-    from metamem.reporting.console.comparison_tables import print_comparison
-    from metamem.statistics.comparison import compare_results
-
     if config.meta_memory is not None or config.from_ is not None:
         raise ConfigError("compare= reads results that are there; give it without meta_memory= and from=")
     refuse_idle(

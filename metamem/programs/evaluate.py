@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from metamem.config.identity import plain
@@ -17,43 +18,41 @@ from metamem.core.errors import ConfigError
 from metamem.core.json_form import to_json
 from metamem.core.sources import Competency, source_of
 from metamem.datasets.splits import fold_names
+from metamem.evaluators.memalpha_reward import NAME, ContentJudge, rewards
 from metamem.pipeline.laboratory import Workshop, about
 from metamem.pipeline.prepare import Prepared, prepare
 from metamem.programs.command_line import job_overrides
+from metamem.programs.compare import compare_runs
 from metamem.programs.event_loop import run_async
 from metamem.programs.finishing import already_finished
-from metamem.programs.rejudge import _judge_again
+from metamem.programs.perplexity import analyse
+from metamem.programs.rejudge import judge_again
+from metamem.programs.show import show
 from metamem.programs.watching import open_trackers
 from metamem.reporting.cases import save_cases
 from metamem.reporting.write import write_report
 from metamem.runs.directory import Run, evaluation_rows
-from metamem.runs.systems import System, _json, read_systems
+from metamem.runs.systems import System, read_json_object, read_systems
 from metamem.runs.test_reads import record_read
 from metamem.statistics import streams
 from metamem.statistics.judged import figures, retrieval_figures
-from metamem.statistics.side_by_side import _headline, compare, question_rows
+from metamem.statistics.side_by_side import compare, headline, question_rows
 
 
 def evaluate(config: EvalConfig) -> dict[str, Any]:
     """Evaluate; continues an unfinished run and reports a finished one."""
     if config.compare is not None:
-        from metamem.programs.compare import compare_runs
-
         return compare_runs(config)
     if config.show is not None:
-        from metamem.programs.show import show
-
         return show(config)
     if len(fold_names(config.split)) > 1:
         raise ConfigError(
             "split.fold=all is for train.py; eval.py takes the fold from the run in meta_memory, or one fold"
         )
     if config.perplexity is not None:
-        from metamem.programs.perplexity import analyse
-
         return analyse(config)
     if config.from_ is not None:
-        return _judge_again(config)
+        return judge_again(config)
     systems = read_systems(config.meta_memory)
     prepared = prepare(config)
     prepared = _with_split_of(systems, prepared, config)
@@ -87,14 +86,14 @@ def _with_split_of(systems: Sequence[System], prepared: Prepared, config: EvalCo
     run = next((s.run for s in systems if s.run), None)
     if run is None or any(o.lstrip("+").startswith(("split=", "split.")) for o in job_overrides()):
         return prepared
-    manifest, stored = _json(run / "manifest.json"), _json(run / "split.json")
+    manifest, stored = read_json_object(run / "manifest.json"), read_json_object(run / "split.json")
     if not stored or manifest.get("contents", {}).get("dataset") != prepared.contents["dataset"]:
         return prepared
     known = {q.id for q in prepared.dataset.questions}
     parts = {part: tuple(i for i in stored.get(part, ()) if i in known) for part in ("train", "validation", "test")}
     if not config.dataset.name or not any(parts.values()):
         return prepared
-    split = Split(**parts, leaky=bool(_json(run / "result.json").get("split", {}).get("leaky", False)))
+    split = Split(**parts, leaky=bool(read_json_object(run / "result.json").get("split", {}).get("leaky", False)))
     return prepare(config, split)
 
 
@@ -102,7 +101,7 @@ def _refuse_seen(systems: Sequence[System], asked: set[str], config: EvalConfig)
     for system in systems:
         if system.run is None:
             continue
-        seen = asked & set(_json(system.run / "split.json").get("train", ()))
+        seen = asked & set(read_json_object(system.run / "split.json").get("train", ()))
         if seen:
             raise ConfigError(
                 f"part={config.part.value}: {len(seen)} of {len(asked)} questions trained "
@@ -130,7 +129,14 @@ async def _evaluate(
         for difference in _trained_otherwise(system, config):
             tracker.note(difference)
     if config.part in (Part.test, Part.all) and prepared.split.test:
-        record_read(prepared, run, [s.label for s in systems])
+        record_read(
+            Path(config.outputs),
+            dataset=prepared.dataset.name,
+            split=prepared.contents["split"],
+            run=run.id,
+            directory=run.directory,
+            systems=[s.label for s in systems],
+        )
     by_label: dict[str, list[Judged]] = {}
     async with workshop:
         save_cases(run.directory, questions, workshop.gathered)
@@ -152,7 +158,7 @@ async def _evaluate(
     result = {
         **about_run,
         "roles": roles,
-        **_headline(by_label),
+        **headline(by_label),
         "systems": [
             {
                 "label": s.label,
@@ -184,8 +190,6 @@ async def _rewards(workshop: Workshop, by_label: Mapping[str, Sequence[Judged]])
     prepared = workshop.prepared
     if not prepared.rewarded:
         return None
-    from metamem.evaluators.memalpha_reward import NAME, ContentJudge, rewards
-
     options = prepared.config.evaluator[NAME]
     judge = ContentJudge(workshop.callers["judge"], prepared.prompts)
     banks = workshop.gathered.banks
@@ -196,7 +200,7 @@ async def _rewards(workshop: Workshop, by_label: Mapping[str, Sequence[Judged]])
 
 def _trained_otherwise(system: System, config: EvalConfig) -> list[str]:
     """What a run that trained a meta-memory said of memory and evidence, where this evaluation says something else."""
-    then = _json(system.run / "config.json") if system.run else {}
+    then = read_json_object(system.run / "config.json") if system.run else {}
     now = plain(config)
     found = []
     for key in ("memory", "retriever", "evidence", "backbone"):

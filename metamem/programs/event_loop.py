@@ -8,13 +8,13 @@ import signal
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from metamem.core.errors import Interrupted
+
 T = TypeVar("T")
 
 
 def run_async(job: Coroutine[Any, Any, T]) -> T:
     """Run a job to its end. SIGTERM and SIGUSR1 cancel it (`Interrupted`); an exception group shows its first cause."""
-    from metamem.core.errors import Interrupted
-
     stopped = False
 
     async def main() -> T:

@@ -6,6 +6,7 @@ In: the state after the last step. Out: the content of result.json.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from metamem.config.options import TrainConfig
@@ -16,13 +17,13 @@ from metamem.pipeline.bench import Bench
 from metamem.pipeline.laboratory import Workshop, labels
 from metamem.pipeline.prepare import Prepared
 from metamem.programs.command_line import next_command, real_command
-from metamem.programs.train_state import State, _load
+from metamem.programs.train_state import State, read_checkpoint
 from metamem.runs.directory import Run, evaluation_rows
 from metamem.runs.test_reads import record_read
 from metamem.statistics.judged import figures, retrieval_figures, strict_score
 
 
-async def _finish(
+async def test_and_conclude(
     config: TrainConfig,
     prepared: Prepared,
     run: Run,
@@ -35,7 +36,9 @@ async def _finish(
     """Test without guidelines, with the best and with the last meta-memory; put the result together."""
     best = state.best()
     chosen = (
-        state.meta_memory if best is None else from_json(MetaMemory, _load(run.checkpoint_path(best))["meta_memory"])
+        state.meta_memory
+        if best is None
+        else from_json(MetaMemory, read_checkpoint(run.checkpoint_path(best))["meta_memory"])
     )
     systems: list[tuple[dict[str, Any], MetaMemory | None]] = [
         ({"label": "without", "step": None, "guidelines": 0}, None)
@@ -46,11 +49,18 @@ async def _finish(
     systems.append(({"label": f"last (step {state.step})", "step": state.step, "guidelines": len(last)}, last))
     if config.test_steps:
         for number in range(1, state.step + 1):
-            after = from_json(MetaMemory, _load(run.checkpoint_path(number))["meta_memory"])
+            after = from_json(MetaMemory, read_checkpoint(run.checkpoint_path(number))["meta_memory"])
             systems.append(({"label": f"step-{number}", "step": number, "guidelines": len(after)}, after))
     test = prepared.questions("test")
     if test:
-        readers = record_read(prepared, run, [s["label"] for s, _ in systems])
+        readers = record_read(
+            Path(config.outputs),
+            dataset=prepared.dataset.name,
+            split=prepared.contents["split"],
+            run=run.id,
+            directory=run.directory,
+            systems=[s["label"] for s, _ in systems],
+        )
         if readers > 1:
             tracker.note(f"this test part has been read by {readers} runs (metamem reads)")
     by_label: dict[str, list[Judged]] = {}

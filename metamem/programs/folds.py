@@ -21,9 +21,13 @@ from metamem.pipeline.laboratory import Workshop, about
 from metamem.pipeline.prepare import Prepared, other_fold, prepare
 from metamem.programs.command_line import job_overrides
 from metamem.programs.event_loop import run_async
-from metamem.programs.train import ROLES, _already, _asked, _begin, _thinned, _train, train
+from metamem.programs.train import ROLES, asked_questions, begin, report_finished, train, train_run, with_training_part
 from metamem.programs.watching import open_trackers
+from metamem.reporting.console.tables import print_sweep
+from metamem.reporting.console.text import open_console, say
 from metamem.runs.directory import Run
+from metamem.statistics.folds import fold_totals
+from metamem.tracking.console import Board
 
 
 def train_folds(config: TrainConfig) -> dict[str, Any]:
@@ -42,7 +46,7 @@ def train_folds(config: TrainConfig) -> dict[str, Any]:
         )
     configs = [replace(config, split=replace(config.split, fold=fold)) for fold in folds]
     first = prepare(configs[0])
-    prepared = [_thinned(p) for p in (first, *(other_fold(first, c) for c in configs[1:]))]
+    prepared = [with_training_part(p) for p in (first, *(other_fold(first, c) for c in configs[1:]))]
     with ExitStack() as stack:
         jobs = []
         for fold, fold_prepared in zip(folds, prepared, strict=True):
@@ -55,8 +59,6 @@ def train_folds(config: TrainConfig) -> dict[str, Any]:
 
 def _train_side_by_side(jobs: Sequence[tuple[str, Prepared, Run]], stack: ExitStack) -> list[dict[str, Any]]:
     """Train several runs of one program as tasks of one process; finished ones are reported. In the order of `jobs`."""
-    from metamem.tracking.console import Board
-
     board = Board()
     results: dict[int, dict[str, Any]] = {}
     unfinished: list[tuple[int, Workshop, Mapping[str, Any]]] = []
@@ -64,19 +66,19 @@ def _train_side_by_side(jobs: Sequence[tuple[str, Prepared, Run]], stack: ExitSt
         about_run = about(prepared, run, "train")
         tracker = stack.enter_context(open_trackers(prepared.config, run, about_run, board.seat(label)))
         if run.finished:
-            results[number] = _already(run, tracker)
+            results[number] = report_finished(run, tracker)
         else:
             lead = unfinished[0][1] if unfinished else None
-            asked = _asked(prepared) if lead else prepared.dataset.questions
+            asked = asked_questions(prepared) if lead else prepared.dataset.questions
             unfinished.append((number, Workshop(prepared, run, tracker, ROLES, asked, lead), about_run))
 
     async def all_of_them() -> None:
-        begun = [(number, workshop, _begin(workshop, about_run)) for number, workshop, about_run in unfinished]
+        begun = [(number, workshop, begin(workshop, about_run)) for number, workshop, about_run in unfinished]
         async with AsyncExitStack() as entered:
             for _, workshop, _ in begun:
                 await entered.enter_async_context(workshop)
             async with asyncio.TaskGroup() as group:
-                tasks = {number: group.create_task(_train(w, what)) for number, w, what in begun}
+                tasks = {number: group.create_task(train_run(w, what)) for number, w, what in begun}
         results.update({number: task.result() for number, task in tasks.items()})
 
     if unfinished:
@@ -93,10 +95,6 @@ def fold_result(config: TrainConfig, results: Sequence[Mapping[str, Any]]) -> di
     """The folds' results as one: their directories, the mean of their validation scores, and the totals over their
     test parts, which are printed and kept in `folds-<id>.json` beside the runs.
     """
-    from metamem.reporting.console.tables import print_sweep
-    from metamem.reporting.console.text import open_console, say
-    from metamem.statistics.folds import fold_totals
-
     scores = [r["score"] for r in results if r["score"] is not None]
     mean = sum(scores) / len(scores) if scores else None
     print_sweep(

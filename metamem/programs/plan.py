@@ -20,9 +20,15 @@ from metamem.core.meta_memory import MetaMemory, from_texts
 from metamem.core.records import Question
 from metamem.core.text import format_date, render_unit
 from metamem.datasets.splits import fold_names
+from metamem.optimizers.batched import schedule
 from metamem.pipeline.evidence import Gathered, gather_evidence
 from metamem.pipeline.laboratory import inspect_engines
 from metamem.pipeline.prepare import Prepared, prepare
+from metamem.programs.perplexity import texts_of, unjudged
+from metamem.programs.stored_answers import questions_of, read_stored
+from metamem.programs.train import thinned
+from metamem.reporting.console.text import count, open_console, safe, say
+from metamem.runs.systems import read_systems
 from metamem.tracking.trackers import NoTracker
 
 # Tokens of a word in current vocabularies, for models whose tokenizer is not at hand.
@@ -106,8 +112,6 @@ def plan_job(config: TrainConfig | EvalConfig) -> Plan:
         plans = [plan_job(replace(config, split=replace(config.split, fold=fold))) for fold in folds]
         return sum(plans[1:], plans[0])
     if config.perplexity is not None:
-        from metamem.programs.perplexity import unjudged
-
         return _Planner(unjudged(config)).scoring(config)
     return _Planner(config).evaluation(config)
 
@@ -134,9 +138,6 @@ class _Planner:
 
     def training(self, config: TrainConfig) -> Plan:
         """See `plan_job`."""
-        from metamem.optimizers.batched import schedule
-        from metamem.programs.train import thinned
-
         p, options = self.prepared, config.optimizer
         split = p.split if config.train_questions is None else thinned(p.split, config.train_questions, config.seed)
         self._gather([q for q in p.dataset.questions if q.id in {*split.train, *split.validation, *split.test}])
@@ -169,8 +170,6 @@ class _Planner:
 
     def evaluation(self, config: EvalConfig) -> Plan:
         """See `plan_job`."""
-        from metamem.runs.systems import read_systems
-
         asked = self.prepared.questions(config.part.value)
         self._gather(asked)
         stages: list[Stage] = []
@@ -183,9 +182,6 @@ class _Planner:
 
     def scoring(self, config: EvalConfig) -> Plan:
         """See `plan_job`. The same text after the same prompt is scored once, whatever the system."""
-        from metamem.programs.perplexity import texts_of
-        from metamem.programs.stored_answers import questions_of, read_stored
-
         source = read_stored(Path(str(config.perplexity)), config.part.value, "perplexity")
         asked = questions_of(source, self.prepared.dataset, config, "perplexity")
         self._gather(list(asked.values()))
@@ -340,8 +336,6 @@ def show(plan: Plan, title: str = "dry run: nothing was called") -> None:
     """Print a plan."""
     from rich import box
     from rich.table import Table
-
-    from metamem.reporting.console.text import count, open_console, safe, say
 
     console = open_console()
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="dim")

@@ -18,16 +18,16 @@ from metamem.core.files import read_rows
 from metamem.core.records import Attempt
 from metamem.pipeline.laboratory import Workshop, about
 from metamem.pipeline.prepare import Prepared, prepare
-from metamem.programs.command_line import _AROUND, job_overrides, refuse_idle
+from metamem.programs.command_line import AROUND, job_overrides, refuse_idle
 from metamem.programs.event_loop import run_async
 from metamem.programs.finishing import already_finished
 from metamem.programs.watching import open_trackers
 from metamem.reporting.cases import copy_cases, load_cases
 from metamem.reporting.write import write_report
 from metamem.runs.directory import Run, evaluation_rows
-from metamem.runs.systems import _json, stored_attempts, system_names
+from metamem.runs.systems import read_json_object, stored_attempts, system_names
 from metamem.statistics.judged import figures
-from metamem.statistics.side_by_side import _headline, compare, question_rows
+from metamem.statistics.side_by_side import compare, headline, question_rows
 
 # --- judging stored attempts again
 
@@ -35,7 +35,7 @@ from metamem.statistics.side_by_side import _headline, compare, question_rows
 _JUDGING = ("from_", "dataset", "part", "evaluator", "reward", "rubric", "judge", "seed", "name", "outputs", "dry_run")
 
 
-def _judge_again(config: EvalConfig) -> dict[str, Any]:
+def judge_again(config: EvalConfig) -> dict[str, Any]:
     """Judge the attempts that a run stored for a part, with the judge, rubric and evaluators given here."""
     source = Path(str(config.from_))
     if config.meta_memory is not None:
@@ -43,7 +43,7 @@ def _judge_again(config: EvalConfig) -> dict[str, Any]:
     # Without a judge of its own it is the policy's backbone that judges.
     judged_by = () if config.judge is not config.backbone else ("backbone",)
     refuse_idle(
-        (*_JUDGING, *_AROUND, *judged_by),
+        (*_JUDGING, *AROUND, *judged_by),
         f"from={source} judges answers that are stored, nothing is retrieved or answered again",
     )
     if not (source / "attempts.jsonl").exists():
@@ -103,14 +103,14 @@ async def _rejudge(
             evaluation_rows(run, judged)
     verdicts = [v for judged in by_label.values() for j in judged for v in j.verdicts]
     known = [(before[v.attempt_id, v.evaluator], v) for v in verdicts if (v.attempt_id, v.evaluator) in before]
-    stamps = [*_json(source / "result.json").get("stamps", []), *about_run["stamps"]]
+    stamps = [*read_json_object(source / "result.json").get("stamps", []), *about_run["stamps"]]
     result = {
         **about_run,
         # What was true of the answers stays true of their figures.
         "stamps": list(dict.fromkeys(stamps)),
         "from": str(source),
         "roles": roles,
-        **_headline(by_label),
+        **headline(by_label),
         "systems": [{"label": label, "step": None} for label in by_label],
         "figures": figures(by_label, workshop.gathered),
         "guidelines": [],

@@ -27,8 +27,8 @@ from metamem.pipeline.laboratory import Workshop, about, labels
 from metamem.pipeline.prepare import Prepared, prepare
 from metamem.programs.command_line import job_overrides
 from metamem.programs.event_loop import run_async
-from metamem.programs.finish import _finish
-from metamem.programs.train_state import State, _keep, _restore
+from metamem.programs.finish import test_and_conclude
+from metamem.programs.train_state import State, keep_step, restore
 from metamem.programs.watching import open_trackers
 from metamem.reporting.cases import save_cases
 from metamem.reporting.write import write_report
@@ -40,31 +40,34 @@ ROLES = ("policy", "judge", "reflector")
 
 def train(config: TrainConfig) -> dict[str, Any]:
     """Train one meta-memory; continues an unfinished run and reports a finished one."""
-    prepared = _thinned(prepare(config))
+    prepared = with_training_part(prepare(config))
     run = Run("train", config, prepared.contents, job_overrides())
     try:
         about_run = about(prepared, run, "train")
         with open_trackers(config, run, about_run) as tracker:
             if run.finished:
-                return _already(run, tracker)
-            return run_async(_train_alone(Workshop(prepared, run, tracker, ROLES, _asked(prepared)), about_run))
+                return report_finished(run, tracker)
+            return run_async(
+                _train_alone(Workshop(prepared, run, tracker, ROLES, asked_questions(prepared)), about_run)
+            )
     finally:
         run.close()
 
 
-def _asked(prepared: Prepared) -> list[Question]:
+def asked_questions(prepared: Prepared) -> list[Question]:
     """The questions of all parts."""
     return [q for part in ("train", "validation", "test") for q in prepared.questions(part)]
 
 
-def _already(run: Run, tracker: Tracker) -> dict[str, Any]:
+def report_finished(run: Run, tracker: Tracker) -> dict[str, Any]:
+    """Report a run that needs nothing more, and return its result."""
     tracker.note(f"already finished: {run.directory} (start over with run.force=true)")
     result = run.result()
     tracker.finished(result)
     return result
 
 
-def _thinned(prepared: Prepared) -> Prepared:
+def with_training_part(prepared: Prepared) -> Prepared:
     """With the training part that is asked for. Raises `ConfigError` for what cannot be trained on."""
     config = prepared.config
     assert isinstance(config, TrainConfig)
@@ -101,14 +104,14 @@ class Begun:
     about: Mapping[str, Any]
 
 
-def _begin(workshop: Workshop, about_run: Mapping[str, Any]) -> Begun:
+def begin(workshop: Workshop, about_run: Mapping[str, Any]) -> Begun:
     """Go back to the last checkpoint and say what is to be done; nothing is started yet."""
     prepared, run, tracker = workshop.prepared, workshop.run, workshop.tracker
     config = prepared.config
     assert isinstance(config, TrainConfig)
     options = config.optimizer
     steps = schedule(prepared.split.train, options.epochs, options.batch_size, options.drop_last, config.seed)
-    state = _restore(run)
+    state = restore(run)
     save_split(prepared.split, run.directory / "split.json")
     resumed_at = state.step if state.step >= 0 else None
     tracker.started(
@@ -125,17 +128,18 @@ def _begin(workshop: Workshop, about_run: Mapping[str, Any]) -> Begun:
 
 
 async def _train_alone(workshop: Workshop, about_run: Mapping[str, Any]) -> dict[str, Any]:
-    begun = _begin(workshop, about_run)
+    begun = begin(workshop, about_run)
     async with workshop:
-        return await _train(workshop, begun)
+        return await train_run(workshop, begun)
 
 
-async def _train(workshop: Workshop, begun: Begun) -> dict[str, Any]:
+async def train_run(workshop: Workshop, begun: Begun) -> dict[str, Any]:
+    """Run all steps of one training and return its result."""
     prepared, run, tracker = workshop.prepared, workshop.run, workshop.tracker
     config, steps, state, about_run = prepared.config, begun.steps, begun.state, begun.about
     assert isinstance(config, TrainConfig)
     options = config.optimizer
-    workshop.gathered = workshop.gathered.of({q.id for q in _asked(prepared)})
+    workshop.gathered = workshop.gathered.of({q.id for q in asked_questions(prepared)})
     save_cases(run.directory, prepared.dataset.questions, workshop.gathered)
     bench = workshop.bench()
     policy = workshop.optimizer(options)
@@ -143,7 +147,7 @@ async def _train(workshop: Workshop, begun: Begun) -> dict[str, Any]:
     if state.step < 0:
         state.step = 0
         score = await _validate(config, prepared, run, bench, state.meta_memory, 0)
-        _keep(run, state, 0, score, {"step": 0, "guidelines": 0}, tracker)
+        keep_step(run, state, 0, score, {"step": 0, "guidelines": 0}, tracker)
     for number, (epoch, batch) in enumerate(steps, 1):
         if number <= state.step:
             continue
@@ -181,9 +185,9 @@ async def _train(workshop: Workshop, begun: Begun) -> dict[str, Any]:
                 }
             ],
         )
-        _keep(run, state, number, score, row, tracker, update.changes if accepted else ())
+        keep_step(run, state, number, score, row, tracker, update.changes if accepted else ())
         run.append("timings.jsonl", [{"step": number, "seconds": round(time.perf_counter() - began, 3)}])
-    result = await _finish(config, prepared, run, workshop, bench, state, tracker, about_run)
+    result = await test_and_conclude(config, prepared, run, workshop, bench, state, tracker, about_run)
     run.finish(result)
     tracker.finished(result)
     write_report(run.directory)

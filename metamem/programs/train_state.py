@@ -33,7 +33,7 @@ class State:
         return min(self.scores, key=lambda s: (-self.scores[s], s)) if self.scores else None
 
 
-def _keep(
+def keep_step(
     run: Run,
     state: State,
     step: int,
@@ -60,16 +60,16 @@ def _keep(
     tracker.changed(step, state.meta_memory, changes)
 
 
-def _restore(run: Run) -> State:
+def restore(run: Run) -> State:
     """The state at the last checkpoint, with the logs cut back to it."""
     checkpoints = run.checkpoints()
     if not checkpoints:
         run.rewind({})
         return State()
-    data = _load(checkpoints[-1])
+    data = read_checkpoint(checkpoints[-1])
     for step in range(int(data["step"])):
         # The best step is read back at the end: better to learn now that it is gone.
-        _load(run.checkpoint_path(step))
+        read_checkpoint(run.checkpoint_path(step))
     run.rewind(run.kept_sizes(int(data["step"])))
     return State(
         from_json(MetaMemory, data["meta_memory"]),
@@ -79,7 +79,8 @@ def _restore(run: Run) -> State:
     )
 
 
-def _load(path: Any) -> dict[str, Any]:
+def read_checkpoint(path: Any) -> dict[str, Any]:
+    """Read a checkpoint file. Raises `UserError` when it is missing or damaged."""
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:

@@ -10,6 +10,8 @@ from metamem.config.options import BaseConfig
 from metamem.core.contracts import Tracker
 from metamem.core.registry import build
 from metamem.runs.directory import Run
+from metamem.tracking.console import Console
+from metamem.tracking.trackers import Trackers
 
 
 @contextmanager
@@ -17,9 +19,6 @@ def open_trackers(
     config: BaseConfig, run: Run, about: Mapping[str, Any], console: Tracker | None = None
 ) -> Iterator[Tracker]:
     """The console (its own, where none is given) and the chosen tracker as one; closed also after an error."""
-    from metamem.tracking.console import Console
-    from metamem.tracking.trackers import Trackers
-
     watching: list[Tracker] = [console or Console()]
     if config.tracker is not None:
         watching.append(build("tracker", config.tracker, run_directory=run.directory))

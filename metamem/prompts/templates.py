@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from metamem.core.calls import Message
 from metamem.core.errors import ConfigError, unknown
 from metamem.core.registry import option, register
+from metamem.prompts.neutral import environment
 
 if TYPE_CHECKING:
     import jinja2
@@ -114,8 +115,6 @@ class Prompts:
 
     def _template(self, name: str) -> jinja2.Template:
         import jinja2
-
-        from metamem.prompts.neutral import environment
 
         if self._environment is None:
             self._environment = environment(jinja2.DictLoader(self._texts), sandboxed=bool(self._given))

@@ -10,9 +10,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-_FENCE = re.compile(r"^[ \t]*(`{3,}|~{3,})[^\n`]*\n(.*?)(?:^[ \t]*\1[ \t]*$|\Z)", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^[ \t]*(`{3,}|~{3,})[^\n`]*\n(.*?)(?:^[ \t]*\1[ \t]*$|\Z)", re.MULTILINE | re.DOTALL)
 
-_OPENING = re.compile(r"\[(?=\s*(?:\{|\]))|\{(?=\s*[\"'])")
+OPENING = re.compile(r"\[(?=\s*(?:\{|\]))|\{(?=\s*[\"'])")
 
 _WRAPPERS = ("operations", "actions", "changes", "guidelines", "proposals", "updates")
 
@@ -21,7 +21,7 @@ class UnreadableError(ValueError):
     """A reply that holds no readable list of operations; the message can be shown to the model."""
 
 
-def _last_bare(text: str, opens: re.Pattern[str]) -> list[Any] | None:
+def last_bare(text: str, opens: re.Pattern[str]) -> list[Any] | None:
     """The last JSON list of objects (or empty list, or lone object) in prose; None without one, or when one is cut
     off.
     """
@@ -30,13 +30,13 @@ def _last_bare(text: str, opens: re.Pattern[str]) -> list[Any] | None:
         end = _balanced(text, opening.start())
         if end is None:
             return None
-        found = _parse(text[opening.start() : end])
+        found = parse_json(text[opening.start() : end])
         last = last if found is None else found
         position = end
     return last
 
 
-def _parse(text: str) -> list[Any] | None:
+def parse_json(text: str) -> list[Any] | None:
     """The JSON list (or single operation, as a list) that `text` begins with; None when there is none or it is cut
     off.
     """

@@ -8,14 +8,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from metamem.core.files import read_rows, write_atomically
 from metamem.core.records import Evidence, Question
 from metamem.core.text import format_date, render_unit
-
-if TYPE_CHECKING:
-    from metamem.pipeline.evidence import Gathered
+from metamem.pipeline.evidence import Gathered
 
 FILE = "cases.jsonl"
 

@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from metamem.core.files import write_atomically
+from metamem.reporting.console.text import safe, say, several, stamp_sentence
 from metamem.reporting.figures import Figure
+from metamem.reporting.plots import write_figures
 from metamem.reporting.table_files import latex, markdown, shown, write_tables
+from metamem.statistics.resampling import FEWEST_CLUSTERS
+from metamem.statistics.systems import System
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-    from metamem.statistics.systems import System
 
 
 _NOT_ON_A_CONSOLE = ("type ", "right only")
@@ -80,8 +82,6 @@ class Finding:
         from rich import box
         from rich.table import Table
 
-        from metamem.reporting.console.text import safe, say
-
         rows = [_joined(row) for row in even(self.rows)]
         names = [
             n for n in (rows[0] if rows else ()) if not n.startswith(_NOT_ON_A_CONSOLE) and n not in self.files_only
@@ -104,9 +104,6 @@ class Finding:
 
 def note_few_groups(finding: Finding) -> None:
     """Say where the questions are of so few conversations that an interval over them tells little."""
-    from metamem.reporting.console.text import several
-    from metamem.statistics.resampling import FEWEST_CLUSTERS
-
     groups = [len({row.group for row in b.system.rows}) for b in finding.behind if b.system is not None]
     if groups and min(groups) < FEWEST_CLUSTERS:
         finding.notes.append(
@@ -117,15 +114,11 @@ def note_few_groups(finding: Finding) -> None:
 
 def stamp_sentences(stamps: Sequence[str]) -> list[str]:
     """What the stamps of a table's runs say, a sentence each."""
-    from metamem.reporting.console.text import stamp_sentence
-
     return [stamp_sentence(stamp) for stamp in stamps]
 
 
 def write_finding(finding: Finding, folder: Path, name: str = "study") -> None:
     """Write the study's table in every form as `name`.csv and so on, and its figures."""
-    from metamem.reporting.plots import write_figures
-
     uniform = even(finding.rows)
     note = "\n".join([*stamp_sentences(finding.stamps), *finding.notes])
     write_tables(uniform, folder, name)

@@ -12,6 +12,9 @@ from typing import Any
 
 from metamem.core.files import read_object, read_rows, write_atomically
 from metamem.reporting.figures import Figure, Series, svg
+from metamem.reporting.page import page
+from metamem.reporting.plots import write_figures
+from metamem.reporting.table_files import latex, markdown
 from metamem.statistics.perplexity import WITH, WITHOUT
 
 # More texts than this are left to the file: a page of tens of thousands of rows is slow to open.
@@ -20,8 +23,6 @@ _MOST_TEXTS = 5000
 
 def analysis_page(directory: Path) -> str:
     """The page as text."""
-    from metamem.reporting.page import page
-
     result = read_object(directory / "result.json")
     rows = list(read_rows(directory / "perplexity.jsonl"))
     texts = text_rows(rows)
@@ -41,9 +42,6 @@ def analysis_page(directory: Path) -> str:
 
 def write_all(directory: Path) -> list[Path]:
     """The report, the table and the figures; returns the paths."""
-    from metamem.reporting.plots import write_figures
-    from metamem.reporting.table_files import latex, markdown
-
     result = read_object(directory / "result.json")
     rows, note = table_rows(result), "; ".join(map(str, result.get("stamps") or ()))
     texts = {

@@ -11,20 +11,18 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
 from metamem.core.files import write_atomically
 from metamem.reporting.embed import Embedded, Place
 from metamem.reporting.figures import svg
+from metamem.reporting.findings import Behind, Finding
 from metamem.reporting.page import packed, page
 from metamem.reporting.run import run_data
-from metamem.reporting.table_files import shown
+from metamem.reporting.table_files import overrides, shown
 from metamem.reporting.write import audit
-
-if TYPE_CHECKING:
-    from metamem.reporting.findings import Finding
-    from metamem.statistics.systems import System
+from metamem.statistics.systems import System
 
 # Columns of the tidy table that say little to a reader of the page; all are in results.csv.
 _SHOWN = ("part", "system", "guidelines", "questions")
@@ -45,8 +43,6 @@ def write_sweep_report(
     folder: Path, jobs: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]], finding: Finding | None
 ) -> Path:
     """Write the report and the audit file; returns the report's path."""
-    from metamem.reporting.table_files import overrides
-
     done = Counter(str(job["status"]) for job in jobs)
     given = [overrides(job) for job in jobs]
     differing = [k for k in dict.fromkeys(k for g in given for k in g) if len({g.get(k) for g in given}) > 1]
@@ -98,8 +94,6 @@ def _embedded(
 
 def _study_table(made: Embedded, finding: Finding | None) -> dict[str, Any]:
     """The study's table with what each cell opens: columns, and rows of cells."""
-    from metamem.reporting.findings import Behind
-
     rows = finding.rows if finding else []
     behind = [*finding.behind, *[Behind()] * (len(rows) - len(finding.behind))] if finding else []
     columns = [k for k in dict.fromkeys(k for row in rows for k in row) if k not in ("low", "high")]

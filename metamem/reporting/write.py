@@ -17,7 +17,9 @@ from metamem.reporting.embed import of_run
 from metamem.reporting.figures import svg
 from metamem.reporting.page import packed, page
 from metamem.reporting.perplexity import analysis_page, write_all
+from metamem.reporting.plots import write_figures
 from metamem.reporting.run import RunReport, read_run
+from metamem.reporting.table_files import latex, markdown
 
 _AUDIT = (
     *(
@@ -56,9 +58,6 @@ def _is_analysis(directory: Path) -> bool:
 
 def write_everything(directory: Path) -> list[Path]:
     """The report, figures (PNG, PDF), the table of accuracies (Markdown, LaTeX) and audit.csv; returns the paths."""
-    from metamem.reporting.plots import write_figures
-    from metamem.reporting.table_files import latex, markdown
-
     if _is_analysis(directory):
         return write_all(directory)
     report = read_run(directory)

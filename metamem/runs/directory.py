@@ -22,7 +22,7 @@ from metamem.core.contracts import Judged
 from metamem.core.errors import ConfigError, UserError
 from metamem.core.files import append_lines, write_json
 from metamem.core.json_form import to_json
-from metamem.runs.identity import _difference, fingerprint, git_revision, run_identity, slug
+from metamem.runs.identity import difference, fingerprint, git_revision, run_identity, slug
 
 CHECKPOINTS = "checkpoints"
 
@@ -126,7 +126,7 @@ class Run:
             manifest = {}
         now = fingerprint()
         if manifest and not self.finished and manifest.get("fingerprint") != now:
-            changed = _difference(manifest.get("fingerprint", {}), now)
+            changed = difference(manifest.get("fingerprint", {}), now)
             if self.config.run.on_drift.value == "error":
                 raise ConfigError(
                     f"{self.directory} was begun by other code: {changed}. "

@@ -97,7 +97,8 @@ def fingerprint() -> dict[str, Any]:
     return {"code": source.hexdigest()[:16], "packages": dict(sorted(versions.items()))}
 
 
-def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Say in words how two fingerprints differ."""
     old, new = before.get("packages", {}), now["packages"]
     parts = ["the source of metamem differs"] if before.get("code") != now["code"] else []
     parts += [

@@ -8,13 +8,13 @@ from pathlib import Path
 # The environment variable by which the jobs of a sweep, whatever process they run in, find its ledger.
 LEDGER = "METAMEM_SWEEP_LEDGER"
 
-_SWEPT = "swept"
+SWEPT = "swept"
 
 
 def swept_here() -> tuple[str, ...]:
     """The overrides by which this job differs from the others of its sweep; none outside a sweep."""
     place = os.environ.get(LEDGER)
-    file = Path(place) / _SWEPT if place else None
+    file = Path(place) / SWEPT if place else None
     if file is None or not file.exists():
         return ()
     from hydra.core.hydra_config import HydraConfig

@@ -64,14 +64,14 @@ def _read_system(entry: Any) -> System:
         checkpoints = find_checkpoints(path)
         if not checkpoints:
             raise DataError(f"meta_memory: {entry} is not a training run: it holds no {CHECKPOINTS}/step_*.json")
-        result = _json(path / "result.json")
+        result = read_json_object(path / "result.json")
         best = result.get("best_step")
         chosen = path / CHECKPOINTS / f"step_{best:04d}.json" if isinstance(best, int) else checkpoints[-1]
         return System(f"{path.name} {_step_name(chosen)}", load(chosen), path, chosen)
     run = _run_of(path)
     label = f"{run.name} {_step_name(path)}" if run else path.stem
     meta_memory = load(path)
-    source = Path(str(_json(path).get("source", "")))
+    source = Path(str(read_json_object(path).get("source", "")))
     return System(label, meta_memory, run, source if source.is_file() and _run_of(source) else path)
 
 
@@ -106,7 +106,7 @@ def system_names(source: Path, part: str, stored: Mapping[str, Any]) -> dict[str
     """The label of each system whose attempts a run stored for a part: of an evaluation by its place in the list, of a
     training's test by its name, of its other parts by the step.
     """
-    result = _json(source / "result.json")
+    result = read_json_object(source / "result.json")
     systems = [s["label"] for s in result.get("systems", [])]
     by_word = {label.split(" ")[0]: label for label in systems}
     names = {}
@@ -118,7 +118,8 @@ def system_names(source: Path, part: str, stored: Mapping[str, Any]) -> dict[str
     return names
 
 
-def _json(path: Path) -> dict[str, Any]:
+def read_json_object(path: Path) -> dict[str, Any]:
+    """Read a JSON object; empty when the file is missing or holds something else."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

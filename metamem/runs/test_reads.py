@@ -10,13 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from metamem.core.files import append_lines, read_rows
-
-if TYPE_CHECKING:
-    from metamem.pipeline.prepare import Prepared
-    from metamem.runs.directory import Run
 
 FILE = "test_reads.jsonl"
 
@@ -31,22 +27,23 @@ class TestPart:
     reads: int
 
 
-def record_read(prepared: Prepared, run: Run, systems: Sequence[str]) -> int:
-    """Note that a run read its test part with these systems; returns how many runs have read that part, this one
-    included. A run that is continued or started over reads once more and still counts as one run.
+def record_read(outputs: Path, *, dataset: str, split: str, run: str, directory: Path, systems: Sequence[str]) -> int:
+    """Note that a run read its test part with these systems, and return how many runs have read that part by now.
+
+    `split` is the split's hash, `run` the run's id. A run that is continued or started over reads once more and still
+    counts as one run.
     """
-    split = str(prepared.contents["split"])
     row = {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "dataset": prepared.dataset.name,
+        "dataset": dataset,
         "split": split,
-        "run": run.id,
-        "directory": str(run.directory),
+        "run": run,
+        "directory": str(directory),
         "systems": list(systems),
     }
-    path = Path(prepared.config.outputs) / FILE
+    path = outputs / FILE
     append_lines(path, [row])
-    return len({r["run"] for r in read_rows(path) if r["split"] == split and r["dataset"] == row["dataset"]})
+    return len({r["run"] for r in read_rows(path) if r["split"] == split and r["dataset"] == dataset})
 
 
 def test_parts(outputs: Path) -> list[TestPart]:

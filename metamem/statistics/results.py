@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from metamem.core.errors import ConfigError, DataError
-from metamem.core.files import read_object, read_rows
+from metamem.core.files import file_digest, read_object, read_rows
 from metamem.core.grouping import ABSTENTION_SUFFIX, base_id
+from metamem.core.registry import build, load_components
 from metamem.statistics.aggregates import Outcome
+from metamem.statistics.plain_results import load_plain
 from metamem.statistics.rows import Facts, Judgement, Row, Source
 
 
@@ -27,8 +29,6 @@ def load(path: str | Path, part: str | None = None, evaluator: str | None = None
     `part` of a run (default: the one its result is of) and `evaluator` (default: its reward) choose what `rows` are of.
     Raises `DataError` naming the file and record, or `ConfigError` for a part or evaluator that the run does not have.
     """
-    from metamem.statistics.plain_results import load_plain
-
     place = Path(path)
     if place.is_dir():
         return _load_run(place, part, evaluator)
@@ -169,9 +169,6 @@ _CACHE = _Cache()
 
 def _dataset(options: Mapping[str, Any], digests: Any) -> dict[str, Any]:
     """Question id → question of a run's data set. Raises `DataError` when its files are not what they were."""
-    from metamem.core.files import file_digest
-    from metamem.core.registry import build, load_components
-
     key = json.dumps([options, digests], sort_keys=True)
     if key not in _CACHE.held:
         load_components()

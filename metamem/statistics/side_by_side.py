@@ -58,7 +58,7 @@ def _right(judged: Judged) -> bool:
     return 2 * sum(bool(v.correct) for v in judged.verdicts) >= len(judged.verdicts) > 0
 
 
-def _headline(by_label: Mapping[str, Sequence[Judged]]) -> dict[str, Any]:
+def headline(by_label: Mapping[str, Sequence[Judged]]) -> dict[str, Any]:
     """The last system's strict accuracy is the score that sweepers get."""
     label, judged = list(by_label.items())[-1]
     score = strict_score(judged)

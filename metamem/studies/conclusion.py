@@ -10,20 +10,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from metamem.programs.plan import Plan, show
+from metamem.reporting.console.text import open_console, say
+from metamem.reporting.findings import Finding, note_few_groups, write_finding
+from metamem.reporting.sweep import write_sweep_report
 from metamem.reporting.table_files import job_rows, write_tables
+from metamem.studies.settings import settings
+from metamem.studies.studies import STUDIES, any_sweep
 
 
 def conclude(jobs: Sequence[Mapping[str, Any]]) -> int:
     """Write results.csv, results.parquet, report.html and audit.csv, and the study's table and figures (of a sweep that
     is no study, those of its settings); returns the number of failed evaluations.
     """
-    from metamem.programs.plan import Plan, show
-    from metamem.reporting.console.text import open_console, say
-    from metamem.reporting.findings import Finding, note_few_groups, write_finding
-    from metamem.reporting.sweep import write_sweep_report
-    from metamem.studies.conclusion import after_training
-    from metamem.studies.studies import STUDIES, any_sweep
-
     console = open_console()
     plans = [Plan.from_json(job["plan"]) for job in jobs if job.get("plan")]
     if plans:
@@ -56,8 +55,6 @@ def after_training(study: str, jobs: Sequence[Mapping[str, Any]]) -> str:
     """What a study evaluates after its jobs, in words; empty when nothing."""
     n = len(jobs)
     if study in ("cross_backbone", "cross_domain"):
-        from metamem.studies.settings import settings
-
         readers = len(settings(jobs))
         repeated = f", for {n // readers} seeds and folds" if n > readers else ""
         made = f"{readers} readers, each without and with {readers} meta-memories{repeated}"

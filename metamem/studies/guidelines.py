@@ -15,6 +15,7 @@ from typing import Any
 from metamem.core.files import read_object, write_json
 from metamem.core.meta_memory import MetaMemory, from_texts, load, words
 from metamem.reporting.findings import Finding
+from metamem.reporting.write import write_report
 from metamem.statistics.pairs import accuracy, compare, decided, run_systems
 from metamem.studies.jobs import Evaluations, chosen, chosen_checkpoint, keep
 
@@ -124,8 +125,6 @@ def guideline_worth(finding: Finding, runs: Sequence[Path]) -> None:
     """Evaluate each run's guidelines with each left out; adds rows, and keeps `worth.json` with the run, whose report
     is written again.
     """
-    from metamem.reporting.write import write_report
-
     evaluations = Evaluations()
     for run in runs:
         own = chosen(run)

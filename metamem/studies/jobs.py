@@ -19,6 +19,8 @@ from metamem.core.errors import DataError, UserError
 from metamem.core.files import read_object
 from metamem.core.meta_memory import MetaMemory, load, save
 from metamem.core.registry import REGISTRY
+from metamem.programs.command_line import given_overrides
+from metamem.programs.evaluate import evaluate
 
 
 def eval_config(run: Path, **changes: Any) -> EvalConfig:
@@ -63,9 +65,6 @@ class Evaluations:
         """Evaluate `meta_memory` (as on the command line) with the options of the run `like`; the run's directory, or
         None when it failed. `label` names the job in tables and the directory.
         """
-        from metamem.programs.command_line import given_overrides
-        from metamem.programs.evaluate import evaluate
-
         row: dict[str, Any] = {"number": f"e{len(self.rows)}", "overrides": [label], "status": "failed", "error": ""}
         self.rows.append(row)
         try:

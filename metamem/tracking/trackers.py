@@ -8,16 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from metamem.core.contracts import Tracker
+from metamem.core.meta_memory import Change, MetaMemory
 from metamem.core.registry import register
 
 # Registers tracker=wandb; the package of that name is imported when a run starts.
 from metamem.tracking.wandb import WandbTracker
-
-if TYPE_CHECKING:
-    from metamem.core.contracts import Tracker
-    from metamem.core.meta_memory import Change, MetaMemory
 
 __all__ = ["NoTracker", "Trackers", "WandbTracker"]
 

@@ -24,18 +24,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 from metamem.core.errors import ConfigError, MissingExtraError, UnreachableError
 from metamem.core.files import read_object, read_rows, write_json
+from metamem.core.meta_memory import Change, MetaMemory
 from metamem.core.registry import option, register
 from metamem.runs.sweep import swept_here
+from metamem.tracking import wandb_lineage, wandb_tables
+from metamem.tracking.wandb_lineage import Made
 from metamem.tracking.wandb_values import group_name, summary, tags_of, without_secrets
-
-if TYPE_CHECKING:
-    from metamem.core.meta_memory import Change, MetaMemory
-    from metamem.tracking.wandb_lineage import Made
 
 # Keys saved by `wandb login` stand under the cloud's own name, also where the service is addressed by another one.
 _CLOUD = "api.wandb.ai"
@@ -153,8 +152,6 @@ class WandbTracker:
         import wandb
 
         self._flush()
-        from metamem.tracking import wandb_lineage, wandb_tables
-
         with _kept_in(self._directory):
             for name, columns, rows in wandb_tables.tables(result, self._directory):
                 self._run.log({name: wandb.Table(columns=list(columns), data=rows)})
@@ -209,8 +206,6 @@ class WandbTracker:
 
     def _read(self, wandb: Any, about: Mapping[str, Any]) -> None:
         """Declare the meta-memories that an evaluation reads as its inputs."""
-        from metamem.tracking import wandb_lineage
-
         found: dict[str, Any] = {}
         for entry in about.get("reads") or ():
             made = wandb_lineage.read_from(Path(str(entry["file"])))

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from metamem.reporting.run import read_run
+
 GUIDELINE_COLUMNS = ("id", "text", "born", "changed", "support")
 LINEAGE_COLUMNS = ("step", "action", "id", "before", "after", "support")
 ATTEMPT_COLUMNS = (
@@ -35,8 +37,6 @@ def tables(result: Mapping[str, Any], directory: Path) -> Iterator[tuple[str, tu
 
 def _attempts(directory: Path) -> Iterator[list[Any]]:
     """The attempts of the evaluated part with the reward's verdicts."""
-    from metamem.reporting.run import read_run
-
     data = read_run(directory).data
     labels = {s["key"]: s["label"] for s in data["systems"]}
     for a in data["attempts"]:

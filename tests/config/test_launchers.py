@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from metamem.cli import main as cli
+from metamem.cli import running
 from metamem.cli.hydra_bridge import config_folder, export
 from metamem.cli.launchers import Launch, check_job, find_launch, missing_launcher
 from metamem.cli.main import run_program
@@ -139,7 +139,7 @@ def test_a_wrong_cluster_is_named(program: Any) -> None:
 
 def test_a_cluster_makes_a_sweep_of_one_job(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[list[str], bool]] = []
-    monkeypatch.setattr(cli, "_hydra", lambda program, given, folder, multirun: seen.append((given, multirun)) or 0)
+    monkeypatch.setattr(running, "_hydra", lambda program, given, folder, multirun: seen.append((given, multirun)) or 0)
     for program in ("train", "eval"):
         assert run_program(program, ["cluster=slurm", "seed=1"]) == 0
     assert run_program("train", ["cluster=null"]) == 0

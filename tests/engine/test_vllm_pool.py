@@ -64,7 +64,7 @@ def test_in_turns_one_engine_is_awake_a_batch_changes_twice_and_the_replies_are_
     side_by_side: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pool, changes, awake = shared_pool(), [0], []
-    asked, kept = Engine._asked, training._keep
+    asked, kept = Engine._asked, training.keep_step
 
     async def watched(self: Engine, *arguments: Any) -> Any:
         awake.append(sum(engine.running for engine in pool._engines.values()))
@@ -75,7 +75,7 @@ def test_in_turns_one_engine_is_awake_a_batch_changes_twice_and_the_replies_are_
         kept(*arguments)
 
     monkeypatch.setattr(Engine, "_asked", watched)
-    monkeypatch.setattr(training, "_keep", counted)
+    monkeypatch.setattr(training, "keep_step", counted)
     trained(model, tmp_path, "turns")
     assert set(awake) == {1}
     in_each = [after - before for before, after in itertools.pairwise(changes)]

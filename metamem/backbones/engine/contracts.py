@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
+from metamem.backbones.engine.spec import EngineSpec
 from metamem.core.calls import Message
-
-if TYPE_CHECKING:
-    from metamem.backbones.engine.spec import EngineSpec
 
 
 @runtime_checkable

@@ -18,6 +18,7 @@ from enum import StrEnum
 from functools import cache
 from typing import Protocol
 
+from metamem.backbones.engine.engine import Engine
 from metamem.backbones.engine.spec import EngineSpec
 from metamem.core.errors import ConfigError
 
@@ -244,8 +245,6 @@ class Pool:
 @cache
 def shared_pool() -> Pool:
     """The pool of this process: it outlives runs, and its engines end with the process."""
-    from metamem.backbones.engine.engine import Engine
-
     return Pool(Engine)
 
 

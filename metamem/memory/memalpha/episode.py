@@ -16,7 +16,7 @@ from metamem.core.banks import Cost, Unread
 from metamem.core.calls import Draw, Failure, Generation, Message, Request
 from metamem.core.contracts import Caller, MemoryContext
 from metamem.core.errors import ConfigError, unknown
-from metamem.core.json_form import canonical
+from metamem.core.json_form import canonical, to_json
 from metamem.core.registry import option
 from metamem.memory.chunks import Chunk, counter
 from metamem.memory.memalpha.state import Limits, Memory, Part
@@ -185,6 +185,4 @@ class Writer:
 
 def changes_of(memory: Memory) -> list[dict[str, Any]]:
     """The history as JSON rows; `Memory.replay` of them gives the memory again."""
-    from metamem.core.json_form import to_json
-
     return [to_json(change) for change in memory.changes]

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from metamem.core.banks import Effect
+from metamem.core.banks import NO_CALL, Effect
 from metamem.memory.memalpha.episode import Episode, Exchange
 from metamem.memory.memalpha.state import Change, Limits, Memory, Operation, Part
 from metamem.memory.memalpha.tools import Outcome
-
-NO_CALL = "none"
 
 
 def effects_of(episode: Episode) -> tuple[Effect, ...]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.table import Table
 
-from metamem.reporting.console.text import count, one_line, safe, share
+from metamem.reporting.console.text import count, one_line, plain_table, safe, share
 
 _TERMS = {
     "task": "task",
@@ -23,8 +23,6 @@ _TERMS = {
 
 def stream_table(streams: Mapping[str, Mapping[str, Any]]) -> Table:
     """A column a system: the mean of every competency, Mem-α's average and conflict resolution beside it, the size."""
-    from metamem.reporting.console.text import plain_table
-
     table = plain_table("mean score, sources weighing alike", ["competency"], list(streams))
     systems = list(streams.values())
     for name in sorted({name for s in systems for name in s["competencies"]}):
@@ -40,8 +38,6 @@ def stream_table(streams: Mapping[str, Mapping[str, Any]]) -> Table:
 
 def reward_table(rewards: Mapping[str, Mapping[str, Any]]) -> Table:
     """A column a system: the mean of each term and of the reward over episodes."""
-    from metamem.reporting.console.text import plain_table
-
     systems = list(rewards.values())
     weights = f"beta {systems[0]['beta']:g}, gamma {systems[0]['gamma']:g}"
     table = plain_table(f"Mem-α's reward, {one_line(weights)}", ["term"], list(rewards))

@@ -44,7 +44,7 @@ def test_hashing_gives_unit_vectors_for_any_text(texts: list[str], window: int) 
 
 def test_hashing_is_the_same_in_every_process() -> None:
     code = (
-        "import metamem.embedding.minilm; from metamem.core.registry import build;"
+        "from metamem.core.registry import build, load_components; load_components();"
         "print(build('embedder', {'name': 'hashing', 'dimensions': 8}).embed(['a cat sat'])[0].tobytes().hex())"
     )
     command = [sys.executable, "-c", code]
