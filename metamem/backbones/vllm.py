@@ -2,8 +2,8 @@
 
 In: a `Request`. Out: its samples, all from one call of the engine, which queues and batches by itself. Here are the
 options, what identifies the model, how a prompt is measured before it is sent, and `score` for perplexity. Starting
-and rebuilding is in `engine.engine`, rendering and reading in `engine.requests`. Nothing here imports vLLM before
-`start`.
+and rebuilding is in `engine.engine`, rendering in `engine.renderer`, reading in `engine.sampling`. Nothing here imports
+vLLM before `start`.
 """
 
 from __future__ import annotations
@@ -12,12 +12,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from metamem.backbones.engine import requests
+from metamem.backbones.engine.arguments import check_engine_options
+from metamem.backbones.engine.devices import check_installed
 from metamem.backbones.engine.engine import Engine, load_renderer
+from metamem.backbones.engine.model_shape import check_parts, read_shape
 from metamem.backbones.engine.options import HARMLESS, EngineOptions, OnOverflow
 from metamem.backbones.engine.pool import shared_pool
-from metamem.backbones.engine.shape import check_parts, read_shape
-from metamem.backbones.engine.spec import EngineSpec, check_engine_options, check_installed
+from metamem.backbones.engine.renderer import Prompt
+from metamem.backbones.engine.sampling import log_probabilities, parameters, read, scoring
+from metamem.backbones.engine.spec import EngineSpec
 from metamem.backbones.engine.weights import Weights, find_weights
 from metamem.core.calls import Generation, Message, Request, Sampling
 from metamem.core.errors import BackboneError, ConfigError
@@ -148,8 +151,8 @@ class VLLM:
                 f"takes (backbone.max_model_len) {kept} are kept for the reply (max_tokens)"
             )
         async with shared_pool().turn(self.engine.spec):
-            output = await self.engine.generate(prompt.tokens, requests.parameters(request), self.config.timeout)
-        return requests.read(output, prompt.opened)
+            output = await self.engine.generate(prompt.tokens, parameters(request), self.config.timeout)
+        return read(output, prompt.opened)
 
     def overflow(self, messages: Sequence[Message], sampling: Sampling, tools: Sequence[dict[str, Any]] = ()) -> int:
         """How many tokens of a prompt are too many for a caller that is to leave evidence out; 0 when it fits, or
@@ -199,13 +202,11 @@ class VLLM:
                 f"prompt and continuation have {len(tokens)} tokens; the model takes {self.engine.context - 1} at most"
             )
         async with shared_pool().turn(self.engine.spec):
-            output = await self.engine.generate(tokens, requests.scoring(), self.config.timeout)
-        return requests.log_probabilities(output, len(prompt.tokens))
+            output = await self.engine.generate(tokens, scoring(), self.config.timeout)
+        return log_probabilities(output, len(prompt.tokens))
 
-    def _prompt(
-        self, messages: Sequence[Message], sampling: Sampling, tools: Sequence[dict[str, Any]] = ()
-    ) -> requests.Prompt:
+    def _prompt(self, messages: Sequence[Message], sampling: Sampling, tools: Sequence[dict[str, Any]] = ()) -> Prompt:
         return self.engine.renderer.prompt(messages, sampling.thinking, tools)
 
-    def _left(self, prompt: requests.Prompt, sampling: Sampling) -> int:
+    def _left(self, prompt: Prompt, sampling: Sampling) -> int:
         return self.engine.context - sampling.max_tokens - len(prompt.tokens)

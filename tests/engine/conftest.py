@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from metamem.backbones.engine import checkpoint
-from metamem.backbones.engine.pool import Placement, Pool, shared_pool
-from metamem.backbones.engine.preflight import look
+from metamem.backbones.engine import tiny_checkpoint
+from metamem.backbones.engine.devices import this_machine
+from metamem.backbones.engine.placement import Placement
+from metamem.backbones.engine.pool import Pool, shared_pool
 from metamem.core.registry import REGISTRY, load_components
 
 
@@ -38,7 +39,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny checkpoint."""
-    return checkpoint.write(tmp_path_factory.mktemp("model") / "tiny")
+    return tiny_checkpoint.write(tmp_path_factory.mktemp("model") / "tiny")
 
 
 def build(model: Path, **options: Any) -> Any:
@@ -75,7 +76,7 @@ def backbone(model: Path, pool: Pool) -> Iterator[Any]:
     made = build(model)
 
     async def start() -> None:
-        await pool.prepare([made.spec()], look().devices, Placement.auto)
+        await pool.prepare([made.spec()], this_machine().devices, Placement.auto)
         await made.start()
 
     asyncio.run(start())

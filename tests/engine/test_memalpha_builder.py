@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from metamem.backbones.caller import JournaledCaller
-from metamem.backbones.engine.requests import Renderer
+from metamem.backbones.engine.renderer import Renderer
 from metamem.backbones.journal import Journal
 from metamem.core.banks import MemoryBank
 from metamem.core.calls import Message, Request

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from metamem.backbones.engine.checkpoint import POSITIONS
+from metamem.backbones.engine.tiny_checkpoint import POSITIONS
 from tests import programs
 
 

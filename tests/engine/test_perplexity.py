@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from metamem.backbones.engine.requests import Renderer
+from metamem.backbones.engine.renderer import Renderer
 from metamem.core.calls import Message
 from tests import programs
 

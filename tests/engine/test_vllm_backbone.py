@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from metamem.backbones.engine.requests import parameters, read
+from metamem.backbones.engine.sampling import parameters, read
 from metamem.core.calls import Draw, Generation, Message, Request, Sampling
 from metamem.core.errors import BackboneError
 from metamem.replies.tool_calls import Call, read_calls

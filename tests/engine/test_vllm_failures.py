@@ -110,13 +110,13 @@ def test_an_engine_that_dies_is_built_again_once_and_the_second_death_ends_the_r
     backbone, before = alone.backbone, alone.others
     environment, shared = dict(os.environ), set[Path]()
     asked: Counter[tuple[int, ...]] = Counter()
-    ask_engine = Engine._asked
+    ask_engine = Engine._ask
 
     async def counted(self: Engine, llm: Any, tokens: list[int], parameters: Any) -> Any:
         asked[tuple(tokens)] += 1
         return await ask_engine(self, llm, tokens, parameters)
 
-    monkeypatch.setattr(Engine, "_asked", counted)
+    monkeypatch.setattr(Engine, "_ask", counted)
 
     async def batch(kill: str | None) -> list[Any]:
         asked.clear()

@@ -66,7 +66,7 @@ def test_in_turns_one_engine_is_awake_a_batch_changes_twice_and_the_replies_are_
     side_by_side: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     changes, awake = [shared_pool().switches], []
-    asked, kept = Engine._asked, training.keep_step
+    asked, kept = Engine._ask, training.keep_step
 
     async def watched(self: Engine, *arguments: Any) -> Any:
         awake.append(sum(living(model)))
@@ -76,7 +76,7 @@ def test_in_turns_one_engine_is_awake_a_batch_changes_twice_and_the_replies_are_
         changes.append(shared_pool().switches)
         kept(*arguments)
 
-    monkeypatch.setattr(Engine, "_asked", watched)
+    monkeypatch.setattr(Engine, "_ask", watched)
     monkeypatch.setattr(training, "keep_step", counted)
     trained(model, tmp_path, "turns")
     assert set(awake) == {1}

@@ -13,25 +13,15 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from enum import StrEnum
 from functools import cache
 from typing import Protocol
 
 from metamem.backbones.engine.engine import Engine
+from metamem.backbones.engine.placement import Placement, place_engines
 from metamem.backbones.engine.spec import EngineSpec
-from metamem.core.errors import ConfigError
 
 # Seconds for which an engine that has nothing left to do keeps its turn: what a reply gives rise to comes within them.
-_SETTLE = 0.05
-
-
-class Placement(StrEnum):
-    """`disjoint`: side by side, each on its own GPUs. `turns`: one at a time. `auto`: side by side where they fit."""
-
-    auto = "auto"
-    disjoint = "disjoint"
-    turns = "turns"
+_IDLE_SECONDS = 0.05
 
 
 class PooledEngine(Protocol):
@@ -47,61 +37,11 @@ class PooledEngine(Protocol):
     async def start(self) -> None:
         """Start it, or wake it up; nothing when it runs."""
 
-    async def rest(self) -> None:
+    async def suspend(self) -> None:
         """Give its memory up for another's turn, to be started again later."""
 
     async def stop(self) -> None:
         """End its processes."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Where a run's engines go: spec key → GPUs (None: no GPUs here), and whether they take turns."""
-
-    devices: dict[str, tuple[int, ...] | None]
-    turns: bool
-
-
-def plan(specs: Sequence[EngineSpec], gpus: Sequence[int], placement: Placement) -> Plan:
-    """Deal the GPUs out to a run's distinct specs, in their order; without GPUs nothing is dealt out, nor to engines
-    that ray places.
-
-    Raises `ConfigError` when one of them alone needs more GPUs than there are, or when `placement=disjoint` cannot be.
-    """
-    distinct = list({s.key: s for s in specs}.values())
-    if not gpus:
-        return Plan(dict.fromkeys((s.key for s in distinct), None), placement is Placement.turns and len(distinct) > 1)
-    local = [s for s in distinct if not s.elsewhere]
-    given = {s.key: tuple(s.arguments["device_ids"]) for s in local if s.arguments.get("device_ids")}
-    for spec in local:
-        if spec.processes > len(gpus):
-            raise ConfigError(
-                f"backbone.tensor_parallel_size: {spec.model} is to be spread over {spec.processes} GPUs, and this "
-                f"machine shows {len(gpus)}"
-            )
-        absent = sorted(set(given.get(spec.key, ())) - set(gpus))
-        if absent:
-            raise ConfigError(f"backbone.engine.device_ids: no GPU {absent[0]}; there are {', '.join(map(str, gpus))}")
-    taken = [g for devices in given.values() for g in devices]
-    needed = sum(s.processes for s in local if s.key not in given)
-    fits = len(taken) == len(set(taken)) and needed <= len(set(gpus) - set(taken))
-    if placement is Placement.disjoint and not fits:
-        wanted = ", ".join(f"{s.model}: {s.processes}" for s in local)
-        raise ConfigError(
-            f"placement=disjoint: the engines need {sum(s.processes for s in local)} GPUs side by side ({wanted}), "
-            f"and there are {len(gpus)}. Use placement=turns, or lower a tensor_parallel_size"
-        )
-    turns = len(distinct) > 1 and (placement is Placement.turns or not fits)
-    devices: dict[str, tuple[int, ...] | None] = dict.fromkeys((s.key for s in distinct), None)
-    free = [g for g in gpus if g not in taken]
-    for spec in local:
-        if spec.key in given:
-            devices[spec.key] = given[spec.key]
-        elif turns:
-            devices[spec.key] = tuple(gpus[: spec.processes])
-        else:
-            devices[spec.key], free = tuple(free[: spec.processes]), free[spec.processes :]
-    return Plan(devices, turns)
 
 
 class Pool:
@@ -111,7 +51,7 @@ class Pool:
         self._make = make
         self._engines: dict[str, PooledEngine] = {}  # least recently used first
         self._taking_turns: frozenset[str] = frozenset()
-        self._proven: set[str] = set()  # those that have started before
+        self._started_before: set[str] = set()  # those that have started before
         self._current: str | None = None
         self._busy: Counter[str] = Counter()
         self._waiting: dict[str, list[asyncio.Future[None]]] = {}
@@ -123,7 +63,7 @@ class Pool:
 
         Engines of earlier jobs go, the least recently used first, only where their GPUs are needed.
         """
-        chosen = plan(specs, gpus, placement)
+        chosen = place_engines(specs, gpus, placement)
         for key, devices in chosen.devices.items():
             engine = self._engines.get(key)
             if engine is not None and devices is not None and not chosen.turns:
@@ -139,7 +79,7 @@ class Pool:
             if moved or in_the_way:
                 await engine.stop()
                 del self._engines[key]
-                self._proven.discard(key)
+                self._started_before.discard(key)
         self._taking_turns = frozenset(chosen.devices) if chosen.turns else frozenset()
         self._current, self._busy, self._waiting, self._switch = None, Counter(), {}, None
         by_key = {s.key: s for s in specs}
@@ -149,20 +89,20 @@ class Pool:
             if not chosen.turns:
                 await engine.start()
         if chosen.turns:
-            await self._introduce(list(chosen.devices))
-        self._proven.update(chosen.devices)
+            await self._start_each_once(list(chosen.devices))
+        self._started_before.update(chosen.devices)
 
-    async def _introduce(self, keys: Sequence[str]) -> None:
+    async def _start_each_once(self, keys: Sequence[str]) -> None:
         """Leave the first of those that take turns awake, after each was started that has not been so far: what cannot
         start is known before anything is paid for.
         """
         awake = [k for k in keys if self._engines[k].running]
         for key in awake[1:]:
-            await self._engines[key].rest()
+            await self._engines[key].suspend()
         self._current = awake[0] if awake else None
-        new = [k for k in keys[1:] if k not in awake and k not in self._proven]
+        new = [k for k in keys[1:] if k not in awake and k not in self._started_before]
         for key in [*new, keys[0]]:
-            await self._turn_to(key)
+            await self._give_turn_to(key)
 
     def engine(self, spec: EngineSpec) -> PooledEngine | None:
         """The engine of a spec that was prepared; None for one that was not."""
@@ -178,12 +118,12 @@ class Pool:
         if key != self._current or self._switch is not None:
             arrived: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.setdefault(key, []).append(arrived)
-            self._consider()
+            self._change_turn_when_idle()
             try:
                 await arrived
             except asyncio.CancelledError:
                 if arrived.done() and not arrived.cancelled():
-                    self._leave(key)
+                    self._finish_one(key)
                 else:
                     self._waiting[key].remove(arrived)
                 raise
@@ -192,54 +132,56 @@ class Pool:
         try:
             yield
         finally:
-            self._leave(key)
+            self._finish_one(key)
 
     async def close(self) -> None:
         """End every engine."""
         for engine in self._engines.values():
             await engine.stop()
         self._engines.clear()
-        self._proven.clear()
+        self._started_before.clear()
 
-    def _leave(self, key: str) -> None:
+    def _finish_one(self, key: str) -> None:
         self._busy[key] -= 1
-        self._consider()
+        self._change_turn_when_idle()
 
-    def _consider(self) -> None:
+    def _change_turn_when_idle(self) -> None:
         """Change turns when the present engine has nothing under way and another is waited for."""
-        if self._switch is None and not self._working() and self._next() is not None:
-            self._switch = asyncio.get_running_loop().create_task(self._change())
+        if self._switch is None and not self._working() and self._most_waited_for() is not None:
+            self._switch = asyncio.get_running_loop().create_task(self._change_turn())
             self._switch.add_done_callback(_raise_in_waiting(self))
 
     def _working(self) -> bool:
         return self._current is not None and self._busy[self._current] > 0
 
-    def _next(self) -> str | None:
+    def _most_waited_for(self) -> str | None:
         """Whom to turn to: the engine that most wait for (its spec's key decides between equals)."""
         waited = {k: len(f) for k, f in self._waiting.items() if f}
         return min(waited, key=lambda k: (-waited[k], k)) if waited else None
 
-    async def _turn_to(self, key: str) -> None:
+    async def _give_turn_to(self, key: str) -> None:
         if key != self._current:
             if self._current is not None:
-                await self._engines[self._current].rest()
+                await self._engines[self._current].suspend()
                 self._current = None
             await self._engines[key].start()
             self._current = key
 
-    async def _change(self) -> None:
-        await asyncio.sleep(_SETTLE)
+    async def _change_turn(self) -> None:
+        await asyncio.sleep(_IDLE_SECONDS)
         # Requests that arrived meanwhile for the present engine go first: its turn is not over.
-        key = self._current if self._current is not None and self._waiting.get(self._current) else self._next()
+        key = (
+            self._current if self._current is not None and self._waiting.get(self._current) else self._most_waited_for()
+        )
         if key is not None and key != self._current:
-            await self._turn_to(key)
+            await self._give_turn_to(key)
             self.switches += 1
         self._switch = None
         for arrived in self._waiting.pop(key, []) if key is not None else []:
             if not arrived.done():
                 self._busy[key or ""] += 1
                 arrived.set_result(None)
-        self._consider()
+        self._change_turn_when_idle()
 
 
 @cache

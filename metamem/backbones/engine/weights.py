@@ -17,7 +17,7 @@ from typing import Any
 from metamem.core.errors import ConfigError, UnreachableError
 from metamem.core.weights import read_header, weights_hash
 
-MARK = "metamem.json"  # a file beside weights: what is to be said of every result made with them
+STAMP_FILE = "metamem.json"  # a file beside weights: what is to be said of every result made with them
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 _SUFFIXES = {".json", ".jinja", ".txt", ".model", ".tiktoken", ".py", ".safetensors", ".bin", ".pt", ".gguf"}
 # Bytes of a number in the precisions that safetensors names, where they are not 1.
@@ -68,7 +68,7 @@ def _local(place: Path) -> Weights:
             raise ConfigError(f"backbone.model: the folder {place} holds no model (no config.json)")
         files = sorted(f for f in place.iterdir() if f.suffix in _SUFFIXES and f.is_file())
         config = json.loads((place / "config.json").read_bytes())
-    mark = place / MARK
+    mark = place / STAMP_FILE
     stamp = json.loads(mark.read_bytes()).get("stamp") if mark.is_file() else None
     identity = {"model": place.name, "weights": weights_hash(files[0].parent, files, sampled=True)}
     return Weights(place.name, place, identity, None, config, stamp, _stored(files))

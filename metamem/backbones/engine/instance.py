@@ -13,7 +13,6 @@ import json
 import logging
 import logging.config
 import os
-import re
 import sys
 import tempfile
 import threading
@@ -22,44 +21,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from metamem.backbones.engine import spec as specs
+from metamem.backbones.engine.arguments import complete, typed
+from metamem.backbones.engine.environment import environment, variables
+from metamem.backbones.engine.errors import cause
 from metamem.backbones.engine.processes import Process, below, expect_kills, kill, remove, shared_memory
-from metamem.backbones.engine.requests import Renderer, first_line
+from metamem.backbones.engine.renderer import Renderer
+from metamem.backbones.engine.spec import EngineSpec
 from metamem.core.errors import ConfigError, UserError
-
-_ERROR = re.compile(r"\b((?:[A-Za-z_]+\.)*[A-Z]\w*(?:Error|Exception|Interrupt))(?:: (.+))?$")
-# vLLM's errors that only point to another one.
-_HOLLOW = ("See root cause above", "See stack trace", "Engine core initialization failed", "EngineCore encountered")
-_ADVICE = (
-    (
-        re.compile(r"KV cache|cache blocks", re.IGNORECASE),
-        "give it more memory (backbone.gpu_memory_utilization, or backbone.engine.kv_cache_memory_bytes in bytes), or "
-        "lower backbone.max_model_len",
-    ),
-    (
-        re.compile(r"attention heads|divisible by tensor", re.IGNORECASE),
-        "choose a backbone.tensor_parallel_size that divides the model's attention heads",
-    ),
-    (
-        re.compile(r"out of memory|Free memory|Available memory", re.IGNORECASE),
-        "spread it over more GPUs (backbone.tensor_parallel_size), quantize it, or lower "
-        "backbone.gpu_memory_utilization",
-    ),
-    (re.compile(r"max_model_len|max_position_embeddings"), "lower backbone.max_model_len"),
-)
 
 
 class Abandoned(UserError):
     """The engine was stopped before it had started."""
 
 
-class Life:
+class Instance:
     """What is started once and ended once. `llm` is there after `begin`; `log` is what its processes wrote;
     `stopped` says that it was ended on purpose, `can_sleep` whether it can give its memory up and live on,
     `fingerprint` what runs where.
     """
 
-    def __init__(self, spec: specs.EngineSpec, device_ids: Sequence[int] | None, renderer: Renderer | None) -> None:
+    def __init__(self, spec: EngineSpec, device_ids: Sequence[int] | None, renderer: Renderer | None) -> None:
         self.spec = spec
         self.device_ids = device_ids
         self.renderer = renderer
@@ -85,7 +66,7 @@ class Life:
         own_logging = not os.environ.get("VLLM_LOGGING_CONFIG_PATH")
         settings.write_text(json.dumps(_logging(self.log)), encoding="utf-8")
         try:
-            with specs.environment({"VLLM_LOGGING_CONFIG_PATH": str(settings)} if own_logging else {}):
+            with environment({"VLLM_LOGGING_CONFIG_PATH": str(settings)} if own_logging else {}):
                 self.llm = self._start(own_logging)
         except Exception as error:
             self._kill()
@@ -146,13 +127,13 @@ class Life:
         self.can_sleep = bool(self.spec.arguments.get("enable_sleep_mode")) and not cpu
         parts = self.spec.arguments.get("tensor_parallel_size", 1)
         self.fingerprint = {"vllm": version, "device": current_platform.device_type, "tensor_parallel_size": parts}
-        arguments = specs.complete(self.spec, self.device_ids, self.renderer.thinks, cpu)
-        os.environ.update(specs.variables(self.spec, self.log, cpu))
+        arguments = complete(self.spec, self.device_ids, self.renderer.thinks, cpu)
+        os.environ.update(variables(self.spec, self.log, cpu))
         expect_kills()
         self._before = below()
         if self._ended.is_set():
             raise Abandoned("stopped")
-        return AsyncLLM.from_engine_args(AsyncEngineArgs(**specs.typed(arguments, AsyncEngineArgs)))
+        return AsyncLLM.from_engine_args(AsyncEngineArgs(**typed(arguments, AsyncEngineArgs)))
 
     def _end_at_exit(self) -> None:
         # What is registered last goes first. vLLM has its engines ended by a finalizer, which takes its time; all
@@ -167,7 +148,7 @@ class Life:
             kill(below() - self._before)
 
 
-def load_tokenizer(spec: specs.EngineSpec) -> Any:
+def load_tokenizer(spec: EngineSpec) -> Any:
     """The model's tokenizer as vLLM itself would load it."""
     from vllm.tokenizers import get_tokenizer
 
@@ -178,24 +159,6 @@ def load_tokenizer(spec: specs.EngineSpec) -> Any:
         trust_remote_code=given.get("trust_remote_code", False),
         revision=given.get("tokenizer_revision") or given.get("revision"),
     )
-
-
-def cause(error: BaseException, log: Path) -> str:
-    """Why an engine did not start, in a line, with what to do about it where that is known."""
-    found = ""
-    if any(hollow in str(error) for hollow in _HOLLOW):
-        with log.open("r", encoding="utf-8", errors="replace") as stream:
-            for line in stream:
-                match = _ERROR.search(line)
-                if match and not any(hollow in line for hollow in _HOLLOW):
-                    found = ": ".join([match[1].rsplit(".", 1)[-1], *([match[2].strip()] if match[2] else [])])
-                    break
-    if not found and callable(told := getattr(error, "errors", None)):  # pydantic's: one entry for each wrong value
-        first = told()[0]
-        found = ": ".join([*(str(part) for part in first["loc"][:1]), first["msg"].removeprefix("Value error, ")])
-    found = found or f"{type(error).__name__}: {first_line(error)}"
-    advice = next((text for pattern, text in _ADVICE if pattern.search(found)), None)
-    return f"{found.rstrip('.')}. Try this: {advice}." if advice else found
 
 
 def _logging(log: Path) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metamem.backbones.engine.weights import MARK
+from metamem.backbones.engine.weights import STAMP_FILE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -62,7 +62,7 @@ def write(folder: Path) -> Path:
         try:
             workshop.rename(folder)
         except OSError:
-            if not (folder / MARK).is_file():  # another process was quicker: its files are the same
+            if not (folder / STAMP_FILE).is_file():  # another process was quicker: its files are the same
                 raise
     finally:
         shutil.rmtree(workshop, ignore_errors=True)
@@ -179,5 +179,5 @@ def _descriptions() -> dict[str, Any]:
             "clean_up_tokenization_spaces": False,
             "chat_template": TEMPLATE,
         },
-        MARK: {"stamp": "random weights", "made_by": f"metamem tiny, version {VERSION}"},
+        STAMP_FILE: {"stamp": "random weights", "made_by": f"metamem tiny, version {VERSION}"},
     }

@@ -1,7 +1,7 @@
-"""From a `Request` to what an engine takes, and from its output to `Generation`s.
+"""From chat messages to token ids, by the model's own chat template.
 
-In: chat messages and resolved sampling. Out: token ids by the model's own chat template, vLLM's `SamplingParams`, and
-the samples read from its output: reasoning cut off, tokens counted, the reason why each ended.
+In: messages, whether the model may think, tools. Out: a `Prompt`, or an error of the one call for messages that the
+template refuses.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from metamem.core.calls import Generation, Message, Request, Usage
+from metamem.core.calls import Message
 from metamem.core.errors import BackboneError, ConfigError
-from metamem.replies.reasoning import split_reasoning
 
 OPENED, CLOSED = "<think>", "</think>"
 _KEPT = 512  # rendered prompts that are kept: one that was measured is sent soon after
@@ -78,78 +77,6 @@ class Renderer:
         # Only the end can hold an opener that is still open: what a memory quotes stands further up, closed by a turn.
         tail = tokens[-4:]
         return Prompt(tokens, self._opener in tail and self._closer not in tail)
-
-
-def parameters(request: Request) -> Any:
-    """vLLM's `SamplingParams` for the draws of a request, every field given. Raises `BackboneError` for values that
-    vLLM does not take.
-    """
-    from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
-
-    sampling = request.sampling
-    sampled = sampling.temperature > 0
-    more: dict[str, Any] = {}
-    if sampling.thinking_budget is not None:
-        more["thinking_token_budget"] = sampling.thinking_budget
-    try:
-        if request.schema is not None:
-            more["structured_outputs"] = StructuredOutputsParams(json=request.schema)
-        return SamplingParams(
-            # vLLM gives sample i of a request the seed + i, which is the seed of that draw. Greedy draws are one.
-            n=len(request.draws) if sampled else 1,
-            seed=request.draws[0].seed if sampled else None,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            top_k=sampling.top_k,
-            min_p=sampling.min_p,
-            presence_penalty=sampling.presence_penalty,
-            frequency_penalty=sampling.frequency_penalty,
-            repetition_penalty=sampling.repetition_penalty,
-            max_tokens=sampling.max_tokens,
-            stop=list(sampling.stop),
-            output_kind=RequestOutputKind.FINAL_ONLY,
-            **more,
-        )
-    except refusals() as error:
-        raise BackboneError(f"the engine refuses the request: {first_line(error)}") from error
-
-
-def read(output: Any, opened: bool) -> list[Generation]:
-    """The samples of an engine's output, in order. Raises `BackboneError` when one was given up by the engine."""
-    prompt_tokens = len(output.prompt_token_ids)
-    generations = []
-    for sample in sorted(output.outputs, key=lambda o: o.index):
-        if sample.finish_reason not in ("stop", "length"):
-            raise BackboneError(f"the engine gave the request up ({sample.finish_reason})")
-        text, reasoning, _ = split_reasoning((OPENED if opened else "") + sample.text)
-        usage = Usage(prompt_tokens, len(sample.token_ids))
-        generations.append(Generation(text, sample.finish_reason, usage, reasoning))
-    return generations
-
-
-def scoring() -> Any:
-    """vLLM's `SamplingParams` that have the prompt itself scored."""
-    from vllm.sampling_params import RequestOutputKind, SamplingParams
-
-    return SamplingParams(temperature=0, max_tokens=1, prompt_logprobs=0, output_kind=RequestOutputKind.FINAL_ONLY)
-
-
-def log_probabilities(output: Any, first: int) -> list[float]:
-    """The natural log-probability of each prompt token from the place `first` on, given all before it."""
-    tokens, scores = output.prompt_token_ids, output.prompt_logprobs
-    return [float(scores[i][tokens[i]].logprob) for i in range(first, len(tokens))]
-
-
-def refusals() -> tuple[type[Exception], ...]:
-    """What vLLM raises for a request that it cannot serve: a ValueError once, an error of its own since."""
-    from vllm import exceptions
-
-    return ValueError, TypeError, getattr(exceptions, "VLLMClientError", ValueError)
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of what an error says, or its name."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _readable(text: str) -> str:
