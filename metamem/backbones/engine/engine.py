@@ -122,6 +122,7 @@ class Engine:
     # --- on the engines' loop
 
     async def _ensure_started(self) -> Instance:
+        """Return the running instance; wakes it, starts it, or waits for the start that is under way."""
         if self._asleep and self._instance is not None:
             await self._instance.llm.wake_up()
             self._asleep = False
@@ -146,6 +147,7 @@ class Engine:
                 self._launch = None
 
     async def _stop(self) -> None:
+        # Both fields are taken before the first await: whoever asks meanwhile starts an instance of its own.
         launch, self._launch = self._launch, None
         instance, self._instance, self._asleep = self._instance, None, False
         if launch is not None:
@@ -174,6 +176,7 @@ class Engine:
             try:
                 return await self._ask_while_engine_works(instance.llm, tokens, parameters, patience)
             except EngineDeadError:
+                # All requests that were under way come by here at once.
                 if instance.stopped:
                     raise BackboneError("the engine was stopped") from None
                 await self._count_death(instance)
@@ -181,7 +184,10 @@ class Engine:
     async def _ask_while_engine_works(
         self, llm: Any, tokens: list[int], parameters: Any, patience: float | None
     ) -> Any:
-        """Ask, and give up when the engine stands still: to wait in its queue is no fault of a request's."""
+        """Ask, and give up when the engine finishes nothing at all for `patience` seconds.
+
+        A request may wait in the engine's queue for hours behind others, so its own time says nothing.
+        """
         if patience is None:
             return await self._ask(llm, tokens, parameters)
         loop = asyncio.get_running_loop()
@@ -213,7 +219,7 @@ class Engine:
         return output
 
     async def _count_death(self, instance: Instance) -> None:
-        """After a death: the first to notice takes the engine down; it is built again when next asked, or never."""
+        """Take a dead instance down, once for all who notice; the engine is built again when next asked, or never."""
         if self._instance is instance:
             self._instance, self._asleep = None, False
             self.deaths += 1

@@ -1,4 +1,4 @@
-"""One life of an engine, from the start of its processes to their end; an engine that is rebuilt has several.
+"""One instance of an engine, from the start of its processes to their end; an engine that is rebuilt has had several.
 
 In: an `EngineSpec` and GPUs. Out: an `AsyncLLM`, or a `ConfigError` that gives the cause, found in the processes' log
 where vLLM itself only says that something failed. All of it blocks and runs in threads.
@@ -35,9 +35,10 @@ class Abandoned(UserError):
 
 
 class Instance:
-    """What is started once and ended once. `llm` is there after `begin`; `log` is what its processes wrote;
-    `stopped` says that it was ended on purpose, `can_sleep` whether it can give its memory up and live on,
-    `fingerprint` what runs where.
+    """An engine's processes, started once and ended once.
+
+    `llm` is there after `begin`. `log` is what the processes write. `stopped` says that it was ended on purpose,
+    `can_sleep` that it can give its memory up without ending. `fingerprint` says what runs where.
     """
 
     def __init__(self, spec: EngineSpec, device_ids: Sequence[int] | None, renderer: Renderer | None) -> None:
@@ -62,6 +63,7 @@ class Instance:
         Raises `ConfigError` with the cause, `Abandoned` when `end` was called meanwhile.
         """
         self._end_at_exit()
+        # The processes read their logging from a file, whose name reaches them by the environment.
         settings = self.log.with_suffix(".json")
         own_logging = not os.environ.get("VLLM_LOGGING_CONFIG_PATH")
         settings.write_text(json.dumps(_logging(self.log)), encoding="utf-8")
@@ -69,6 +71,7 @@ class Instance:
             with environment({"VLLM_LOGGING_CONFIG_PATH": str(settings)} if own_logging else {}):
                 self.llm = self._start(own_logging)
         except Exception as error:
+            # Processes that never became an engine are known only as what was not there before.
             self._kill()
             settings.unlink(missing_ok=True)
             if self._ended.is_set():

@@ -3,7 +3,7 @@
 In: the engine specs that a run needs, and how they may be placed. Out: one engine per distinct spec, which several
 roles, folds and the jobs of a sweep share; and `turn`, in which a request waits until its engine may work.
 
-Engines that do not fit side by side take turns: the one whose turn it is keeps it until nothing of it is under way, so
+Engines that do not fit side by side take turns: an engine keeps its turn until nothing of its requests is under way. So
 a batch goes from policy to judge and back once, however its questions flow.
 """
 
@@ -25,14 +25,14 @@ _IDLE_SECONDS = 0.05
 
 
 class PooledEngine(Protocol):
-    """What the pool needs of an engine."""
+    """An engine as the pool handles it."""
 
     spec: EngineSpec
     device_ids: Sequence[int] | None
 
     @property
     def running(self) -> bool:
-        """True while it can be asked without being started first."""
+        """Whether it can be asked without being started first."""
 
     async def start(self) -> None:
         """Start it, or wake it up; nothing when it runs."""
@@ -49,9 +49,12 @@ class Pool:
 
     def __init__(self, make: Callable[[EngineSpec, Sequence[int] | None], PooledEngine]) -> None:
         self._make = make
+        # All by the key of an engine's spec.
         self._engines: dict[str, PooledEngine] = {}  # least recently used first
+        self._started_before: set[str] = set()
+        # Of the present run: the engines that take turns, whose turn it is, the requests in each, those that wait for
+        # each, and the change that is under way.
         self._taking_turns: frozenset[str] = frozenset()
-        self._started_before: set[str] = set()  # those that have started before
         self._current: str | None = None
         self._busy: Counter[str] = Counter()
         self._waiting: dict[str, list[asyncio.Future[None]]] = {}
@@ -67,7 +70,7 @@ class Pool:
         for key, devices in chosen.devices.items():
             engine = self._engines.get(key)
             if engine is not None and devices is not None and not chosen.turns:
-                # A living engine stays where it is when nobody of this run wants its GPUs.
+                # Moving an engine costs a start: one that lives stays where it is when no other wants its GPUs.
                 others = {g for k, d in chosen.devices.items() if k != key and d for g in d}
                 if engine.device_ids is not None and not set(engine.device_ids) & others:
                     chosen.devices[key] = tuple(engine.device_ids)
@@ -81,9 +84,11 @@ class Pool:
                 del self._engines[key]
                 self._started_before.discard(key)
         self._taking_turns = frozenset(chosen.devices) if chosen.turns else frozenset()
+        # A run that was interrupted leaves requests and a change of turns behind, on an event loop that is gone.
         self._current, self._busy, self._waiting, self._switch = None, Counter(), {}, None
         by_key = {s.key: s for s in specs}
         for key, devices in chosen.devices.items():
+            # Taken out and put back: the order of the dictionary is that of the last use.
             engine = self._engines.pop(key, None) or self._make(by_key[key], devices)
             self._engines[key] = engine
             if not chosen.turns:
@@ -93,19 +98,20 @@ class Pool:
         self._started_before.update(chosen.devices)
 
     async def _start_each_once(self, keys: Sequence[str]) -> None:
-        """Leave the first of those that take turns awake, after each was started that has not been so far: what cannot
-        start is known before anything is paid for.
+        """Start each of those that take turns once, unless it has started before, and leave the first one running.
+
+        An engine that cannot start is known before anything is paid for.
         """
-        awake = [k for k in keys if self._engines[k].running]
-        for key in awake[1:]:
+        running = [k for k in keys if self._engines[k].running]
+        for key in running[1:]:
             await self._engines[key].suspend()
-        self._current = awake[0] if awake else None
-        new = [k for k in keys[1:] if k not in awake and k not in self._started_before]
+        self._current = running[0] if running else None
+        new = [k for k in keys[1:] if k not in running and k not in self._started_before]
         for key in [*new, keys[0]]:
             await self._give_turn_to(key)
 
     def engine(self, spec: EngineSpec) -> PooledEngine | None:
-        """The engine of a spec that was prepared; None for one that was not."""
+        """Return the engine of a spec that was prepared; None for one that was not."""
         return self._engines.get(spec.key)
 
     @asynccontextmanager
@@ -122,6 +128,7 @@ class Pool:
             try:
                 await arrived
             except asyncio.CancelledError:
+                # Cancelled in the moment in which its turn came: it counts as busy already, and would block the turn.
                 if arrived.done() and not arrived.cancelled():
                     self._finish_one(key)
                 else:
@@ -155,7 +162,7 @@ class Pool:
         return self._current is not None and self._busy[self._current] > 0
 
     def _most_waited_for(self) -> str | None:
-        """Whom to turn to: the engine that most wait for (its spec's key decides between equals)."""
+        """Return the engine that most requests wait for; between equals its key decides, so that runs repeat."""
         waited = {k: len(f) for k, f in self._waiting.items() if f}
         return min(waited, key=lambda k: (-waited[k], k)) if waited else None
 
@@ -168,14 +175,15 @@ class Pool:
             self._current = key
 
     async def _change_turn(self) -> None:
+        # A reply often gives rise to the next request for the same engine, and a change costs seconds: wait for it.
         await asyncio.sleep(_IDLE_SECONDS)
         # Requests that arrived meanwhile for the present engine go first: its turn is not over.
-        key = (
-            self._current if self._current is not None and self._waiting.get(self._current) else self._most_waited_for()
-        )
+        stays = self._current is not None and self._waiting.get(self._current)
+        key = self._current if stays else self._most_waited_for()
         if key is not None and key != self._current:
             await self._give_turn_to(key)
             self.switches += 1
+        # From here on nothing awaits: no request can slip in between the end of the change and those let in here.
         self._switch = None
         for arrived in self._waiting.pop(key, []) if key is not None else []:
             if not arrived.done():
@@ -186,12 +194,12 @@ class Pool:
 
 @cache
 def shared_pool() -> Pool:
-    """The pool of this process: it outlives runs, and its engines end with the process."""
+    """Return the pool of this process: it outlives runs, and its engines end with the process."""
     return Pool(Engine)
 
 
 def _raise_in_waiting(pool: Pool) -> Callable[[asyncio.Task[None]], None]:
-    """An engine that cannot be started is an error of every request that waits for a turn."""
+    """Return a callback that hands the error of a failed change to every request that waits for a turn."""
 
     def done(task: asyncio.Task[None]) -> None:
         if task.cancelled() or task.exception() is None:
