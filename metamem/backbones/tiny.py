@@ -36,11 +36,14 @@ class Tiny(VLLM):
         dtype: str = option("float32", "precision of the weights: auto, bfloat16, float16 or float32")
 
         def arguments(self) -> dict[str, Any]:
-            """The engine arguments that these options stand for."""
+            """Return the engine arguments that these options stand for."""
             return {"kv_cache_memory_bytes": _CACHE, **super().arguments()}
 
     def _find(self) -> Weights:
-        """The checkpoint, written when it is not there. Raises `ConfigError` for a folder that holds something else."""
+        """Return the checkpoint, written when it is not there.
+
+        Raises `ConfigError` for a folder that holds something else.
+        """
         given = self.config.path
         folder = Path(given).expanduser() if given else cache_folder() / f"tiny-{tiny_checkpoint.recipe()}"
         if not folder.exists():

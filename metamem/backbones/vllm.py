@@ -46,12 +46,15 @@ class VLLM:
         trust_remote_code: bool = option(False, "run Python code that comes with the model")
 
         def arguments(self) -> dict[str, Any]:
-            """The engine arguments that these options stand for."""
+            """Return the engine arguments that these options stand for."""
             more = {"quantization": self.quantization} if self.quantization else {}
             return {**super().arguments(), **more, "trust_remote_code": self.trust_remote_code}
 
     def __init__(self, config: Any) -> None:
-        """Raises `MissingExtraError` without vLLM, `ConfigError` for an engine argument that is an option itself."""
+        """Take the options.
+
+        Raises `MissingExtraError` without vLLM, `ConfigError` for an engine argument that is an option itself.
+        """
         check_installed(getattr(config, "name", "vllm"))
         check_engine_options(config.engine)
         self.config = config
@@ -62,8 +65,10 @@ class VLLM:
     # --- what it is
 
     def weights(self) -> Weights:
-        """The weights that are named; looked up once. Raises `ConfigError` or `UnreachableError` for none, and for ones
-        that cannot be spread as asked, or whose context is shorter than asked for.
+        """Return the weights that are named; looked up once.
+
+        Raises `ConfigError` or `UnreachableError` for none, and for ones that cannot be spread as asked, or whose
+        context is shorter than asked for.
         """
         if self._weights is None:
             weights = self._find()
@@ -77,8 +82,10 @@ class VLLM:
         return find_weights(self.config.model, self.config.revision)
 
     def identity(self) -> Mapping[str, Any]:
-        """The weights by content (for the hub: id and commit), tokenizer and chat template among them; precision and
-        whatever else of the engine's arguments changes a reply; a stamp for weights that mean nothing.
+        """Return the weights by content (for the hub: id and commit), tokenizer and chat template among them.
+
+        With them precision and whatever else of the engine's arguments changes a reply, and a stamp for weights that
+        mean nothing.
         """
         weights = self.weights()
         arguments = {n: v for n, v in self.config.arguments().items() if n not in HARMLESS}
@@ -87,12 +94,12 @@ class VLLM:
         return {"kind": "vllm", **weights.identity, **arguments, **({"stamp": stamp} if stamp else {})}
 
     def sampling(self) -> Sampling:
-        """The resolved sampling of the config."""
+        """Return the resolved sampling of the config."""
         resolved: Sampling = self.config.resolved()
         return resolved
 
     def spec(self) -> EngineSpec:
-        """What its engine is started from. Raises as `weights` does."""
+        """Return what its engine is started from. Raises as `weights` does."""
         weights = self.weights()
         arguments = self.config.arguments()
         if weights.commit:
@@ -135,7 +142,7 @@ class VLLM:
         return self._engine
 
     async def generate(self, request: Request) -> list[Generation]:
-        """A sample for each draw; one when greedy.
+        """Return a sample for each draw; one when greedy.
 
         Raises `BackboneError` for a prompt that is empty or too long, a schema that the engine cannot follow, and when
         the engine stands still; `EngineDied`, a `UserError`, when it died a second time.
@@ -155,16 +162,18 @@ class VLLM:
         return read(output, prompt.opened)
 
     def overflow(self, messages: Sequence[Message], sampling: Sampling, tools: Sequence[dict[str, Any]] = ()) -> int:
-        """How many tokens of a prompt are too many for a caller that is to leave evidence out; 0 when it fits, or
-        where `on_overflow` is `error`.
+        """Return how many tokens of a prompt are too many for a caller that is to leave evidence out.
+
+        0 when it fits, or where `on_overflow` is `error`.
         """
         if self.config.on_overflow is OnOverflow.error:
             return 0
         return max(0, -self._left(self._prompt(messages, sampling, tools), sampling))
 
     def prompt_room(self) -> tuple[int, int] | None:
-        """The tokens that a prompt may have beside `max_tokens`, and those of prompt and reply together; None where too
-        long a prompt is made to fit, or where nothing is known. Needs no engine.
+        """Return the tokens that a prompt may have beside `max_tokens`, and those of prompt and reply together.
+
+        None where too long a prompt is made to fit, or where nothing is known. Needs no engine.
         """
         context = self.config.max_model_len or read_shape(self.weights().config).limit
         if context is None or self.config.on_overflow is OnOverflow.drop_evidence:
@@ -172,8 +181,9 @@ class VLLM:
         return context - self.config.max_tokens, context
 
     async def counter(self) -> Callable[[Sequence[Message]], int]:
-        """What counts a prompt's tokens, 0 for one that is refused; starts no engine. Raises whatever a tokenizer's
-        files may cause.
+        """Return what counts a prompt's tokens, 0 for one that is refused; starts no engine.
+
+        Raises whatever a tokenizer's files may cause.
         """
         pooled = shared_pool().engine(self.spec())
         known = pooled.renderer if isinstance(pooled, Engine) and pooled.running else None
@@ -188,7 +198,7 @@ class VLLM:
         return count
 
     async def score(self, messages: Sequence[Message], continuation: str) -> list[float]:
-        """The natural log-probability of each token of a continuation, given the prompt and what precedes it.
+        """Return the natural log-probability of each token of a continuation, given the prompt and what precedes it.
 
         The prompt is rendered without thinking. Raises `BackboneError` when both do not fit into the model's context.
         """

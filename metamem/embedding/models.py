@@ -23,7 +23,7 @@ _FILES = ("*.safetensors", "tokenizer.json", "vocab.txt", "config.json", "module
 
 
 def find_model(name: str | None) -> Path:
-    """The folder of a sentence-transformers model.
+    """Return the folder of a sentence-transformers model.
 
     `name` is a folder or a hub id; None is the installed package first, the hub's all-MiniLM-L6-v2 second. Raises
     `UnreachableError` when the hub cannot give it, `ConfigError` for a folder without safetensors weights.
@@ -53,7 +53,10 @@ def find_model(name: str | None) -> Path:
 
 
 def load_model(folder: Path, device: str | None) -> Any:
-    """The `SentenceTransformer` of a folder, ready to embed; torch then uses no more threads than there are CPUs."""
+    """Return the `SentenceTransformer` of a folder, ready to embed.
+
+    Torch then uses no more threads than there are CPUs.
+    """
     with _quiet():
         from sentence_transformers import SentenceTransformer
 
@@ -74,7 +77,10 @@ def _checked(folder: Path) -> Path:
 
 
 def _bound_threads() -> None:
-    """No more threads than the CPUs this process may use: in a container torch may see the whole host's."""
+    """Have torch use no more threads than the CPUs this process may use.
+
+    In a container torch may see the whole host's.
+    """
     import torch
 
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
@@ -84,7 +90,7 @@ def _bound_threads() -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The library draws a progress bar while it reads weights; a run has its own display."""
+    """Keep the library from drawing a progress bar while it reads weights: a run has its own display."""
     from transformers.utils import logging
 
     shown = logging.is_progress_bar_enabled()

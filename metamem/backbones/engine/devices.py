@@ -31,12 +31,12 @@ class Machine:
 
 
 def this_machine() -> Machine:
-    """This machine."""
+    """Return what this machine offers."""
     return Machine(machine.gpus(), machine.host_memory(), cpu_build())
 
 
 def cpu_build() -> bool:
-    """Whether the installed vLLM is one for processors, told as vLLM itself tells it."""
+    """Tell whether the installed vLLM is one for processors, as vLLM itself tells it."""
     if target := os.environ.get("VLLM_TARGET_DEVICE"):
         return target == "cpu"
     version = _version("vllm")
@@ -44,7 +44,7 @@ def cpu_build() -> bool:
 
 
 def check_installed(backbone: str) -> None:
-    """Raises `MissingExtraError` with the command that installs vLLM for this machine."""
+    """Refuse to go on without vLLM. Raises `MissingExtraError` with the command that installs vLLM for this machine."""
     if importlib.util.find_spec("vllm") is not None:
         return
     extra = "gpu" if shutil.which("nvidia-smi") else "cpu"

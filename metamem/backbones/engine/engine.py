@@ -27,7 +27,7 @@ _requests = itertools.count(1)
 
 
 async def load_renderer(spec: EngineSpec) -> Renderer:
-    """What turns messages into a model's tokens, without its engine. Raises whatever a tokenizer's files may cause."""
+    """Load what turns messages into a model's tokens, without its engine. Raises whatever a tokenizer's files cause."""
 
     async def loaded() -> Renderer:
         async with _starting:
@@ -93,7 +93,7 @@ class Engine:
         return self._instance.log if self._instance else None
 
     def begin_run(self) -> None:
-        """A run begins: deaths in earlier ones do not count."""
+        """Begin a run: deaths in earlier ones do not count."""
         self.deaths, self._died_again = 0, None
 
     async def start(self) -> None:
@@ -105,13 +105,15 @@ class Engine:
         await call(self._stop())
 
     async def suspend(self) -> None:
-        """Give its memory to another engine until `start`: asleep on GPUs where `enable_sleep_mode` was asked for (the
-        weights wait in the host's memory), else ended. What is under way is finished first, or fails when it ends.
+        """Give its memory to another engine until `start`.
+
+        Asleep on GPUs where `enable_sleep_mode` was asked for (the weights wait in the host's memory), else ended. What
+        is under way is finished first, or fails when it ends.
         """
         await call(self._suspend())
 
     async def generate(self, tokens: Sequence[int], parameters: Any, patience: float | None = None) -> Any:
-        """vLLM's `RequestOutput` for a prompt's tokens; starts the engine when it does not run.
+        """Return vLLM's `RequestOutput` for a prompt's tokens; starts the engine when it does not run.
 
         When the engine dies meanwhile it is built again and asked again, once in a run. A cancelled call is given up by
         the engine, too. Raises `BackboneError` for what the engine refuses, and when it finished no request at all for

@@ -19,7 +19,7 @@ PLUGIN = "metamem"  # the watchdog's name among vLLM's plugins
 
 
 def variables(spec: EngineSpec, log: Path, cpu: bool) -> dict[str, str]:
-    """The environment variables for an engine's processes, without those that the user has set."""
+    """Return the environment variables for an engine's processes, without those that the user has set."""
     wanted = {
         "VLLM_WORKER_MULTIPROC_METHOD": "spawn",  # a forked CUDA context does not work
         "VLLM_NO_USAGE_STATS": "1",  # nothing about an experiment is sent anywhere
@@ -37,7 +37,7 @@ def variables(spec: EngineSpec, log: Path, cpu: bool) -> dict[str, str]:
 
 
 def _shares(workers: int) -> str:
-    """The usable CPUs dealt out to workers, in vLLM's notation: `0,1|2,3`."""
+    """Deal the usable CPUs out to workers, in vLLM's notation: `0,1|2,3`."""
     usable = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
     each = max(len(usable) // workers, 1)
     dealt = [[usable[(worker * each + i) % len(usable)] for i in range(each)] for worker in range(workers)]

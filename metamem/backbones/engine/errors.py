@@ -32,7 +32,7 @@ _ADVICE = (
 
 
 def cause(error: BaseException, log: Path) -> str:
-    """Why an engine did not start, in a line, with what to do about it where that is known."""
+    """Say why an engine did not start, in a line, with what to do about it where that is known."""
     found = ""
     if any(hollow in str(error) for hollow in _HOLLOW):
         with log.open("r", encoding="utf-8", errors="replace") as stream:
@@ -50,7 +50,7 @@ def cause(error: BaseException, log: Path) -> str:
 
 
 def refusals() -> tuple[type[Exception], ...]:
-    """What vLLM raises for a request that it cannot serve: a ValueError once, an error of its own since."""
+    """Return what vLLM raises for a request that it cannot serve: a ValueError once, an error of its own since."""
     from vllm import exceptions
 
     return ValueError, TypeError, getattr(exceptions, "VLLMClientError", ValueError)

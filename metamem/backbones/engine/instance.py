@@ -106,7 +106,7 @@ class Instance:
         self.log.unlink(missing_ok=True)
 
     def tail(self, lines: int = 40) -> str:
-        """The end of the log, or so many of its last hundred lines as stand around the first error among them."""
+        """Return the end of the log, or so many of its last hundred lines as stand around the first error among them."""
         with self.log.open("rb") as stream:
             stream.seek(max(0, self.log.stat().st_size - 65536))
             text = stream.read().decode("utf-8", "replace")
@@ -152,7 +152,7 @@ class Instance:
 
 
 def load_tokenizer(spec: EngineSpec) -> Any:
-    """The model's tokenizer as vLLM itself would load it."""
+    """Return the model's tokenizer as vLLM itself would load it."""
     from vllm.tokenizers import get_tokenizer
 
     given = spec.arguments
@@ -177,7 +177,7 @@ def _logging(log: Path) -> dict[str, Any]:
 
 @atexit.register
 def _leave() -> None:
-    """What a process does last: it leaves without going through all that vLLM and torch made.
+    """Leave the process without going through all that vLLM and torch made; called last.
 
     The interpreter's last searches for garbage take seconds there. Without them some libraries complain at the very end
     about objects that were not freed, which nobody needs to read; by then all that is of use has been printed.

@@ -43,19 +43,22 @@ class Demand:
         return self.spec.arguments.get("max_model_len") or self.shape.limit
 
     def at(self, **arguments: Any) -> Demand:
-        """The same engine with other arguments."""
+        """Return the same engine with other arguments."""
         return replace(self, spec=EngineSpec(self.spec.model, {**self.spec.arguments, **arguments}))
 
 
 def demand_of(keys: Sequence[str], spec: EngineSpec, weights: Weights | None, reply: int) -> Demand:
-    """What an engine wants, from its spec and its weights (None: nothing is known of them)."""
+    """Return what an engine wants, from its spec and its weights (None: nothing is known of them)."""
     if weights is None:
         return Demand(tuple(keys), spec, spec.model, reply=reply)
     return Demand(tuple(keys), spec, weights.name, read_shape(weights.config), weights.stored, reply)
 
 
 def weight_bytes(demand: Demand) -> int | None:
-    """Bytes of the weights once loaded, all parts together: as stored, or as `dtype` and `quantization` make them."""
+    """Return the bytes of the weights once loaded, all parts together.
+
+    They count as stored, or as `dtype` and `quantization` make them.
+    """
     if demand.stored is None:
         return None
     size = _size(demand)
@@ -76,7 +79,7 @@ def weight_bytes(demand: Demand) -> int | None:
 
 
 def weights_on_each(demand: Demand) -> int | None:
-    """Bytes of the weights on each device, at least."""
+    """Return the bytes of the weights on each device, at least."""
     total = weight_bytes(demand)
     if total is None:
         return None
@@ -89,7 +92,7 @@ def weights_on_each(demand: Demand) -> int | None:
 
 
 def cache_for_one(demand: Demand) -> int | None:
-    """Bytes of KV cache on each device for one prompt and reply of the whole context."""
+    """Return the bytes of KV cache on each device for one prompt and reply of the whole context."""
     kind = str(demand.spec.arguments.get("kv_cache_dtype", "auto"))
     size = 1 if "fp8" in kind or "int8" in kind else _size(demand)
     return cache_bytes(demand.shape, demand.context, size, demand.spec.arguments) if demand.context else None
@@ -100,7 +103,7 @@ def _size(demand: Demand) -> int:
 
 
 def room_on(demand: Demand, gpu: GPU) -> int | None:
-    """Bytes that are left for the KV cache of a GPU, at most; below 0 where the weights do not fit."""
+    """Return the bytes that are left for the KV cache of a GPU, at most; below 0 where the weights do not fit."""
     weights = weights_on_each(demand)
     if weights is None:
         return None
@@ -111,18 +114,18 @@ def room_on(demand: Demand, gpu: GPU) -> int | None:
 
 
 def share(demand: Demand) -> float:
-    """The share of a GPU's memory that the engine may use."""
+    """Return the share of a GPU's memory that the engine may use."""
     return float(demand.spec.arguments.get("gpu_memory_utilization") or SHARE)
 
 
 def too_small_for(demand: Demand, gpu: GPU) -> bool:
-    """Whether a GPU cannot hold the weights and the cache of one whole context; False where nothing is known."""
+    """Tell whether a GPU cannot hold the weights and the cache of one whole context; False where nothing is known."""
     room, request = room_on(demand, gpu), cache_for_one(demand)
     return room is not None and (room <= 0 or (request is not None and room < request))
 
 
 def cache_on_cpu(demand: Demand) -> int | None:
-    """Bytes of KV cache that each part of an engine on processors has; None where vLLM decides."""
+    """Return the bytes of KV cache that each part of an engine on processors has; None where vLLM decides."""
     if given := demand.spec.arguments.get("kv_cache_memory_bytes"):
         return int(given)
     space = os.environ.get("VLLM_CPU_KVCACHE_SPACE", "")

@@ -78,7 +78,7 @@ class EngineOptions(SamplingOptions):
     engine: dict[str, Any] = option({}, "further arguments of the engine, by the names of vLLM's AsyncEngineArgs")
 
     def __post_init__(self) -> None:
-        """Raises `ConfigError` that names the option as the user types it."""
+        """Check what ranges do not say. Raises `ConfigError` that names the option as the user types it."""
         super().__post_init__()
         if self.max_model_len is not None and self.max_tokens >= self.max_model_len:
             raise ConfigError(
@@ -88,7 +88,7 @@ class EngineOptions(SamplingOptions):
         self.on_overflow = OnOverflow(self.on_overflow)
 
     def arguments(self) -> dict[str, Any]:
-        """The engine arguments that these options stand for, without those left to vLLM."""
+        """Return the engine arguments that these options stand for, without those left to vLLM."""
         named = {
             "tensor_parallel_size": self.tensor_parallel_size,
             "max_model_len": self.max_model_len,

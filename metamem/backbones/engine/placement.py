@@ -31,8 +31,9 @@ class PlacedEngines:
 
 
 def place_engines(specs: Sequence[EngineSpec], gpus: Sequence[int], placement: Placement) -> PlacedEngines:
-    """Deal the GPUs out to a run's distinct specs, in their order; without GPUs nothing is dealt out, nor to engines
-    that ray places.
+    """Deal the GPUs out to a run's distinct specs, in their order.
+
+    Without GPUs nothing is dealt out, nor to engines that ray places.
 
     Raises `ConfigError` when one of them alone needs more GPUs than there are, or when `placement=disjoint` cannot be.
     """

@@ -50,13 +50,13 @@ class EngineRow:
     remark: str = ""
 
     def cells(self) -> tuple[str, ...]:
-        """The row of a table (`HEAD`)."""
+        """Return the row of a table (`HEAD`)."""
         room = _size(self.room) + (f" ({self.prompts:.1f} whole contexts)" if self.prompts is not None else "")
         context = f"{self.context:,}" if self.context else "unknown"
         return self.roles, self.model, self.place, _size(self.weights), room, context
 
     def sentence(self) -> str:
-        """The row as one line."""
+        """Return the row as one line."""
         roles, model, place, weights, room, context = self.cells()
         said = f"{roles}: {model} on {place}; on each: weights {weights}, KV cache {room}; context {context}"
         return f"{said}; {self.remark}" if self.remark else said
@@ -123,7 +123,7 @@ def _too_few(demand: Demand, machine: Machine) -> str:
 
 
 def _too_small(demand: Demand, gpu: GPU, machine: Machine) -> str:
-    """Need, supply and fix."""
+    """Say need, supply and fix."""
     key, one = demand.keys[0], cache_for_one(demand)
     has = f"of {gpu.name}'s {_size(gpu.memory)} the engine may use {_size(int(gpu.memory * share(demand)))} "
     has += f"({key}.gpu_memory_utilization={share(demand):g})"
@@ -138,7 +138,7 @@ def _too_small(demand: Demand, gpu: GPU, machine: Machine) -> str:
 
 
 def _fixes(demand: Demand, works: Callable[[Demand], bool], machine: Machine) -> str:
-    """What to change, each of it enough by itself."""
+    """Say what to change, each of it enough by itself."""
     key, arguments, found = demand.keys[0], demand.spec.arguments, []
     for parts in possible_parts(demand.shape):
         spread = demand.at(tensor_parallel_size=parts)
@@ -163,7 +163,7 @@ def _fixes(demand: Demand, works: Callable[[Demand], bool], machine: Machine) ->
 
 
 def _check_capability(demand: Demand, gpu: GPU) -> None:
-    """What a GPU's compute capability rules out."""
+    """Refuse what a GPU's compute capability rules out."""
     key = demand.keys[0]
     if demand.spec.arguments.get("dtype") == "bfloat16" and gpu.capability < 8.0:
         raise ConfigError(
@@ -173,7 +173,7 @@ def _check_capability(demand: Demand, gpu: GPU) -> None:
 
 
 def _check_processors(demands: Sequence[Demand], turns: bool, machine: Machine) -> None:
-    """Engines on processors: their cache holds a whole context, and the host's memory holds them."""
+    """Refuse engines on processors whose cache cannot hold a whole context, or that the host's memory cannot hold."""
     for demand in demands:
         room, one, key = cache_on_cpu(demand), cache_for_one(demand), demand.keys[0]
         if room is not None and one is not None and room < one:
@@ -191,7 +191,7 @@ def _check_processors(demands: Sequence[Demand], turns: bool, machine: Machine) 
 
 
 def _check_sleepers(demands: Sequence[Demand], machine: Machine) -> None:
-    """Engines that sleep while another has its turn: the host's memory holds the weights of all, between two turns."""
+    """Refuse engines whose weights the host's memory cannot hold while they sleep until their turn."""
     sleepers = [demand for demand in demands if demand.spec.arguments.get("enable_sleep_mode")]
     needs = [
         (weight_bytes(demand) or 0) * int(demand.spec.arguments.get("data_parallel_size", 1)) for demand in sleepers

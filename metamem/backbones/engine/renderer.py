@@ -38,8 +38,10 @@ class Renderer:
         self._shows_tools: bool | None = None
 
     def prompt(self, messages: Sequence[Message], thinking: bool, tools: Sequence[dict[str, Any]] = ()) -> Prompt:
-        """The prompt that asks for the next message. Raises `BackboneError` when it is empty or refused, `ConfigError`
-        for tools that the chat template does not show.
+        """Return the prompt that asks for the next message.
+
+        Raises `BackboneError` when it is empty or refused, `ConfigError` for tools that the chat template does not
+        show.
         """
         if tools:
             prompt = self._render(messages, thinking, tools)
@@ -60,7 +62,7 @@ class Renderer:
         return self._kept[key]
 
     def continuation(self, text: str) -> list[int]:
-        """The tokens of a text that follows a prompt."""
+        """Return the tokens of a text that follows a prompt."""
         return list(self._tokenizer.encode(_readable(text), add_special_tokens=False))
 
     def _render(self, messages: Sequence[Message], thinking: bool, tools: Sequence[dict[str, Any]]) -> Prompt:

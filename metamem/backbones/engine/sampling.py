@@ -16,8 +16,9 @@ from metamem.replies.reasoning import split_reasoning
 
 
 def parameters(request: Request) -> Any:
-    """vLLM's `SamplingParams` for the draws of a request, every field given. Raises `BackboneError` for values that
-    vLLM does not take.
+    """Return vLLM's `SamplingParams` for the draws of a request, every field given.
+
+    Raises `BackboneError` for values that vLLM does not take.
     """
     from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
 
@@ -50,7 +51,10 @@ def parameters(request: Request) -> Any:
 
 
 def read(output: Any, opened: bool) -> list[Generation]:
-    """The samples of an engine's output, in order. Raises `BackboneError` when one was given up by the engine."""
+    """Return the samples of an engine's output, in order.
+
+    Raises `BackboneError` when one was given up by the engine.
+    """
     prompt_tokens = len(output.prompt_token_ids)
     generations = []
     for sample in sorted(output.outputs, key=lambda o: o.index):
@@ -63,13 +67,13 @@ def read(output: Any, opened: bool) -> list[Generation]:
 
 
 def scoring() -> Any:
-    """vLLM's `SamplingParams` that have the prompt itself scored."""
+    """Return vLLM's `SamplingParams` that have the prompt itself scored."""
     from vllm.sampling_params import RequestOutputKind, SamplingParams
 
     return SamplingParams(temperature=0, max_tokens=1, prompt_logprobs=0, output_kind=RequestOutputKind.FINAL_ONLY)
 
 
 def log_probabilities(output: Any, first: int) -> list[float]:
-    """The natural log-probability of each prompt token from the place `first` on, given all before it."""
+    """Return the natural log-probability of each prompt token from the place `first` on, given all before it."""
     tokens, scores = output.prompt_token_ids, output.prompt_logprobs
     return [float(scores[i][tokens[i]].logprob) for i in range(first, len(tokens))]

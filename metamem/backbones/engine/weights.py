@@ -40,7 +40,7 @@ class Weights:
 
 
 def find_weights(model: str, revision: str | None) -> Weights:
-    """The weights that `model` (a folder, a file or a hub id) names.
+    """Return the weights that `model` (a folder, a file or a hub id) names.
 
     Raises `ConfigError` for a place that is not there or holds no model, `UnreachableError` when the hub neither
     answers nor left the model in its local cache.
@@ -75,7 +75,7 @@ def _local(place: Path) -> Weights:
 
 
 def _stored(files: Sequence[Path]) -> dict[str, int] | None:
-    """Bytes of weights by precision, from the headers of safetensors files; of other files by their size."""
+    """Return the bytes of weights by precision, from the headers of safetensors files; of other files by their size."""
     chosen = [f for f in files if f.suffix == ".safetensors"]
     # The same weights may lie there twice, whole and in parts: the index names those that are loaded.
     named = [f for f in chosen if not f.name.startswith("consolidated")]
@@ -96,7 +96,7 @@ def _stored(files: Sequence[Path]) -> dict[str, int] | None:
 
 
 def _fetched(model: str, commit: str | None) -> Path | None:
-    """The hub's config.json, a few kilobytes that an engine will want anyway; None when it cannot be had."""
+    """Return the hub's config.json, a few kilobytes that an engine will want anyway; None when it cannot be had."""
     from huggingface_hub import hf_hub_download
 
     try:
@@ -106,8 +106,8 @@ def _fetched(model: str, commit: str | None) -> Path | None:
 
 
 def _commit(model: str, revision: str | None) -> tuple[str, Path | None, dict[str, int] | None]:
-    """The commit that a hub id stands for now, the local cache's folder of it if there is one, and what the hub says
-    of the weights: bytes by precision.
+    """Return the commit that a hub id stands for now, the local cache's folder of it if there is one, and what the hub
+    says of the weights: bytes by precision.
     """
     from huggingface_hub import HfApi, snapshot_download
 
@@ -134,5 +134,5 @@ def _commit(model: str, revision: str | None) -> tuple[str, Path | None, dict[st
 
 
 def cache_folder() -> Path:
-    """Where what can be made again is kept: `$XDG_CACHE_HOME/metamem`, or `~/.cache/metamem`."""
+    """Return the place of what can be made again: `$XDG_CACHE_HOME/metamem`, or `~/.cache/metamem`."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser() / "metamem"
