@@ -14,7 +14,7 @@ def identity(value: Any) -> Any:
         return {
             f.name: identity(getattr(value, f.name))
             for f in dataclasses.fields(value)
-            if f.metadata.get("result", True)
+            if f.metadata.get("result", True) and getattr(value, f.name) != f.metadata.get("unset", ...)
         }
     if isinstance(value, Mapping):
         return {str(k): identity(v) for k, v in value.items()}

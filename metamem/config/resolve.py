@@ -106,6 +106,8 @@ def _check(config: TrainConfig | EvalConfig) -> None:
     _refuse_infinite(config, "")
     if not config.outputs:
         raise ConfigError("outputs: name a folder, such as outputs=outputs")
+    if config.memory.sessions is not None and config.memory.sessions < 1:
+        raise ConfigError(f"memory.sessions must be at least 1 or null, got {config.memory.sessions}")
     if not config.evaluator:
         raise ConfigError(f"evaluator: choose at least one of {', '.join(REGISTRY.names('evaluator'))}")
     if config.reward not in config.evaluator:

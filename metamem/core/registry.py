@@ -38,6 +38,18 @@ def option(default: Any, help: str, *, result: bool = True) -> Any:
     return dataclasses.field(default=default, metadata=metadata)
 
 
+def common_options(kind: str) -> list[tuple[str, Any, Any]]:
+    """Return the options (name, type, field) that every component of a kind has, since the framework acts on them."""
+    if kind != "memory":
+        return []
+    told = option(
+        None, "let memories grow by so many sessions at a time, each step from the bank before (null: all at once)"
+    )
+    # Left out of identities where it is not given: what was built before there was the option is found again.
+    told.metadata = {**told.metadata, "unset": None}
+    return [("sessions", int | None, told)]
+
+
 @dataclass(frozen=True)
 class Entry:
     """One registered component: its kind (a config group), its name there, its class and the dataclass of its
@@ -99,7 +111,7 @@ class Registry:
                 raise ConfigError(f"{kind}={name} is already registered by {where}")
             named = dataclasses.make_dataclass(
                 f"{component.__name__}Config",
-                [("name", str, option(name, f"the {kind}'s registered name"))],
+                [("name", str, option(name, f"the {kind}'s registered name")), *common_options(kind)],
                 bases=(typing.cast(type, config),),
                 namespace={"__module__": component.__module__},
             )
