@@ -22,7 +22,7 @@ _PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
 def to_json(value: Any) -> Any:
-    """A record (or a tuple, dict, date or enum of them) as plain JSON values, defaults included (not of sparse fields)."""
+    """A record (or a tuple, dict, date or enum of them) as plain JSON values, with defaults except of sparse fields."""
     if type(value) in _PLAIN:  # most values by far
         return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

@@ -69,14 +69,14 @@ class Notebook:
         if unit.id in self._units:
             raise ValueError(f"the memory already holds a unit with the id {unit.id!r}: update it, or give another id")
         self._units[unit.id] = unit
-        self._write(because, call, "insert", unit.kind, unit.id, None, unit.text)
+        self._write(because, call, None, unit)
 
     def update(self, unit: MemoryUnit, because: Cause | None = None, call: str = "update") -> None:
         """Let a unit take the place of the one with its id. Raises `KeyError` when there is none."""
         held = self._units[unit.id]
         self._units[unit.id] = unit
         if held != unit:
-            self._write(because, call, "update", unit.kind, unit.id, held.text, unit.text)
+            self._write(because, call, held, unit)
         elif because is not None:
             effect = Effect(self.chunk, 0, because.key, "unchanged", call, part=unit.kind, id=unit.id)
             self.history.append(effect)
@@ -84,7 +84,7 @@ class Notebook:
     def delete(self, id: str, because: Cause | None = None, call: str = "delete") -> None:
         """Take a unit out. Raises `KeyError` when there is none."""
         held = self._units.pop(id)
-        self._write(because, call, "delete", held.kind, id, held.text, None)
+        self._write(because, call, held, None)
 
     def replace(self, units: Iterable[MemoryUnit]) -> None:
         """Let these be the units, in this order; the history is not told. Raises `ValueError` when two have one id."""
@@ -117,19 +117,23 @@ class Notebook:
         best = np.argsort(-cosines, kind="stable")[:k]
         return [(held[int(i)], float(cosines[i])) for i in best]
 
-    def _write(
-        self,
-        because: Cause | None,
-        call: str,
-        operation: str,
-        part: str,
-        id: str,
-        before: str | None,
-        after: str | None,
-    ) -> None:
-        if because is None:
+    def _write(self, because: Cause | None, call: str, before: MemoryUnit | None, after: MemoryUnit | None) -> None:
+        """Write a change down; one that no reply caused is not."""
+        unit = after or before
+        if because is None or unit is None:
             return
         self._changes += 1
-        changed = {"change": self._changes, "operation": operation, "before": before, "after": after}
-        effect = Effect(self.chunk, 0, because.key, "done", call, part=part, id=id, **changed)  # type: ignore[arg-type]
+        effect = Effect(
+            chunk=self.chunk,
+            turn=0,
+            key=because.key,
+            result="done",
+            call=call,
+            part=unit.kind,
+            id=unit.id,
+            change=self._changes,
+            operation="insert" if before is None else "update" if after is not None else "delete",
+            before=before.text if before else None,
+            after=after.text if after else None,
+        )
         self.history.append(effect)

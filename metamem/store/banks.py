@@ -1,7 +1,8 @@
 """A memory bank as files, and back.
 
 In: a `MemoryBank`. Out: `units.jsonl`, one unit a line for people and other programs to read; `about.json` with its
-costs, counts, failed calls and state; `history.jsonl`, where it has a history, one effect a line; and the same bank from them.
+costs, counts, failed calls and state; `history.jsonl`, where it has a history, one effect a line; and the same bank
+from them.
 """
 
 from __future__ import annotations
