@@ -25,29 +25,70 @@ T = TypeVar("T")
 ENTRY_POINT_GROUP = "metamem.components"
 
 
-def option(default: Any, help: str, *, result: bool = True) -> Any:
-    """A field of a component's `Config`.
+def option(
+    default: Any,
+    help: str,
+    *,
+    least: float | None = None,
+    most: float | None = None,
+    above: float | None = None,
+    result: bool = True,
+    late: bool = False,
+) -> Any:
+    """Make a field of a component's `Config`.
 
-    `help` is one line, shown by `--help` and in docs/config.md. `result=False` says that the option cannot change a
-    result (concurrency, timeouts, trackers, places): it is left out of a run's identity. Lists and dicts are copied per
-    instance.
+    `help` is one line, shown by `--help` and in docs/config.md, where the range stands too: a number is at least
+    `least`, at most `most`, and greater than `above`; null and what is no number have none. `result=False` says that
+    the option cannot change a result (concurrency, timeouts, trackers, places): it is left out of a run's identity.
+    `late` says that it came after results were kept: it is left out too while it is null, so that they are found again.
+    Lists and dicts are copied per instance.
     """
-    metadata = {"help": help, "result": result}
+    metadata = {"help": help, "result": result, "least": least, "most": most, "above": above, "late": late}
     if isinstance(default, (list, dict)):
         return dataclasses.field(default_factory=lambda: type(default)(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
+
+
+def range_of(field: dataclasses.Field[Any]) -> str:
+    """Say in words which values an option takes; empty for one without a range."""
+    least, most, above = (field.metadata.get(name) for name in ("least", "most", "above"))
+    if least is not None and most is not None:
+        return f"from {least:g} to {most:g}"
+    bounds = (("at least", least), ("above", above), ("at most", most))
+    return " and ".join(f"{words} {bound:g}" for words, bound in bounds if bound is not None)
+
+
+def in_identity(field: dataclasses.Field[Any], value: Any) -> bool:
+    """Tell whether an option with this value is part of an identity."""
+    return bool(field.metadata.get("result", True)) and not (field.metadata.get("late") and value is None)
+
+
+def check_ranges(options: Any, key: str) -> None:
+    """Check every option of a dataclass against its range.
+
+    Raises `ConfigError` naming the first one outside, as `key.option`; a number that is none (nan) is outside of any.
+    """
+    for field in dataclasses.fields(options):
+        value = getattr(options, field.name)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not (words := range_of(field)):
+            continue
+        least, most, above = (field.metadata.get(name) for name in ("least", "most", "above"))
+        inside = (
+            value - value == 0  # neither nan nor infinite
+            and (least is None or value >= least)
+            and (most is None or value <= most)
+            and (above is None or value > above)
+        )
+        if not inside:
+            raise ConfigError(f"{key}.{field.name}".lstrip(".") + f" must be {words}, got {value}")
 
 
 def common_options(kind: str) -> list[tuple[str, Any, Any]]:
     """Return the options (name, type, field) that every component of a kind has, since the framework acts on them."""
     if kind != "memory":
         return []
-    told = option(
-        None, "let memories grow by so many sessions at a time, each step from the bank before (null: all at once)"
-    )
-    # Left out of identities where it is not given: what was built before there was the option is found again.
-    told.metadata = {**told.metadata, "unset": None}
-    return [("sessions", int | None, told)]
+    told = "let memories grow by so many sessions at a time, each step from the bank before (null: all at once)"
+    return [("sessions", int | None, option(None, told, least=1, late=True))]
 
 
 @dataclass(frozen=True)
@@ -109,11 +150,18 @@ class Registry:
             ):
                 where = f"{taken.component.__module__}.{taken.component.__qualname__}"
                 raise ConfigError(f"{kind}={name} is already registered by {where}")
+            key = f"evaluator.{name}" if kind == "evaluator" else kind
+
+            def check(options: Any) -> None:
+                check_ranges(options, key)
+                if (own := getattr(config, "__post_init__", None)) is not None:
+                    own(options)
+
             named = dataclasses.make_dataclass(
                 f"{component.__name__}Config",
                 [("name", str, option(name, f"the {kind}'s registered name")), *common_options(kind)],
                 bases=(typing.cast(type, config),),
-                namespace={"__module__": component.__module__},
+                namespace={"__module__": component.__module__, "__post_init__": check},
             )
             self._entries.setdefault(kind, {})[name] = Entry(kind, name, component, named)
             return component

@@ -28,12 +28,8 @@ _ANY_TASK = "Any question about the text may be asked at the end."
 class ChunkOptions:
     """How a stream is cut."""
 
-    chunk_tokens: int = option(4096, "most tokens of a chunk; longer sessions are cut at sentence ends")
+    chunk_tokens: int = option(4096, "most tokens of a chunk; longer sessions are cut at sentence ends", least=1)
     tokenizer: str = option("words", "the tokenizer that counts them: words, or a Hugging Face tokenizer")
-
-    def __post_init__(self) -> None:
-        if self.chunk_tokens < 1:
-            raise ConfigError(f"memory.chunk_tokens must be at least 1, got {self.chunk_tokens}")
 
 
 class _InChunks(Cutting):
@@ -82,7 +78,6 @@ class LongContext(_InChunks):
         tokens: int = option(30720, "tokens that fit: the newest chunks are kept, whole")
 
         def __post_init__(self) -> None:
-            super().__post_init__()
             if self.tokens < self.chunk_tokens:
                 raise ConfigError(
                     f"memory.tokens must be at least memory.chunk_tokens ({self.chunk_tokens}), got {self.tokens}"
@@ -107,16 +102,9 @@ class LongContext(_InChunks):
 class OverwritingOptions(ChunkOptions):
     """How the notes are rewritten."""
 
-    chunk_tokens: int = option(5000, "most tokens of a chunk; longer sessions are cut at sentence ends")
-    max_tokens: int = option(1024, "longest notes, in tokens of the builder: what is over is cut off")
-    temperature: float = option(0.0, "sampling temperature of the builder")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.max_tokens < 1:
-            raise ConfigError(f"memory.max_tokens must be at least 1, got {self.max_tokens}")
-        if not self.temperature >= 0:
-            raise ConfigError(f"memory.temperature must not be negative, got {self.temperature}")
+    chunk_tokens: int = option(5000, "most tokens of a chunk; longer sessions are cut at sentence ends", least=1)
+    max_tokens: int = option(1024, "longest notes, in tokens of the builder: what is over is cut off", least=1)
+    temperature: float = option(0.0, "sampling temperature of the builder", least=0)
 
 
 class _Overwriting(MemoryConstructor):
@@ -189,7 +177,7 @@ class Mem1(_Overwriting):
     class Config(OverwritingOptions):
         """How the state is rewritten."""
 
-        chunk_tokens: int = option(4096, "most tokens of a chunk; longer sessions are cut at sentence ends")
+        chunk_tokens: int = option(4096, "most tokens of a chunk; longer sessions are cut at sentence ends", least=1)
 
 
 def _measure(scribe: Scribe, chunks: Sequence[Chunk], count: Callable[[str], int]) -> None:

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 from metamem.core.banks import MemoryBank
 from metamem.core.json_form import digest, to_json
 from metamem.core.records import Conversation
+from metamem.core.registry import in_identity
 from metamem.store.banks import bank_files, read_bank
 from metamem.store.entries import Lease, LocalLease, read_entry, write_entry
 
@@ -46,9 +47,8 @@ def constructor_identity(config: Any, **dependencies: Mapping[str, Any]) -> dict
     count. `dependencies` are the identities of what it calls, such as `backbone` and `prompts`. Raises `ValueError` for
     options without a name, which would mistake one constructor for another.
     """
-    fields = [f for f in dataclasses.fields(config) if f.metadata.get("result", True)]
-    given = {f.name: getattr(config, f.name) for f in fields}
-    options = {f.name: to_json(given[f.name]) for f in fields if given[f.name] != f.metadata.get("unset", ...)}
+    given = [(f, getattr(config, f.name)) for f in dataclasses.fields(config)]
+    options = {f.name: to_json(value) for f, value in given if in_identity(f, value)}
     if "name" not in options:
         raise ValueError(f"{type(config).__qualname__}: expected the registry's options, which hold the name")
     return {"options": options, "dependencies": dict(dependencies)}

@@ -26,16 +26,18 @@ from metamem.replies.tool_calls import ToolsIn, as_text, read_calls
 class WritingOptions:
     """How a memory is written."""
 
-    chunk_tokens: int = option(4096, "most tokens of a chunk; longer sessions are cut at sentence ends")
+    chunk_tokens: int = option(4096, "most tokens of a chunk; longer sessions are cut at sentence ends", least=1)
     tokenizer: str = option("words", "the tokenizer that counts tokens: words, or a Hugging Face tokenizer")
-    core_tokens: int = option(512, "most tokens of core; a longer text is refused")
-    item_tokens: int | None = option(None, "most tokens of an item of a list; a longer one is refused (null: no limit)")
-    items: int | None = option(None, "most items of a list; more are refused (null: no limit)")
+    core_tokens: int = option(512, "most tokens of core; a longer text is refused", least=1)
+    item_tokens: int | None = option(
+        None, "most tokens of an item of a list; a longer one is refused (null: no limit)", least=1
+    )
+    items: int | None = option(None, "most items of a list; more are refused (null: no limit)", least=1)
     disabled: list[str] = option([], "parts that are not used: core, semantic, episodic")
-    newest: int = option(20, "items of each list that are shown while writing, the newest")
-    repairs: int = option(0, "how often calls that were refused are asked for again, with the reasons")
-    max_tokens: int = option(8192, "longest reply of the builder, in tokens")
-    temperature: float = option(0.0, "sampling temperature of the builder")
+    newest: int = option(20, "items of each list that are shown while writing, the newest", least=0)
+    repairs: int = option(0, "how often calls that were refused are asked for again, with the reasons", least=0)
+    max_tokens: int = option(8192, "longest reply of the builder, in tokens", least=1)
+    temperature: float = option(0.0, "sampling temperature of the builder", least=0)
     vocabulary: Vocabulary = option(
         Vocabulary.own, "names of the tools: own, or published (those Memalpha-4B was trained to call)"
     )
@@ -57,15 +59,6 @@ class WritingOptions:
                 raise ConfigError(f"memory.disabled: {unknown('part', name, list(Part))}")
         if len(set(self.disabled)) == len(Part):
             raise ConfigError("memory.disabled: at least one part must be left")
-        for name, least in (("chunk_tokens", 1), ("core_tokens", 1), ("newest", 0), ("repairs", 0), ("max_tokens", 1)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"memory.{name} must be at least {least}, got {getattr(self, name)}")
-        for name in ("item_tokens", "items"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"memory.{name} must be at least 1 or null, got {value}")
-        if not self.temperature >= 0:
-            raise ConfigError(f"memory.temperature must not be negative, got {self.temperature}")
 
     def limits(self) -> Limits:
         """What the memory may hold."""
