@@ -27,7 +27,7 @@ from metamem.core.errors import MissingExtraError
 from metamem.core.records import Conversation, Session, Turn
 from metamem.core.registry import build, load_components
 from metamem.memory.lightmem_upstream import LightMemUpstream, pairs_of
-from metamem.memory.scribe import Ledger
+from metamem.memory.scribe import Scribe
 
 load_components()
 WORDS = (
@@ -79,7 +79,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def ours(model: Path, **options: Any) -> Any:
     chosen = {"compressor": "llmlingua2", "compressor_model": str(model), "device": "cpu", **options}
-    return build("memory", {"name": "lightmem", **chosen}, prompts=build("prompts", {"name": "default"}))
+    return build("memory", {"name": "lightmem", **chosen})
 
 
 def test_without_the_package_an_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,8 +137,8 @@ def test_the_same_segments_and_batches(model: Path, seed: int) -> None:
         theirs += [[[m["content"] for m in segment] for segment in batch] for batch in batches]
 
     async def mine() -> list[list[list[str]]]:
-        context = MemoryContext(Scripted(), hashing)
-        found = [b async for b in topics.batches(talk.sessions, context, Ledger())]
+        scribe = Scribe(MemoryContext(Scripted(), hashing), talk)
+        found = [b async for b in topics.batches(scribe)]
         return [[[m.text for e in segment for m in e.messages] for segment in batch] for batch in found]
 
     assert asyncio.run(mine()) == theirs
