@@ -108,6 +108,12 @@ class Entry:
         return (inspect.getdoc(self.component) or "").split("\n", 1)[0]
 
     @property
+    def brings(self) -> dict[str, str]:
+        """The components of other kinds that are chosen with this one, unless the user chooses others."""
+        named = {"retriever": getattr(self.component, "retriever", "")} if self.kind == "memory" else {}
+        return {kind: name for kind, name in named.items() if name}
+
+    @property
     def options(self) -> tuple[dataclasses.Field[Any], ...]:
         """The options' dataclass fields, without the name."""
         return tuple(f for f in dataclasses.fields(self.config) if f.name != "name")
@@ -194,7 +200,8 @@ class Registry:
         Raises `ConfigError` for an unknown name or option. `__post_init__` of the options runs here.
         """
         if dataclasses.is_dataclass(config) and not isinstance(config, type):
-            values = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
+            fields = [f for f in dataclasses.fields(config) if not f.metadata.get("for_hydra")]
+            values = {f.name: getattr(config, f.name) for f in fields}
         elif isinstance(config, Mapping):
             values = {str(k): v for k, v in config.items()}
         else:
