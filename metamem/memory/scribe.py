@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from metamem.core.banks import Cost, Effect, MemoryBank, Unread
 from metamem.core.calls import Draw, Failure, Generation, Message, Request
-from metamem.core.contracts import MemoryContext
+from metamem.core.contracts import Embedder, MemoryContext
 from metamem.core.records import Conversation
 from metamem.memory.batching import Batcher
 from metamem.memory.notebook import Notebook
@@ -248,12 +248,17 @@ class Scribe:
 
     # --- models beside the builder ------------------------------------------------------------------------------------
 
+    @property
+    def embedder(self) -> Embedder:
+        """The run's embedder, for what must be embedded by itself."""
+        assert self._context.embedder is not None, "this memory needs the embedder"
+        return self._context.embedder
+
     async def embed(self, texts: Sequence[str], stage: str) -> NDArray[np.float32]:
         """Return a unit vector of each text (n, d), that of its first window; the time goes to a stage's cost."""
         import numpy as np
 
-        embedder = self._context.embedder
-        assert embedder is not None, "this memory needs the embedder"
+        embedder = self.embedder
 
         def work(texts: list[str]) -> list[NDArray[np.float32]]:
             vectors, owners = embedder.embed(texts)
