@@ -21,7 +21,7 @@ from tests import browser, programs
 pytestmark = pytest.mark.slow
 SMALL = ["optimizer.batch_size=12", "optimizer.attempts=3"]
 SLICES = {
-    "ablation": ["ablation=full,no_filter,other_fold", "backbone@judge=simulated_hasty"],
+    "ablation": ["ablation=full,no_filter,other_fold", "backbone@judge=simulated_other"],
     "conflict_resolution": ["system=memalpha,rag,memagent", "backbone=simulated"],
     "cost": ["evidence.budget=128,512"],
     "cross_backbone": [],
