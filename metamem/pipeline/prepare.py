@@ -20,7 +20,7 @@ from metamem.core.errors import ConfigError, DataError
 from metamem.core.files import file_digest
 from metamem.core.json_form import digest, to_json
 from metamem.core.records import Question
-from metamem.core.registry import build
+from metamem.core.registry import REGISTRY, build
 from metamem.core.tokens import tokenizer_identity
 from metamem.datasets.splits import split_hash
 from metamem.evaluators.sources import judged_questions
@@ -118,6 +118,7 @@ def prepare(config: BaseConfig, split: Split | None = None) -> Prepared:
         backbones[role] = made[name]
     store = MemoryStore(Path(config.outputs) / "memory")
     memory: MemoryConstructor = build("memory", config.memory, prompts=prompts)
+    declared = declared_templates(config, memory, prompts)
     embedder: Embedder = build("embedder", config.embedder)
     retriever: Retriever = build("retriever", config.retriever, embedder=embedder, store=store)
     prepared_only = all(q.prepared is not None for q in dataset.questions)
@@ -129,7 +130,7 @@ def prepare(config: BaseConfig, split: Split | None = None) -> Prepared:
     contents: dict[str, Any] = {
         "dataset": [file_digest(p) for p in loader.files()],
         "split": split_hash(split),
-        "prompts": dict(prompts.texts()),
+        "prompts": dict(prompts.identity(declared)),
         "rubric": dict(rubric.identity()) if rubric else None,
         # What the config does not say of it: the weights of what it works with.
         "memory": None if prepared_only else [memory.version, parts.get("constructor"), parts.get("embedder")],
@@ -152,6 +153,17 @@ def prepare(config: BaseConfig, split: Split | None = None) -> Prepared:
         retriever,
         contents,
     )
+
+
+def declared_templates(config: BaseConfig, memory: MemoryConstructor, prompts: Prompts) -> list[str]:
+    """The templates that the memory and the optimizer declare. Raises `ConfigError` for one that is not registered."""
+    declared = {f"memory={config.memory.name}": memory.prompts}
+    if config.optimizer is not None:
+        optimizer = REGISTRY.entry("optimizer", config.optimizer.name).component
+        declared[f"optimizer={config.optimizer.name}"] = getattr(optimizer, "prompts", ())
+    for component, names in declared.items():
+        prompts.require(component, names)
+    return [name for names in declared.values() for name in names]
 
 
 def other_fold(prepared: Prepared, config: BaseConfig) -> Prepared:
