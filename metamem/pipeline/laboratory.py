@@ -21,7 +21,7 @@ from metamem.backbones.engine.pool import shared_pool
 from metamem.backbones.engine.preflight import EngineRow, check
 from metamem.backbones.engine.prompt_lengths import check_prompts
 from metamem.backbones.journal import Journal
-from metamem.core.contracts import Backbone, Evaluator, MemoryContext, Tracker
+from metamem.core.contracts import Backbone, Evaluator, Tracker
 from metamem.core.records import Question
 from metamem.core.registry import build
 from metamem.pipeline.bench import Bench
@@ -103,13 +103,10 @@ class Workshop:
         self.gathered = await gather_evidence(
             p.dataset,
             questions,
-            p.memory,
-            p.memory_identity,
-            p.store,
+            p.memories(self.callers.get("builder")),
             p.retriever,
             p.config.evidence,
             self.tracker,
-            MemoryContext(self.callers.get("builder"), p.embedder),
             keep_banks=p.config.search.calls > 0 or p.rewarded,
         )
 

@@ -15,7 +15,18 @@ from typing import Any
 
 from metamem.config.identity import plain
 from metamem.config.options import BaseConfig
-from metamem.core.contracts import Backbone, Dataset, Embedder, MemoryConstructor, Retriever, Rubric, Split, Splitter
+from metamem.core.contracts import (
+    Backbone,
+    Caller,
+    Dataset,
+    Embedder,
+    MemoryConstructor,
+    MemoryContext,
+    Retriever,
+    Rubric,
+    Split,
+    Splitter,
+)
 from metamem.core.errors import ConfigError, DataError
 from metamem.core.files import file_digest
 from metamem.core.json_form import digest, to_json
@@ -24,6 +35,7 @@ from metamem.core.registry import REGISTRY, build
 from metamem.core.tokens import tokenizer_identity
 from metamem.datasets.splits import split_hash
 from metamem.evaluators.sources import judged_questions
+from metamem.memory.growing import Memories
 from metamem.pipeline.roles import ROLES, key_of, rewarded, role_identity, speaking_of, used_roles
 from metamem.prompts.templates import Prompts
 from metamem.retrieval import searching
@@ -60,6 +72,11 @@ class Prepared:
         if not config.search.calls:
             return None
         return searching.Searcher(config.search, self.embedder, self.store, config.evidence.tokenizer)
+
+    def memories(self, builder: Caller | None) -> Memories:
+        """The memories of the run, as this builder writes them."""
+        context = MemoryContext(builder, self.embedder, self.prompts)
+        return Memories(self.memory, self.memory_identity, self.store, context, self.config.memory.sessions)
 
     @property
     def rewarded(self) -> bool:
@@ -117,7 +134,7 @@ def prepare(config: BaseConfig, split: Split | None = None) -> Prepared:
                 made[name] = build("backbone", options)
         backbones[role] = made[name]
     store = MemoryStore(Path(config.outputs) / "memory")
-    memory: MemoryConstructor = build("memory", config.memory, prompts=prompts)
+    memory: MemoryConstructor = build("memory", config.memory)
     declared = declared_templates(config, memory, prompts)
     embedder: Embedder = build("embedder", config.embedder)
     retriever: Retriever = build("retriever", config.retriever, embedder=embedder, store=store)
