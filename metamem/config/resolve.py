@@ -50,7 +50,7 @@ def resolve(composed: Any) -> TrainConfig | EvalConfig:
             continue
         value = getattr(config, key)
         if value is None:
-            if key == "tracker":
+            if key == "tracker" or (key == "recall" and isinstance(config, EvalConfig)):
                 continue
             raise ConfigError(f"{key}: choose one of {', '.join(REGISTRY.names(kind))}")
         setattr(config, key, REGISTRY.options(kind, value))
@@ -59,6 +59,21 @@ def resolve(composed: Any) -> TrainConfig | EvalConfig:
     config.reward = config.reward or chosen_first
     _check(config)
     return config
+
+
+def typed_options(kind: str, values: Mapping[str, Any]) -> Any:
+    """Return the options of a component from plain values, such as a file keeps (`plain`).
+
+    Raises `ConfigError` for a name or an option that does not exist.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    entry = REGISTRY.entry(kind, str(values.get("name")))
+    try:
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(entry.config), dict(values)))
+    except OmegaConfBaseException as error:
+        raise ConfigError(plain_words(getattr(error, "full_key", None) or kind, error)) from None
 
 
 def plain_words(key: str, error: BaseException) -> str:

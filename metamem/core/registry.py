@@ -176,6 +176,7 @@ KINDS = (
     "memory",
     "optimizer",
     "prompts",
+    "recall",
     "retriever",
     "rubric",
     "split",
