@@ -68,11 +68,7 @@ class _Graded:
 
 @dataclass
 class _Threshold:
-    threshold: float = option(0.5, "score from which an attempt is right")
-
-    def __post_init__(self) -> None:
-        if not 0 < self.threshold <= 1:
-            raise ConfigError(f"evaluator threshold must be above 0 and at most 1, got {self.threshold}")
+    threshold: float = option(0.5, "score from which an attempt is right", above=0, most=1)
 
 
 @register("evaluator", "number_match")
@@ -161,7 +157,6 @@ class RougeScore(_Graded):
         kind: Rouge = option(Rouge.rougeL, "rouge1, rouge2 or rougeL")
 
         def __post_init__(self) -> None:
-            super().__post_init__()
             try:
                 self.kind = Rouge(self.kind)
             except ValueError:
@@ -227,14 +222,8 @@ class MemAlphaReward(BySource):
     class Config(BySource.Config):
         """The weights of the terms that an episode adds."""
 
-        beta: float = option(0.05, "weight of compression")
-        gamma: float = option(0.1, "weight of the share of writes that suit their part")
-
-        def __post_init__(self) -> None:
-            super().__post_init__()
-            for name in ("beta", "gamma"):
-                if not 0 <= getattr(self, name) < float("inf"):
-                    raise ConfigError(f"evaluator.memalpha_reward.{name} must be at least 0, got {getattr(self, name)}")
+        beta: float = option(0.05, "weight of compression", least=0)
+        gamma: float = option(0.1, "weight of the share of writes that suit their part", least=0)
 
 
 _ONE_ANSWER: dict[Metric, Callable[[str, str], float]] = {

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from metamem.core.contracts import Embedder
-from metamem.core.errors import ConfigError
 from metamem.core.meta_memory import Guideline, MetaMemory
 from metamem.core.records import Question
 from metamem.core.registry import option, register
@@ -23,15 +22,9 @@ class Similar:
     class Config:
         """How many are shown, and what of them is compared with the question."""
 
-        k: int = option(5, "guidelines shown per question")
+        k: int = option(5, "guidelines shown per question", least=1)
         key: str = option("", "compare what a guideline keeps under this name, such as question (empty: its text)")
-        least: float = option(-1.0, "leave out guidelines of a lower similarity, from -1 to 1")
-
-        def __post_init__(self) -> None:
-            if self.k < 1:
-                raise ConfigError(f"recall.k must be at least 1, got {self.k}")
-            if not -1 <= self.least <= 1:
-                raise ConfigError(f"recall.least must be between -1 and 1, got {self.least}")
+        least: float = option(-1.0, "leave out guidelines of a lower similarity", least=-1, most=1)
 
     def __init__(self, config: Config, *, embedder: Embedder) -> None:
         self.config = config
