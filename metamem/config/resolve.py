@@ -16,7 +16,6 @@ from metamem.core.contracts import Scorer
 from metamem.core.errors import ConfigError, unknown
 from metamem.core.registry import REGISTRY, check_ranges
 
-
 # Groups whose options an experiment may set for one choice; with another choice they are left out.
 SET_FOR_ONE_CHOICE = ("optimizer", "recall")
 
