@@ -21,7 +21,7 @@ from metamem.core.sources import Competency, source_of
 from metamem.datasets.splits import fold_names
 from metamem.evaluators.memalpha_reward import NAME, ContentJudge, rewards
 from metamem.pipeline.parts import RunParts, about
-from metamem.pipeline.prepare import Prepared, make_recall, prepare
+from metamem.pipeline.prepare import Prepared, make_recall, prepare, recall_identity
 from metamem.programs.command_line import job_overrides
 from metamem.programs.compare import compare_runs
 from metamem.programs.event_loop import run_async
@@ -65,7 +65,9 @@ def evaluate(config: EvalConfig) -> dict[str, Any]:
     # What is evaluated counts by content, not by where it lies.
     recalls = [_recall(s, config) for s in systems]
     made = [make_recall(r, prepared.embedder, prepared.store, prepared.prompts) if r else None for r in recalls]
-    shown_by = [[plain(r), dict(m.identity())] if m else None for r, m in zip(recalls, made, strict=True)]
+    shown_by = [
+        [plain(r), recall_identity(m, prepared.prompts)] if m else None for r, m in zip(recalls, made, strict=True)
+    ]
     contents = {
         **prepared.contents,
         "systems": [

@@ -100,6 +100,8 @@ class ExperienceBank:
 class Experiences:
     """Show the experiences of the questions nearest to this one; utility moves them up or down."""
 
+    prompts = ()
+
     @dataclass
     class Config:
         """How many, how near, and what utility counts for."""
