@@ -59,9 +59,7 @@ class ExperienceBank:
 
     async def step(self, at, batch, laboratory):
         """Live through a batch; the bank changes after its last question."""
-        lived = await asyncio.gather(
-            *(self._live(q, at.meta_memory, laboratory) for q in sorted(batch, key=lambda q: q.id))
-        )
+        lived = await asyncio.gather(*(self._live(question, at.meta_memory, laboratory) for question in batch))
         memory = at.meta_memory
         for judged, _ in lived:
             for name in sorted({name for attempt in judged.attempts for name in attempt.shown}):
