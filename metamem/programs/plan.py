@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from metamem.config.options import Accept, EvalConfig, TrainConfig
-from metamem.core.contracts import MemoryContext, Planning
+from metamem.core.contracts import Planning
 from metamem.core.errors import ConfigError
 from metamem.core.learned import Bounds
 from metamem.core.meta_memory import MetaMemory, from_texts
@@ -223,7 +223,7 @@ class _Planner:
     def _gather(self, questions: Sequence[Question]) -> None:
         """The evidence, where having it costs no call."""
         p = self.prepared
-        needs_builder = "builder" in getattr(p.memory, "needs", ())
+        needs_builder = "builder" in p.memory.needs
         if needs_builder and any(q.prepared is None for q in questions):
             talks = {q.conversation_id for q in questions if q.conversation_id}
             turns = [t.text for c in talks for s in p.dataset.conversations[c].sessions for t in s.turns]
@@ -234,17 +234,13 @@ class _Planner:
             )
             self.notes.append("its evidence is supposed to fill evidence.budget, or k units of 60 tokens")
             return
-        context = MemoryContext(None, p.embedder)
         job = gather_evidence(
             p.dataset,
             questions,
-            p.memory,
-            p.memory_identity,
-            p.store,
+            p.memories(None),
             p.retriever,
             p.config.evidence,
             NoTracker(NoTracker.Config(), run_directory=Path(p.config.outputs)),
-            context,
         )
         self.gathered = asyncio.run(job)
 
