@@ -30,9 +30,11 @@ from metamem.cli.sweeps import Sweep, record_job
 from metamem.config.options import TrainConfig
 from metamem.config.resolve import resolve
 from metamem.core.errors import ConfigError, UserError
+from metamem.programs.command_line import job_overrides
 from metamem.programs.evaluate import evaluate as evaluate_job
 from metamem.programs.folds import train_folds
 from metamem.programs.plan import dry_run
+from metamem.reporting.console.text import WARNING, open_console, say
 
 
 def run(program: str, arguments: Sequence[str]) -> int:
@@ -115,7 +117,8 @@ def _job(composed: Any) -> float | None:
     with record_job() as outcome:
         try:
             outcome.study = str(composed.get("study") or "")
-            config = resolve(composed)
+            console = open_console()
+            config = resolve(composed, job_overrides(), lambda text: say(console, f"note: {text}", WARNING))
             if outcome.sweeping:
                 check_job(config)
             if config.dry_run:

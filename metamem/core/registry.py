@@ -243,6 +243,7 @@ KINDS = (
     "memory",
     "optimizer",
     "prompts",
+    "recall",
     "retriever",
     "rubric",
     "split",

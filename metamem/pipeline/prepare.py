@@ -2,8 +2,7 @@
 evaluators.
 
 In: a config. Out: `Prepared` (everything that is cheap and checks the user's input, before anything is locked, started
-or paid) and `Workshop` (the parts of a locked run: journal, callers, bench), which is an async context that starts
-backbones and closes them.
+or paid). What a locked run makes of it stands in `metamem.pipeline.parts`.
 """
 
 from __future__ import annotations
@@ -22,6 +21,8 @@ from metamem.core.contracts import (
     Embedder,
     MemoryConstructor,
     MemoryContext,
+    Optimizer,
+    Recall,
     Retriever,
     Rubric,
     Split,
@@ -31,7 +32,7 @@ from metamem.core.errors import ConfigError, DataError
 from metamem.core.files import file_digest
 from metamem.core.json_form import digest, to_json
 from metamem.core.records import Question
-from metamem.core.registry import REGISTRY, build
+from metamem.core.registry import build
 from metamem.core.tokens import tokenizer_identity
 from metamem.datasets.splits import split_hash
 from metamem.evaluators.sources import judged_questions
@@ -57,6 +58,7 @@ class Prepared:
     memory_identity: dict[str, Any]
     embedder: Embedder
     retriever: Retriever
+    optimizer: Optimizer | None
     contents: dict[str, Any]
 
     def questions(self, part: str) -> list[Question]:
@@ -135,9 +137,13 @@ def prepare(config: BaseConfig, split: Split | None = None) -> Prepared:
         backbones[role] = made[name]
     store = MemoryStore(Path(config.outputs) / "memory")
     memory: MemoryConstructor = build("memory", config.memory)
-    declared = declared_templates(config, memory, prompts)
     embedder: Embedder = build("embedder", config.embedder)
     retriever: Retriever = build("retriever", config.retriever, embedder=embedder, store=store)
+    # A policy whose options are wrong, or whose templates are missing, is known before anything is paid.
+    optimizer: Optimizer | None = None if config.optimizer is None else build("optimizer", config.optimizer)
+    recall = config.recall and make_recall(config.recall, embedder, store, prompts)
+    declaring = {"memory": memory, **({"optimizer": optimizer} if optimizer else {})}
+    declared = declared_templates(config, prompts, **declaring)
     prepared_only = all(q.prepared is not None for q in dataset.questions)
     with speaking_of(key_of(backbones["builder"], backbones)):
         parts = {} if prepared_only else memory_parts(memory, backbones["builder"], embedder, prompts)
@@ -153,8 +159,11 @@ def prepare(config: BaseConfig, split: Split | None = None) -> Prepared:
         "memory": None if prepared_only else [memory.version, parts.get("constructor"), parts.get("embedder")],
         "retriever": None if prepared_only else dict(retriever.identity()),
         "tokenizer": tokenizer_identity(config.evidence.tokenizer) if _counts_tokens(config) else None,
+        **({"recall": own} if recall and (own := recall_identity(recall, prompts)) else {}),
         **({"search": found} if (found := searching.identity(config.search, embedder)) else {}),
-        "roles": {role: role_identity(config, role, backbones) for role in used_roles(config, rubric, parts)},
+        "roles": {
+            role: role_identity(config, role, backbones) for role in used_roles(config, rubric, parts, optimizer)
+        },
     }
     return Prepared(
         config,
@@ -168,19 +177,16 @@ def prepare(config: BaseConfig, split: Split | None = None) -> Prepared:
         memory_identity,
         embedder,
         retriever,
+        optimizer,
         contents,
     )
 
 
-def declared_templates(config: BaseConfig, memory: MemoryConstructor, prompts: Prompts) -> list[str]:
-    """The templates that the memory and the optimizer declare. Raises `ConfigError` for one that is not registered."""
-    declared = {f"memory={config.memory.name}": memory.prompts}
-    if config.optimizer is not None:
-        optimizer = REGISTRY.entry("optimizer", config.optimizer.name).component
-        declared[f"optimizer={config.optimizer.name}"] = getattr(optimizer, "prompts", ())
-    for component, names in declared.items():
-        prompts.require(component, names)
-    return [name for names in declared.values() for name in names]
+def declared_templates(config: BaseConfig, prompts: Prompts, **components: Any) -> list[str]:
+    """Return the templates that components declare, by kind. Raises `ConfigError` for one that is not registered."""
+    for kind, component in components.items():
+        prompts.require(f"{kind}={getattr(config, kind).name}", component.prompts)
+    return [name for component in components.values() for name in component.prompts]
 
 
 def other_fold(prepared: Prepared, config: BaseConfig) -> Prepared:
@@ -188,7 +194,24 @@ def other_fold(prepared: Prepared, config: BaseConfig) -> Prepared:
     splitter: Splitter = build("split", config.split)
     split = splitter.split(prepared.dataset.questions, config.seed)
     contents = {**prepared.contents, "split": split_hash(split)}
-    return replace(prepared, config=config, split=split, contents=contents)
+    policy: Optimizer = build("optimizer", config.optimizer)
+    return replace(prepared, config=config, split=split, contents=contents, optimizer=policy)
+
+
+def make_recall(
+    options: Any, embedder: Embedder, store: MemoryStore, prompts: Prompts, caller: Caller | None = None
+) -> Recall:
+    """Return the recall that options name; without a caller it can only say what it is."""
+    made: Recall = build("recall", options, embedder=embedder, store=store, prompts=prompts, caller=caller)
+    return made
+
+
+def recall_identity(recall: Recall, prompts: Prompts) -> dict[str, Any]:
+    """Return what decides what a recall shows beyond its options; empty where that is nothing."""
+    prompts.require("recall", recall.prompts)
+    texts = prompts.texts()
+    used = {name: texts[name] for name in recall.prompts}
+    return {**recall.identity(), **({"prompts": used} if used else {})}
 
 
 def _counts_tokens(config: BaseConfig) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 from metamem.config.identity import identity
 from metamem.config.options import BaseConfig, EvalConfig
-from metamem.core.contracts import Backbone, Rubric
+from metamem.core.contracts import Backbone, Optimizer, Rubric
 from metamem.core.errors import UserError
 
 ROLES = {"policy": "backbone", "judge": "judge", "reflector": "reflector", "builder": "builder"}
@@ -20,14 +20,15 @@ def rewarded(config: BaseConfig) -> bool:
     return evaluates and "memalpha_reward" in config.evaluator and config.memory.name == "memalpha"
 
 
-def used_roles(config: BaseConfig, rubric: Rubric | None, parts: Mapping[str, Any]) -> list[str]:
+def used_roles(
+    config: BaseConfig, rubric: Rubric | None, parts: Mapping[str, Any], optimizer: Optimizer | None
+) -> list[str]:
     """The roles that a program uses under this config."""
     judging_only = isinstance(config, EvalConfig) and config.from_ is not None
-    learning = config.optimizer is not None and config.optimizer.name != "none"
     used = {
         "policy": not judging_only,
         "judge": rubric is not None or rewarded(config),
-        "reflector": learning,
+        "reflector": optimizer is not None and bool(optimizer.prompts),
         "builder": "builder" in parts,
     }
     return [role for role, wanted in used.items() if wanted]

@@ -12,15 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from metamem.config.identity import plain
-from metamem.config.options import EvalConfig, Part
+from metamem.config.options import DEFAULT_RECALL, EvalConfig, Part
+from metamem.config.resolve import typed_options
 from metamem.core.contracts import Judged, Split, Tracker
 from metamem.core.errors import ConfigError
-from metamem.core.json_form import to_json
+from metamem.core.meta_memory import MetaMemory, items_json
 from metamem.core.sources import Competency, source_of
 from metamem.datasets.splits import fold_names
 from metamem.evaluators.memalpha_reward import NAME, ContentJudge, rewards
-from metamem.pipeline.laboratory import Workshop, about
-from metamem.pipeline.prepare import Prepared, prepare
+from metamem.pipeline.parts import RunParts, about
+from metamem.pipeline.prepare import Prepared, make_recall, prepare, recall_identity
 from metamem.programs.command_line import job_overrides
 from metamem.programs.compare import compare_runs
 from metamem.programs.event_loop import run_async
@@ -62,11 +63,16 @@ def evaluate(config: EvalConfig) -> dict[str, Any]:
     if not config.allow_seen:
         _refuse_seen(systems, {q.id for q in questions}, config)
     # What is evaluated counts by content, not by where it lies.
+    recalls = [_recall(s, config) for s in systems]
+    shown_by = [_shown_by(r, prepared) if r else None for r in recalls]
     contents = {
         **prepared.contents,
-        "systems": [[s.label, s.meta_memory.hash if s.meta_memory else None] for s in systems],
+        "systems": [
+            [s.label, s.meta_memory.hash if s.meta_memory else None, how]
+            for s, how in zip(systems, shown_by, strict=True)
+        ],
     }
-    keyed = replace(config, meta_memory=None)
+    keyed = replace(config, meta_memory=None, recall=None)
     run = Run("eval", keyed, contents, job_overrides(), config)
     try:
         about_run = about(prepared, run, "eval", part=config.part.value)
@@ -74,7 +80,7 @@ def evaluate(config: EvalConfig) -> dict[str, Any]:
             if run.finished:
                 return already_finished(run, tracker)
             run.rewind({})
-            return run_async(_evaluate(config, prepared, run, tracker, about_run, systems))
+            return run_async(_evaluate(config, prepared, run, tracker, about_run, systems, recalls))
     finally:
         run.close()
 
@@ -117,10 +123,11 @@ async def _evaluate(
     tracker: Tracker,
     about_run: Mapping[str, Any],
     systems: Sequence[System],
+    recalls: Sequence[Any],
 ) -> dict[str, Any]:
     questions = prepared.questions(config.part.value)
-    workshop = Workshop(prepared, run, tracker, ["policy", "judge"], questions)
-    roles = {role: caller.label for role, caller in workshop.callers.items()}
+    parts = RunParts(prepared, run, tracker, ["policy", "judge"], questions)
+    roles = {role: caller.label for role, caller in parts.callers.items()}
     reads = [{"label": s.label, "file": str(s.file)} for s in systems if s.file]
     tracker.started({**about_run, "config": plain(config), "roles": roles, "reads": reads})
     for what, count in about_run["dataset"]["notices"].items():
@@ -138,11 +145,10 @@ async def _evaluate(
             systems=[s.label for s in systems],
         )
     by_label: dict[str, list[Judged]] = {}
-    async with workshop:
-        save_cases(run.directory, questions, workshop.gathered)
-        bench = workshop.bench()
-        for number, system in enumerate(systems):
-            judged = await bench.evaluate(
+    async with parts:
+        save_cases(run.directory, questions, parts.gathered)
+        for number, (system, recall) in enumerate(zip(systems, recalls, strict=True)):
+            judged = await parts.bench(recall).evaluate(
                 questions,
                 system.meta_memory,
                 stage=f"{config.part.value}, {system.label}",
@@ -153,7 +159,7 @@ async def _evaluate(
             )
             by_label[system.label] = judged
             evaluation_rows(run, judged)
-        rewards = await _rewards(workshop, by_label)
+        rewards = await _rewards(parts, by_label)
     chosen = next((s for s in reversed(systems) if s.meta_memory is not None), None)
     result = {
         **about_run,
@@ -162,40 +168,55 @@ async def _evaluate(
         "systems": [
             {
                 "label": s.label,
-                "step": s.meta_memory.step if s.meta_memory else None,
-                "guidelines": len(s.meta_memory or ()),
+                "step": s.step,
+                **(s.meta_memory or MetaMemory()).sizes(),
             }
             for s in systems
         ],
-        "figures": figures(by_label, workshop.gathered),
-        "guidelines": [to_json(g) for g in chosen.meta_memory.guidelines] if chosen and chosen.meta_memory else [],
+        "figures": figures(by_label, parts.gathered),
+        "guidelines": items_json(chosen.meta_memory) if chosen and chosen.meta_memory else [],
         "guidelines_of": chosen.label if chosen else None,
-        "retrieval": retrieval_figures(workshop.gathered, questions),
-        "memory": dict(workshop.gathered.memory) or None,
+        "retrieval": retrieval_figures(parts.gathered, questions),
+        "memory": dict(parts.gathered.memory) or None,
         **({"rewards": rewards} if rewards else {}),
         "compare": compare(by_label),
-        "calls": workshop.calls(),
+        "calls": parts.calls(),
     }
     if any(source_of(q.type).competency is not Competency.other for q in questions):
         result["streams"] = streams.of_result(result)
-    run.append("questions.jsonl", question_rows(by_label, workshop.gathered.retrieved))
+    run.append("questions.jsonl", question_rows(by_label, parts.gathered.retrieved))
     run.finish(result)
     tracker.finished(result)
     write_report(run.directory)
     return result
 
 
-async def _rewards(workshop: Workshop, by_label: Mapping[str, Sequence[Judged]]) -> dict[str, Any] | None:
+async def _rewards(parts: RunParts, by_label: Mapping[str, Sequence[Judged]]) -> dict[str, Any] | None:
     """System → means of the terms of Mem-α's reward, where the memories themselves are scored; a row an episode."""
-    prepared = workshop.prepared
+    prepared = parts.prepared
     if not prepared.rewarded:
         return None
     options = prepared.config.evaluator[NAME]
-    judge = ContentJudge(workshop.callers["judge"], prepared.prompts)
-    banks = workshop.gathered.banks
-    means, rows = await rewards(banks, by_label, judge, options.beta, options.gamma, workshop.tracker)
-    workshop.run.append("rewards.jsonl", rows)
+    judge = ContentJudge(parts.callers["judge"], prepared.prompts)
+    banks = parts.gathered.banks
+    means, rows = await rewards(banks, by_label, judge, options.beta, options.gamma, parts.tracker)
+    parts.run.append("rewards.jsonl", rows)
     return means
+
+
+def _recall(system: System, config: EvalConfig) -> Any:
+    """Return the options of the recall that a system's guidelines are shown by: those given here, else those they were
+    learned with. None without guidelines.
+    """
+    if system.meta_memory is None:
+        return None
+    return config.recall or typed_options("recall", system.recall or DEFAULT_RECALL)
+
+
+def _shown_by(recall: Any, prepared: Prepared) -> list[Any]:
+    """Return what decides which guidelines a prompt shows."""
+    made = make_recall(recall, prepared.embedder, prepared.store, prepared.prompts)
+    return [plain(recall), recall_identity(made, prepared.prompts)]
 
 
 def _trained_otherwise(system: System, config: EvalConfig) -> list[str]:
@@ -209,4 +230,13 @@ def _trained_otherwise(system: System, config: EvalConfig) -> list[str]:
                 found.append(
                     f"{system.label} was trained with {key}.{option}={value}; here it is {now[key].get(option)}"
                 )
+    if system.meta_memory is not None and now["recall"] and system.recall and now["recall"] != system.recall:
+        found.append(
+            f"{system.label} was learned with recall={_told(system.recall)}; here it is {_told(now['recall'])}"
+        )
     return found
+
+
+def _told(options: Mapping[str, Any]) -> str:
+    """Return a component's options in the form of the command line."""
+    return " ".join([str(options["name"]), *(f"{k}={v}" for k, v in options.items() if k != "name")])

@@ -17,7 +17,7 @@ from metamem.core.errors import ConfigError
 from metamem.core.files import write_json
 from metamem.core.json_form import digest
 from metamem.datasets.splits import fold_names
-from metamem.pipeline.laboratory import Workshop, about
+from metamem.pipeline.parts import RunParts, about
 from metamem.pipeline.prepare import Prepared, other_fold, prepare
 from metamem.programs.command_line import job_overrides
 from metamem.programs.event_loop import run_async
@@ -61,7 +61,7 @@ def _train_side_by_side(jobs: Sequence[tuple[str, Prepared, Run]], stack: ExitSt
     """Train several runs of one program as tasks of one process; finished ones are reported. In the order of `jobs`."""
     board = Board()
     results: dict[int, dict[str, Any]] = {}
-    unfinished: list[tuple[int, Workshop, Mapping[str, Any]]] = []
+    unfinished: list[tuple[int, RunParts, Mapping[str, Any]]] = []
     for number, (label, prepared, run) in enumerate(jobs):
         about_run = about(prepared, run, "train")
         tracker = stack.enter_context(open_trackers(prepared.config, run, about_run, board.seat(label)))
@@ -70,13 +70,13 @@ def _train_side_by_side(jobs: Sequence[tuple[str, Prepared, Run]], stack: ExitSt
         else:
             lead = unfinished[0][1] if unfinished else None
             asked = asked_questions(prepared) if lead else prepared.dataset.questions
-            unfinished.append((number, Workshop(prepared, run, tracker, ROLES, asked, lead), about_run))
+            unfinished.append((number, RunParts(prepared, run, tracker, ROLES, asked, lead), about_run))
 
     async def all_of_them() -> None:
-        begun = [(number, workshop, begin(workshop, about_run)) for number, workshop, about_run in unfinished]
+        begun = [(number, parts, begin(parts, about_run)) for number, parts, about_run in unfinished]
         async with AsyncExitStack() as entered:
-            for _, workshop, _ in begun:
-                await entered.enter_async_context(workshop)
+            for _, parts, _ in begun:
+                await entered.enter_async_context(parts)
             async with asyncio.TaskGroup() as group:
                 tasks = {number: group.create_task(train_run(w, what)) for number, w, what in begun}
         results.update({number: task.result() for number, task in tasks.items()})

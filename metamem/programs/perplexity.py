@@ -24,7 +24,7 @@ from metamem.core.errors import ConfigError, DataError
 from metamem.core.grouping import base_id
 from metamem.core.json_form import digest
 from metamem.core.records import Attempt, Question
-from metamem.pipeline.laboratory import Workshop, about
+from metamem.pipeline.parts import RunParts, about
 from metamem.pipeline.prepare import Prepared, prepare
 from metamem.programs.command_line import job_overrides
 from metamem.programs.event_loop import run_async
@@ -102,12 +102,12 @@ async def _analyse(
     source: Stored,
     by_id: Mapping[str, Question],
 ) -> dict[str, Any]:
-    workshop = Workshop(prepared, run, tracker, ["policy"], list(by_id.values()))
-    scorer = workshop.callers["policy"]
+    parts = RunParts(prepared, run, tracker, ["policy"], list(by_id.values()))
+    scorer = parts.callers["policy"]
     # What was true of the replies stays true of their figures; no judge had a part in these.
     stamps = [s for s in source.result.get("stamps") or () if s != "self-judged"]
     about_run = {**about_run, "stamps": list(dict.fromkeys([*stamps, *about_run["stamps"]]))}
-    roles = {role: caller.label for role, caller in workshop.callers.items()}
+    roles = {role: caller.label for role, caller in parts.callers.items()}
     reads = [{"label": source.place.name, "file": str(source.place)}]
     tracker.started({**about_run, "config": plain(config), "roles": roles, "reads": reads})
     writer = str((source.result.get("roles") or {}).get("policy"))
@@ -117,8 +117,8 @@ async def _analyse(
     for note in notes:
         tracker.note(note)
     cells: list[dict[str, Any]] = []
-    async with workshop:
-        conditions = [_conditions(workshop, by_id, system, source, config) for system in source.systems]
+    async with parts:
+        conditions = [_conditions(parts, by_id, system, source, config) for system in source.systems]
         for system, prompts in zip(source.systems, conditions, strict=True):
             wanted = [text for i, attempts in system.attempts.items() for text in texts_of(by_id[i], attempts)]
             tracker.stage(f"scoring {system.label}", len(wanted), "text")
@@ -147,7 +147,7 @@ async def _analyse(
             for reason, count in c["left_out"].items()
         },
         "notes": notes,
-        "calls": workshop.calls(),
+        "calls": parts.calls(),
     }
     run.finish(result)
     tracker.finished(result)
@@ -166,15 +166,15 @@ def texts_of(question: Question, attempts: Sequence[Attempt]) -> Iterator[Wanted
 
 
 def _conditions(
-    workshop: Workshop, by_id: Mapping[str, Question], system: StoredSystem, source: Stored, config: EvalConfig
+    parts: RunParts, by_id: Mapping[str, Question], system: StoredSystem, source: Stored, config: EvalConfig
 ) -> dict[str, Conditions]:
     """Question id → the prompts that its texts are scored under. Raises `DataError` when the options given here do not
     lead to the prompts that were answered.
     """
     found: dict[str, Conditions] = {}
     for name in system.attempts:
-        evidence = workshop.gathered.evidence[name]
-        prompts = prompts_again(workshop.prepared.prompts, by_id[name], evidence, system)
+        evidence = parts.gathered.evidence[name]
+        prompts = prompts_again(parts.prepared.prompts, by_id[name], evidence, system)
         if prompts is None:
             raise DataError(
                 f"perplexity: '{system.label}' of {source.place} answered question '{name}' from a prompt that these "

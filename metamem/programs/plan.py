@@ -13,19 +13,20 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from metamem.config.options import EvalConfig, TrainConfig
+from metamem.config.options import Accept, EvalConfig, TrainConfig
+from metamem.core.contracts import Planning
 from metamem.core.errors import ConfigError
+from metamem.core.learned import Bounds
 from metamem.core.meta_memory import MetaMemory, from_texts
 from metamem.core.records import Question
 from metamem.core.text import format_date, render_unit
 from metamem.datasets.splits import fold_names
-from metamem.optimizers.batched import schedule
 from metamem.pipeline.evidence import Gathered, gather_evidence
-from metamem.pipeline.laboratory import inspect_engines
+from metamem.pipeline.parts import inspect_engines
 from metamem.pipeline.prepare import Prepared, prepare
 from metamem.programs.perplexity import texts_of, unjudged
 from metamem.programs.stored_answers import questions_of, read_stored
-from metamem.programs.train import thinned
+from metamem.programs.train import policy_of, thinned
 from metamem.reporting.console.text import count, open_console, safe, say
 from metamem.runs.systems import read_systems
 from metamem.tracking.trackers import NoTracker
@@ -36,9 +37,9 @@ _TOKENS_PER_WORD = 1.35
 # What models write on average, in tokens: (the scripted stand-in, a language model).
 _WRITTEN = {"answer": (80, 300), "verdict": (1, 8), "reflection": (50, 600), "proposal": (20, 250)}
 
-# Guidelines once many questions were learned from (one more for every ten), and at most where nothing caps them; words
-# of each.
-_GUIDELINES, _MOST_GUIDELINES, _GUIDELINE_WORDS = 4, 40, 16
+# Guidelines once many questions were learned from (one more for every ten), and words of each; words of all of them
+# where nothing limits them.
+_GUIDELINES, _GUIDELINE_WORDS, _MOST_LEARNED_WORDS = 4, 16, 1320
 
 # Tokens a second and GPU: reading and writing of a 30B mixture of experts on a current data-centre GPU, batched.
 _READ_RATE, _WRITE_RATE = 8000, 1500
@@ -137,21 +138,29 @@ class _Planner:
 
     def training(self, config: TrainConfig) -> Plan:
         """See `plan_job`."""
-        p, options = self.prepared, config.optimizer
+        p, policy = self.prepared, policy_of(self.prepared)
         split = p.split if config.train_questions is None else thinned(p.split, config.train_questions, config.seed)
         self._gather([q for q in p.dataset.questions if q.id in {*split.train, *split.validation, *split.test}])
         by_id = {q.id: q for q in p.dataset.questions}
-        steps = schedule(split.train, options.epochs, options.batch_size, options.drop_last, config.seed)
-        attempts = getattr(options, "attempts", 0)
+        steps = policy.batches([by_id[i] for i in sorted(split.train)], config.seed)
         stages: list[Stage] = []
         teaching, learned = 0, [0]
-        for number, (_, batch) in enumerate(steps, 1):
-            asked = [by_id[i] for i in batch]
-            stages += self._answers("training attempts", asked, attempts, learned=learned[number - 1])
-            stages += self._learning(options, asked, attempts)
-            teaching += len(batch) * attempts
+        for number, batch in enumerate(steps, 1):
+            if isinstance(policy, Planning):
+                bounds = policy.plan(batch)
+                teaching += bounds.attempts
+                # Bounds are of a step: each of its questions is answered equally often.
+                each = bounds.attempts // len(batch) if batch else 0
+                stages += self._answers("training attempts", batch, each, learned=learned[number - 1])
+                stages += self._learning(bounds, batch)
             learned.append(learned[-1] + len(batch))
-        gated = getattr(options, "accept", None) == "validation"
+        known = not steps or isinstance(policy, Planning)
+        if not known:
+            self.notes.append(
+                f"optimizer={config.optimizer.name} does not say what a step asks for: the calls of its "
+                f"{len(steps)} steps are unknown, and in no figure"
+            )
+        gated = config.accept is Accept.validation
         scored = [n for n in range(1, len(steps) + 1) if gated or n % config.eval_every == 0 or n == len(steps)]
         validation = [by_id[i] for i in split.validation]
         repeats = config.evaluation.attempts
@@ -163,8 +172,10 @@ class _Planner:
         for seen in systems:
             stages += self._answers("test answers", test, repeats, learned=seen)
         evaluated = repeats * (len(validation) * (1 + len(scored)) + len(test) * len(systems))
-        exact = {"training attempts": teaching, "evaluation answers": evaluated}
         judged = sum(name == "llm_judge" for name in config.evaluator)
+        if not known:
+            return self._plan(stages, {"evaluation answers": evaluated})
+        exact = {"training attempts": teaching, "evaluation answers": evaluated}
         return self._plan(stages, {**exact, "first verdicts": judged * (teaching + evaluated)})
 
     def evaluation(self, config: EvalConfig) -> Plan:
@@ -255,7 +266,7 @@ class _Planner:
         config = self.prepared.config
         given = own if own is not None else self.guidelines(learned)
         prompt = attempts * sum(self._prompt(q, given) for q in asked)
-        room = self._most_guidelines(config) if learned and own is None else 0
+        room = self._most_guidelines() if learned and own is None else 0
         count = len(asked) * attempts
         limit = getattr(config.backbone, "max_tokens", 4096)
         answer = self.written("answer")
@@ -287,36 +298,30 @@ class _Planner:
             )
         return stages
 
-    def _most_guidelines(self, config: Any) -> int:
+    def _most_guidelines(self) -> int:
         """Tokens that the guidelines of a prompt may have."""
-        options = getattr(config, "optimizer", None)
-        most = getattr(options, "max_guidelines", 0) or _MOST_GUIDELINES
-        return int(most * (getattr(options, "max_words", 30) + 3) * (1 if self.simulated else _TOKENS_PER_WORD))
+        policy = self.prepared.optimizer
+        limit = policy.plan([]).learned_words if isinstance(policy, Planning) else None
+        words = _MOST_LEARNED_WORDS if limit is None else limit
+        return int(words * (1 if self.simulated else _TOKENS_PER_WORD))
 
-    def _learning(self, options: Any, asked: Sequence[Question], attempts: int) -> list[Stage]:
-        """Reflections, proposals and the consolidation of one step: as many as questions teach."""
-        if not attempts or not asked:
-            return []
+    def _learning(self, bounds: Bounds, asked: Sequence[Question]) -> list[Stage]:
+        """The calls for a policy's templates in one step. A prompt may show a question's evidence, what the reflector
+        wrote before, and the guidelines.
+        """
         prompt = sum(self._prompt(q, None) for q in asked)
-        answer, limit = self.written("answer"), getattr(self.prepared.config.backbone, "max_tokens", 4096)
-        reflects = attempts * len(asked) if getattr(options, "reflect", True) else 0
-        share = 1.0 if not getattr(options, "filter", True) else 0.4
-        long, short = getattr(options, "reflection_tokens", 16384), getattr(options, "proposal_tokens", 4096)
-        thought, proposed = self.written("reflection"), self.written("proposal")
-        room = 2 * self._most_guidelines(self.prepared.config)
-        stages = []
-        if reflects:
-            expected = int(share * (prompt * attempts + reflects * answer))
-            most = prompt * attempts + reflects * (limit + 1000)
-            row = (0, reflects, expected, most, int(share * reflects * thought), reflects * long)
-            stages.append(Stage("reflections", "reflector", *row))
-        read = prompt + len(asked) * attempts * thought
-        most = 3 * (prompt + len(asked) * (attempts * long + room + short + 1000))
-        row = (0, 2 * len(asked), int(share * read), most, int(share * len(asked) * proposed), 2 * len(asked) * short)
-        stages.append(Stage("proposals", "reflector", *row))
-        if getattr(options, "consolidate", True):
-            most = 3 * (len(asked) * short + room + short + 1000)
-            stages.append(Stage("consolidations", "reflector", 0, 2, int(len(asked) * 30), most, proposed, 2 * short))
+        limit = getattr(self.prepared.config.backbone, "max_tokens", 4096)
+        per_question = bounds.attempts / len(asked) if asked else 0
+        shown = prompt / len(asked) if asked else 0
+        before, stages = 0, []
+        for a in bounds.asked:
+            written = self.written("reflection" if a.tokens > 4096 else "proposal")
+            expected = a.expected * (shown + per_question * (self.written("answer") + written))
+            room = 2 * self._most_guidelines() + per_question * (limit + before) + 1000
+            most = a.most * (shown + room) + a.most * a.tokens
+            row = (a.least, a.most, int(expected), int(most), int(a.expected * written), a.most * a.tokens)
+            stages.append(Stage(a.prompt, "reflector", *row))
+            before += a.tokens
         return stages
 
 

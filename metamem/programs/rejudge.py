@@ -16,7 +16,7 @@ from metamem.core.contracts import Judged, Tracker
 from metamem.core.errors import ConfigError, DataError
 from metamem.core.files import read_rows
 from metamem.core.records import Attempt
-from metamem.pipeline.laboratory import Workshop, about
+from metamem.pipeline.parts import RunParts, about
 from metamem.pipeline.prepare import Prepared, prepare
 from metamem.programs.command_line import AROUND, job_overrides, refuse_idle
 from metamem.programs.event_loop import run_async
@@ -79,8 +79,8 @@ async def _rejudge(
     stored: Mapping[str, Sequence[Attempt]],
     source: Path,
 ) -> dict[str, Any]:
-    workshop = Workshop(prepared, run, tracker, ["judge"])
-    roles = {role: caller.label for role, caller in workshop.callers.items()}
+    parts = RunParts(prepared, run, tracker, ["judge"])
+    roles = {role: caller.label for role, caller in parts.callers.items()}
     reads = [{"label": source.name, "file": str(source)}]
     tracker.started({**about_run, "config": plain(config), "roles": roles, "reads": reads})
     by_id = {q.id: q for q in prepared.dataset.questions}
@@ -89,10 +89,10 @@ async def _rejudge(
     # The answers stay what they are, and so does what they were made from.
     cases = load_cases(source)
     copy_cases(source, run.directory)
-    workshop.gathered = replace(workshop.gathered, retrieved={i: case.get("retrieved") for i, case in cases.items()})
+    parts.gathered = replace(parts.gathered, retrieved={i: case.get("retrieved") for i, case in cases.items()})
     by_label: dict[str, list[Judged]] = {}
-    async with workshop:
-        bench = workshop.bench()
+    async with parts:
+        bench = parts.bench()
         for system, attempts in stored.items():
             grouped: dict[str, list[Attempt]] = {}
             for attempt in attempts:
@@ -112,7 +112,7 @@ async def _rejudge(
         "roles": roles,
         **headline(by_label),
         "systems": [{"label": label, "step": None} for label in by_label],
-        "figures": figures(by_label, workshop.gathered),
+        "figures": figures(by_label, parts.gathered),
         "guidelines": [],
         "compare": compare(by_label),
         "counts": {
@@ -121,9 +121,9 @@ async def _rejudge(
         }
         if known
         else {},
-        "calls": workshop.calls(),
+        "calls": parts.calls(),
     }
-    run.append("questions.jsonl", question_rows(by_label, workshop.gathered.retrieved))
+    run.append("questions.jsonl", question_rows(by_label, parts.gathered.retrieved))
     run.finish(result)
     tracker.finished(result)
     write_report(run.directory)

@@ -10,23 +10,30 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from metamem.config.identity import plain
+from metamem.core.checkpoints import save
 from metamem.core.contracts import Tracker
 from metamem.core.errors import UserError
-from metamem.core.json_form import from_json
-from metamem.core.meta_memory import MetaMemory, save
+from metamem.core.learned import Position
+from metamem.core.meta_memory import Change, from_dict
 from metamem.runs.directory import Run
 
 
 @dataclass
 class State:
-    """Where a run stands: the meta-memory in use, the last finished step, and every validation score so far (step →
-    score).
+    """Where a run stands: the policy's position (None before anything was kept), and every validation score so far
+    (step → score).
     """
 
-    meta_memory: MetaMemory = field(default_factory=MetaMemory)
-    step: int = -1
+    at: Position | None = None
     scores: dict[int, float] = field(default_factory=dict)
     rejected: tuple[int, ...] = ()
+
+    @property
+    def position(self) -> Position:
+        """The position, once there is one."""
+        assert self.at is not None, "nothing was kept yet"
+        return self.at
 
     def best(self) -> int | None:
         """The step of the highest validation score, the earliest of equals; None without validation."""
@@ -36,28 +43,32 @@ class State:
 def keep_step(
     run: Run,
     state: State,
-    step: int,
+    at: Position,
     score: float | None,
     row: dict[str, Any],
     tracker: Tracker,
-    changes: Sequence[Any] = (),
+    changes: Sequence[Change] = (),
 ) -> None:
     """End a step: its metrics row, then its checkpoint, which makes all of it count."""
-    state.step = step
+    state.at = at
     if score is not None:
-        state.scores[step] = score
+        state.scores[at.step] = score
+    if not at.accepted:
+        state.rejected += (at.step,)
     row |= {"validation": score}
     run.append("metrics.jsonl", [row])
     extra = {
-        "step": step,
+        "step": at.step,
+        "state": at.state,
+        "recall": plain(run.config.recall),
         "validation": score,
         "scores": {str(s): v for s, v in state.scores.items()},
         "rejected": list(state.rejected),
     }
-    run.keep_sizes(step)
-    save(state.meta_memory, run.checkpoint_path(step), extra)
-    tracker.measured(step, row)
-    tracker.changed(step, state.meta_memory, changes)
+    run.keep_sizes(at.step)
+    save(at.meta_memory, run.checkpoint_path(at.step), extra)
+    tracker.measured(at.step, row)
+    tracker.changed(at.step, at.meta_memory, changes)
 
 
 def restore(run: Run) -> State:
@@ -67,16 +78,14 @@ def restore(run: Run) -> State:
         run.rewind({})
         return State()
     data = read_checkpoint(checkpoints[-1])
-    for step in range(int(data["step"])):
+    step = int(data["step"])
+    for earlier in range(step):
         # The best step is read back at the end: better to learn now that it is gone.
-        read_checkpoint(run.checkpoint_path(step))
-    run.rewind(run.kept_sizes(int(data["step"])))
-    return State(
-        from_json(MetaMemory, data["meta_memory"]),
-        int(data["step"]),
-        {int(s): float(v) for s, v in data["scores"].items()},
-        tuple(data["rejected"]),
-    )
+        read_checkpoint(run.checkpoint_path(earlier))
+    run.rewind(run.kept_sizes(step))
+    rejected = tuple(data["rejected"])
+    at = Position(step, from_dict(data["meta_memory"]), data.get("state"), step not in rejected)
+    return State(at, {int(s): float(v) for s, v in data["scores"].items()}, rejected)
 
 
 def read_checkpoint(path: Any) -> dict[str, Any]:
