@@ -20,7 +20,7 @@ from metamem.backbones.engine.needs import Demand, demand
 from metamem.backbones.engine.pool import shared_pool
 from metamem.backbones.engine.preflight import Row, check, look
 from metamem.backbones.journal import Journal
-from metamem.core.contracts import Backbone, Evaluator, MemoryContext, Tracker
+from metamem.core.contracts import Backbone, Evaluator, Tracker
 from metamem.core.records import Question
 from metamem.core.registry import build
 from metamem.pipeline.bench import Bench
@@ -99,18 +99,8 @@ class Workshop:
     async def gather(self, questions: Sequence[Question]) -> None:
         """Build memories and retrieve the evidence of these questions."""
         p = self.prepared
-        self.gathered = await gather_evidence(
-            p.dataset,
-            questions,
-            p.memory,
-            p.memory_identity,
-            p.store,
-            p.retriever,
-            p.config.evidence,
-            self.tracker,
-            MemoryContext(self.callers.get("builder"), p.embedder),
-            keep_banks=p.config.search.calls > 0 or p.rewarded,
-        )
+        keep_banks = p.config.search.calls > 0 or p.rewarded
+        self.gathered = await gather_evidence(p, questions, self.tracker, self.callers.get("builder"), keep_banks)
 
     async def _gather(self) -> None:
         """Gather the evidence of the questions that are to be answered, and see whether their prompts fit."""
@@ -140,7 +130,7 @@ class Workshop:
             evidence=self.gathered.evidence,
             seed=self.prepared.config.seed,
             tracker=self.tracker,
-            searcher=self.prepared.searcher(),
+            searcher=self.prepared.searcher(self.prepared.tools()),
             banks=self.gathered.banks,
         )
 
