@@ -100,15 +100,8 @@ class Workshop:
     async def gather(self, questions: Sequence[Question]) -> None:
         """Build memories and retrieve the evidence of these questions."""
         p = self.prepared
-        self.gathered = await gather_evidence(
-            p.dataset,
-            questions,
-            p.memories(self.callers.get("builder")),
-            p.retriever,
-            p.config.evidence,
-            self.tracker,
-            keep_banks=p.config.search.calls > 0 or p.rewarded,
-        )
+        keep_banks = p.config.search.calls > 0 or p.rewarded
+        self.gathered = await gather_evidence(p, questions, self.tracker, self.callers.get("builder"), keep_banks)
 
     async def _gather(self) -> None:
         """Gather the evidence of the questions that are to be answered, and see whether their prompts fit."""
@@ -138,7 +131,7 @@ class Workshop:
             evidence=self.gathered.evidence,
             seed=self.prepared.config.seed,
             tracker=self.tracker,
-            searcher=self.prepared.searcher(),
+            searcher=self.prepared.searcher(self.prepared.tools()),
             banks=self.gathered.banks,
         )
 

@@ -20,15 +20,15 @@ def rewarded(config: BaseConfig) -> bool:
     return evaluates and "memalpha_reward" in config.evaluator and config.memory.name == "memalpha"
 
 
-def used_roles(config: BaseConfig, rubric: Rubric | None, parts: Mapping[str, Any]) -> list[str]:
-    """The roles that a program uses under this config."""
+def used_roles(config: BaseConfig, rubric: Rubric | None, builds: bool) -> list[str]:
+    """The roles that a program uses under this config; `builds`: a memory or a retriever asks the builder's model."""
     judging_only = isinstance(config, EvalConfig) and config.from_ is not None
     learning = config.optimizer is not None and config.optimizer.name != "none"
     used = {
         "policy": not judging_only,
         "judge": rubric is not None or rewarded(config),
         "reflector": learning,
-        "builder": "builder" in parts,
+        "builder": builds,
     }
     return [role for role, wanted in used.items() if wanted]
 
