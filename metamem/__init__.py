@@ -1,8 +1,43 @@
-"""metamem: learn and study meta-memory, the guidelines that teach a frozen LLM to use what its memory retrieves."""
+"""metamem: learn and study meta-memory, the guidelines that teach a frozen LLM to use what its memory retrieves.
+
+What a script or a plugin imports stands here: `from metamem import register, option, run`. A name is loaded when it is
+first asked for, so that `import metamem` stays light.
+"""
 
 __version__ = "0.1.0"
 
+import importlib as _importlib
 import os as _os
+from typing import Any as _Any
+
+# Public name → the module that it is loaded from.
+_PUBLIC = {
+    "Attempt": "metamem.core.records",
+    "ConfigError": "metamem.core.errors",
+    "DataError": "metamem.core.errors",
+    "Question": "metamem.core.records",
+    "Status": "metamem.core.records",
+    "UserError": "metamem.core.errors",
+    "Verdict": "metamem.core.records",
+    "load": "metamem.statistics.tables",
+    "main": "metamem.cli.python",
+    "option": "metamem.core.registry",
+    "register": "metamem.core.registry",
+    "run": "metamem.cli.python",
+}
+
+__all__ = [*_PUBLIC]
+
+
+def __getattr__(name: str) -> _Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'metamem' has no attribute '{name}'")
+    return getattr(_importlib.import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PUBLIC})
+
 
 if "METAMEM_ENGINE_OWNER" in _os.environ:
     # A process of an engine, which imports the program that started it before anything heavy: watched from here on.

@@ -94,7 +94,8 @@ class Simulated:
 
     def identity(self) -> Mapping[str, Any]:
         """Its version and the options that can change a reply."""
-        return {"kind": "simulated", "version": self.VERSION} | {name: getattr(self.config, name) for name in _MATTERS}
+        about = {"kind": "simulated", "version": self.VERSION, "stamp": "simulated"}
+        return about | {name: getattr(self.config, name) for name in _MATTERS}
 
     def sampling(self) -> Sampling:
         """The resolved sampling of the config."""

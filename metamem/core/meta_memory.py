@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from metamem.core.errors import DataError
-from metamem.core.files import write_atomically
+from metamem.core.files import read_json, write_atomically
 from metamem.core.json_form import digest, from_json, to_json
 
 
@@ -191,12 +191,12 @@ def load(path: Path, key: str = "meta_memory") -> MetaMemory:
 
     Raises `DataError` naming the file; a missing file is an error, never an empty meta-memory.
     """
+    if not path.exists():
+        raise DataError(f"{key}: no such file: {path}")
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"{key}: no such file: {path}") from None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{key}: {path} cannot be read as JSON: {error}") from None
+        data = read_json(path)
+    except DataError as error:
+        raise DataError(f"{key}: {error}") from None
     if isinstance(data, dict) and isinstance(data.get("meta_memory"), dict):
         try:
             return from_json(MetaMemory, data["meta_memory"])

@@ -52,12 +52,19 @@ class Workshop:
         self.run = run
         self.tracker = tracker
         self.journal = Journal(Path(config.outputs), config.name, run.id, config.journal.reuse)
-        wanted = [r for r in roles if r != "judge" or prepared.rubric is not None or prepared.rewarded]
+        wanted = [r for r in roles if r != "judge" or prepared.rubric is not None or prepared.scores_memories]
         if "policy" in roles and prepared.built:
             wanted.append("builder")
         self.callers = {role: JournaledCaller(prepared.backbones[role], self.journal, role) for role in wanted}
         self.evaluators: dict[str, Evaluator] = {
-            name: build("evaluator", options, judge=self.callers.get("judge"), rubric=prepared.rubric, seed=config.seed)
+            name: build(
+                "evaluator",
+                options,
+                judge=self.callers.get("judge"),
+                rubric=prepared.rubric,
+                prompts=prepared.prompts,
+                seed=config.seed,
+            )
             for name, options in config.evaluator.items()
         }
         self.gathered = Gathered({}, {}, {})
@@ -109,7 +116,7 @@ class Workshop:
             p.config.evidence,
             self.tracker,
             MemoryContext(self.callers.get("builder"), p.embedder),
-            keep_banks=p.config.search.calls > 0 or p.rewarded,
+            keep_banks=p.config.search.calls > 0 or p.scores_memories,
         )
 
     async def _gather(self) -> None:

@@ -23,8 +23,15 @@ from metamem.core.records import Question
 from metamem.core.registry import build
 from metamem.core.tokens import tokenizer_identity
 from metamem.datasets.splits import split_hash
-from metamem.evaluators.sources import judged_questions
-from metamem.pipeline.roles import ROLES, key_of, rewarded, role_identity, speaking_of, used_roles
+from metamem.pipeline.roles import (
+    ROLES,
+    judged_questions,
+    key_of,
+    role_identity,
+    scores_memories,
+    speaking_of,
+    used_roles,
+)
 from metamem.prompts.templates import Prompts
 from metamem.retrieval import searching
 from metamem.store.store import MemoryStore, constructor_identity
@@ -62,31 +69,33 @@ class Prepared:
         return searching.Searcher(config.search, self.embedder, self.store, config.evidence.tokenizer)
 
     @property
-    def rewarded(self) -> bool:
-        """Whether the memories that an evaluation builds are scored themselves (`evaluator=memalpha_reward`)."""
-        return rewarded(self.config)
-
-    @property
     def built(self) -> bool:
         """Whether memories are made by the builder role."""
         return "builder" in self.memory.needs and self.contents["memory"] is not None
 
+    @property
+    def scores_memories(self) -> bool:
+        """Whether the memories that an evaluation has built are scored themselves."""
+        return self.built and scores_memories(self.config)
+
+    @property
+    def for_trying(self) -> bool:
+        """Whether the data are the project's own, or a backbone's replies mean nothing (it says so by a stamp)."""
+        return self.dataset.own or bool(self._stamped())
+
     def stamps(self) -> list[str]:
-        """What every reader of a figure must know: simulated, random weights, self-judged, leaky split."""
-        used = [self.backbones[role].identity() for role in self.contents["roles"]]
-        # A backbone whose replies mean nothing says so in its identity.
-        found = sorted({str(i["stamp"]) for i in used if i.get("stamp")})
-        if any(i.get("kind") == "simulated" for i in used):
-            found.insert(0, "simulated")
-        elif (
-            self.rubric
-            and "policy" in self.contents["roles"]
-            and self.backbones["judge"].identity() == self.backbones["policy"].identity()
-        ):
+        """Return what every reader of a figure must know: what a backbone says of itself, self-judged, leaky split."""
+        found = self._stamped()
+        judge, policy = self.backbones["judge"].identity(), self.backbones["policy"].identity()
+        if self.rubric and "policy" in self.contents["roles"] and judge == policy and not policy.get("stamp"):
             found.append("self-judged")
         if self.split.leaky:
             found.append("leaky split")
         return found
+
+    def _stamped(self) -> list[str]:
+        used = [self.backbones[role].identity() for role in self.contents["roles"]]
+        return sorted({str(i["stamp"]) for i in used if i.get("stamp")})
 
 
 def prepare(config: BaseConfig, split: Split | None = None) -> Prepared:
@@ -101,7 +110,7 @@ def prepare(config: BaseConfig, split: Split | None = None) -> Prepared:
     prompts: Prompts = build("prompts", config.prompts)
     prompts.check()
     rubric: Rubric | None = None
-    if judged := judged_questions(config.evaluator, dataset.questions):
+    if judged := judged_questions(config, dataset.questions):
         rubric = build("rubric", config.rubric)
         rubric.check(judged)
     if split is None:

@@ -5,41 +5,30 @@ In: the state after the last step. Out: the content of result.json.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from metamem.config.options import TrainConfig
-from metamem.core.contracts import Judged, Tracker
-from metamem.core.json_form import from_json, to_json
+from metamem.core.contracts import Judged
+from metamem.core.json_form import to_json
 from metamem.core.meta_memory import MetaMemory, to_dict
 from metamem.pipeline.bench import Bench
 from metamem.pipeline.laboratory import Workshop, labels
-from metamem.pipeline.prepare import Prepared
-from metamem.programs.command_line import next_command, real_command
+from metamem.programs.frame import OpenRun
+from metamem.programs.overrides import next_command, real_command
 from metamem.programs.train_state import State, read_checkpoint
-from metamem.runs.directory import Run, evaluation_rows
+from metamem.runs.directory import evaluation_rows
 from metamem.runs.test_reads import record_read
 from metamem.statistics.judged import figures, retrieval_figures, strict_score
 
 
-async def test_and_conclude(
-    config: TrainConfig,
-    prepared: Prepared,
-    run: Run,
-    workshop: Workshop,
-    bench: Bench,
-    state: State,
-    tracker: Tracker,
-    about_run: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Test without guidelines, with the best and with the last meta-memory; put the result together."""
+async def tested(opened: OpenRun, workshop: Workshop, bench: Bench, state: State) -> dict[str, Any]:
+    """Test without guidelines, with the best and with the last meta-memory; return the result of the training."""
+    prepared, run = opened.prepared, opened.run
+    config = prepared.config
+    assert isinstance(config, TrainConfig)
     best = state.best()
-    chosen = (
-        state.meta_memory
-        if best is None
-        else from_json(MetaMemory, read_checkpoint(run.checkpoint_path(best))["meta_memory"])
-    )
+    chosen = state.meta_memory if best is None else read_checkpoint(run.checkpoint_path(best)).meta_memory
     systems: list[tuple[dict[str, Any], MetaMemory | None]] = [
         ({"label": "without", "step": None, "guidelines": 0}, None)
     ]
@@ -49,7 +38,7 @@ async def test_and_conclude(
     systems.append(({"label": f"last (step {state.step})", "step": state.step, "guidelines": len(last)}, last))
     if config.test_steps:
         for number in range(1, state.step + 1):
-            after = from_json(MetaMemory, read_checkpoint(run.checkpoint_path(number))["meta_memory"])
+            after = read_checkpoint(run.checkpoint_path(number)).meta_memory
             systems.append(({"label": f"step-{number}", "step": number, "guidelines": len(after)}, after))
     test = prepared.questions("test")
     if test:
@@ -62,7 +51,7 @@ async def test_and_conclude(
             systems=[s["label"] for s, _ in systems],
         )
         if readers > 1:
-            tracker.note(f"this test part has been read by {readers} runs (metamem reads)")
+            opened.tracker.note(f"this test part has been read by {readers} runs (metamem reads)")
     by_label: dict[str, list[Judged]] = {}
     for system, meta_memory in systems:
         if test:
@@ -80,7 +69,7 @@ async def test_and_conclude(
     stepwise = [strict_score(judged) for label, judged in by_label.items() if label.startswith("step-")]
     known = [value for value in stepwise if value is not None]
     return {
-        **about_run,
+        **opened.about,
         "roles": labels(workshop),
         "score": score,
         "headline": f"validation {score:.3f}" if score is not None else f"{len(last)} guidelines",
@@ -98,5 +87,5 @@ async def test_and_conclude(
         "memory": dict(workshop.gathered.memory) or None,
         "calls": workshop.calls(),
         "next": next_command(run.directory),
-        "real": real_command(config.backbone.name),
+        "real": real_command() if prepared.for_trying else "",
     }

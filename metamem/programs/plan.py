@@ -1,338 +1,242 @@
 """`dry_run=true`: what a job would ask for, without asking: calls, tokens, GPU hours.
 
-In: resolved options. Out: a `Plan`: attempts, first verdicts and evaluation answers exactly, reflections, proposals and
-repairs as a range that holds. Prompts are rendered on the real evidence, so their tokens are counted, not guessed; what
-models will write is assumed, and the assumptions are printed. What the journal holds already is not taken off.
+In: resolved options and the program that does the job. Out: a `Plan`. The job itself is done on the stand-in, in a
+place that is removed again, and every call is counted: prompts are rendered on the real evidence (that of memories
+which a builder writes is the stand-in's). What models write is assumed; how often a policy asks depends on that, so its
+bounds are those that it declares itself. What the journal holds already is not taken off.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Any
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from tempfile import TemporaryDirectory
+from typing import Any, TypeVar
 
-from metamem.config.options import EvalConfig, TrainConfig
-from metamem.core.contracts import MemoryContext
+from metamem.config.options import BaseConfig
+from metamem.core.calls import Generation, Message, Request, Sampling
+from metamem.core.contracts import Backbone, Scorer, Split, Tracker
 from metamem.core.errors import ConfigError
-from metamem.core.meta_memory import MetaMemory, from_texts
-from metamem.core.records import Question
-from metamem.core.text import format_date, render_unit
+from metamem.core.registry import build
 from metamem.datasets.splits import fold_names
-from metamem.optimizers.batched import schedule
-from metamem.pipeline.evidence import Gathered, gather_evidence
 from metamem.pipeline.laboratory import inspect_engines
 from metamem.pipeline.prepare import Prepared, prepare
-from metamem.programs.perplexity import texts_of, unjudged
-from metamem.programs.stored_answers import questions_of, read_stored
-from metamem.programs.train import thinned
+from metamem.programs.frame import Frame, Program
 from metamem.reporting.console.text import count, open_console, safe, say
-from metamem.runs.systems import read_systems
+from metamem.runs.directory import Run
 from metamem.tracking.trackers import NoTracker
+
+Config = TypeVar("Config", bound=BaseConfig)
 
 # Tokens of a word in current vocabularies, for models whose tokenizer is not at hand.
 _TOKENS_PER_WORD = 1.35
 
-# What models write on average, in tokens: (the scripted stand-in, a language model).
-_WRITTEN = {"answer": (55, 300), "verdict": (5, 8), "reflection": (50, 600), "proposal": (40, 250)}
-
-# Guidelines once many questions were learned from (one more for every ten), and at most where nothing caps them; words
-# of each.
-_GUIDELINES, _MOST_GUIDELINES, _GUIDELINE_WORDS = 4, 40, 16
+# New tokens that language models are supposed to write in a role, on average.
+_WRITTEN = {"policy": 300, "judge": 8, "reflector": 500, "builder": 400}
 
 # Tokens a second and GPU: reading and writing of a 30B mixture of experts on a current data-centre GPU, batched.
 _READ_RATE, _WRITE_RATE = 8000, 1500
 
+# The first word of a stage's title → the row that it counts under.
+_ROWS = {"step": "training", "what": "memory"}
+
 
 @dataclass(frozen=True)
 class Stage:
-    """One kind of call: how many at least and at most, and the tokens of their prompts and replies (`prompt` and
-    `written` are expected, the others bounds).
+    """The calls of one role in one stage: how many the job made on the stand-in and how many it makes at most (None:
+    unknown), and the tokens of their prompts and replies, which are estimates.
     """
 
     stage: str
     role: str
     calls: int
-    most_calls: int
+    most: int | None
     prompt: int
-    most_prompt: int
     written: int
-    most_written: int
 
     def __add__(self, other: Stage) -> Stage:
-        numbers = {k: v + getattr(other, k) for k, v in asdict(self).items() if isinstance(v, int)}
-        return replace(self, **numbers)
+        most = None if self.most is None or other.most is None else self.most + other.most
+        sums = {name: getattr(self, name) + getattr(other, name) for name in ("calls", "prompt", "written")}
+        return replace(self, most=most, **sums)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a job would do. `exact` names counts that hold exactly when no call fails."""
+    """What a job would do. `exact` names counts that hold whatever models reply."""
 
-    stages: tuple[Stage, ...]
-    exact: Mapping[str, int]
+    stages: tuple[Stage, ...] = ()
+    exact: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     def __add__(self, other: Plan) -> Plan:
-        mine = {s.stage: s for s in self.stages}
+        mine = {(s.stage, s.role): s for s in self.stages}
         for s in other.stages:
-            mine[s.stage] = mine[s.stage] + s if s.stage in mine else s
-        exact = {k: self.exact.get(k, 0) + other.exact.get(k, 0) for k in {**self.exact, **other.exact}}
-        return Plan(tuple(mine.values()), exact, tuple(dict.fromkeys((*self.notes, *other.notes))))
+            known = mine.get((s.stage, s.role))
+            mine[s.stage, s.role] = known + s if known else s
+        exact = Counter(self.exact)
+        exact.update(other.exact)
+        return Plan(tuple(mine.values()), dict(exact), tuple(dict.fromkeys((*self.notes, *other.notes))))
 
     def gpu_hours(self) -> float:
-        """Expected hours of one GPU."""
+        """Return the expected hours of one GPU."""
         read, written = sum(s.prompt for s in self.stages), sum(s.written for s in self.stages)
         return (read / _READ_RATE + written / _WRITE_RATE) / 3600
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, as a sweep's ledger keeps them."""
+        """Return plain values, as a sweep's ledger keeps them."""
         return {"stages": [asdict(s) for s in self.stages], "exact": dict(self.exact), "notes": list(self.notes)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Plan:
-        """The inverse of `to_json`."""
+        """Return the plan that `to_json` gave these values of."""
         return cls(tuple(Stage(**s) for s in data["stages"]), data["exact"], tuple(data["notes"]))
 
 
-def dry_run(config: TrainConfig | EvalConfig) -> dict[str, Any]:
-    """Print what a job would ask for; the result of the job. Raises what preparing the job raises."""
-    plan = plan_job(config)
-    show(plan)
-    total = sum(plan.exact.values())
-    return {"kind": "plan", "score": None, "headline": f"{total:,} calls known", "plan": plan.to_json(), "runs": []}
+def dry_run(config: BaseConfig, program: Program) -> dict[str, Any]:
+    """Print what a job would ask for and return that as its result. Raises what the job raises before it is begun."""
+    plan = plan_job(config, program)
+    show_plan(plan)
+    total = sum(stage.calls for stage in plan.stages)
+    return {"kind": "plan", "score": None, "headline": f"{total:,} calls", "plan": plan.to_json(), "runs": []}
 
 
-def plan_job(config: TrainConfig | EvalConfig) -> Plan:
-    """The plan of a training (all its folds) or an evaluation."""
+def plan_job(config: Config, program: Program) -> Plan:
+    """Do a job on the stand-in and return what it asked for; of all folds one after another, as one plan."""
     folds = fold_names(config.split)
-    if isinstance(config, TrainConfig):
-        if len(folds) <= 1:
-            return _Planner(config).training(config)
-        plans = [plan_job(replace(config, split=replace(config.split, fold=fold))) for fold in folds]
-        return sum(plans[1:], plans[0])
-    if config.perplexity is not None:
-        return _Planner(unjudged(config)).scoring(config)
-    return _Planner(config).evaluation(config)
+    configs = [config]
+    if len(folds) > 1:
+        configs = [replace(config, split=replace(config.split, fold=fold)) for fold in folds]
+    plan = Plan()
+    with TemporaryDirectory(prefix="metamem-dry-run-") as place:
+        for one in configs:
+            frame = DryFrame()
+            run = replace(one.run, dir=None, force=False)
+            program(replace(one, outputs=place, run=run, tracker=None, dry_run=False), frame)
+            plan += frame.plan()
+    return plan
 
 
-class _Planner:
-    """Counts one job's calls on its own evidence."""
+class DryFrame(Frame):
+    """The frame of a job that is done on the stand-in: every role is played by it and counted, nothing is shown."""
 
-    def __init__(self, config: TrainConfig | EvalConfig) -> None:
-        self.prepared: Prepared = prepare(config)
-        kind = str(self.prepared.backbones["policy"].identity().get("kind"))
-        self.simulated = kind == "simulated"
+    reports = False
+
+    def __init__(self) -> None:
+        self.ledger = Ledger()
         self.notes: list[str] = []
-        self.tokens = _counter(self.simulated)
-        self.gathered = Gathered({}, {}, {})
+        self._config: BaseConfig | None = None
 
-    def written(self, what: str) -> int:
-        """Tokens that a reply of a kind is supposed to have."""
-        return _WRITTEN[what][0 if self.simulated else 1]
+    def prepare(self, config: BaseConfig, split: Split | None = None) -> Prepared:
+        """Make the parts that a config names, with a counting stand-in in every role."""
+        real = prepare(config, split)
+        self._config = config
+        self._speak_of(real)
+        stand_in = build("backbone", {"name": "simulated"})
+        counting = {role: Counting(role, backbone, stand_in, self.ledger) for role, backbone in real.backbones.items()}
+        return replace(real, backbones=dict(counting))
 
-    def guidelines(self, seen: int) -> MetaMemory | None:
-        """Guidelines as many as there are supposed to be after so many questions."""
-        count = min(_GUIDELINES, 1 + seen // 10) if seen else 0
-        return from_texts([" ".join(["word"] * _GUIDELINE_WORDS) + f" {i}" for i in range(count)]) if count else None
+    def trackers(self, run: Run, console: Tracker | None = None) -> Tracker:
+        """Return what notes the stages that calls are counted under."""
+        return self.ledger
 
-    def training(self, config: TrainConfig) -> Plan:
-        """See `plan_job`."""
-        p, options = self.prepared, config.optimizer
-        split = p.split if config.train_questions is None else thinned(p.split, config.train_questions, config.seed)
-        self._gather([q for q in p.dataset.questions if q.id in {*split.train, *split.validation, *split.test}])
-        by_id = {q.id: q for q in p.dataset.questions}
-        steps = schedule(split.train, options.epochs, options.batch_size, options.drop_last, config.seed)
-        attempts = getattr(options, "attempts", 0)
-        stages: list[Stage] = []
-        teaching, learned = 0, [0]
-        for number, (_, batch) in enumerate(steps, 1):
-            asked = [by_id[i] for i in batch]
-            stages += self._answers("training attempts", asked, attempts, learned=learned[number - 1])
-            stages += self._learning(options, asked, attempts)
-            teaching += len(batch) * attempts
-            learned.append(learned[-1] + len(batch))
-        gated = getattr(options, "accept", None) == "validation"
-        scored = [n for n in range(1, len(steps) + 1) if gated or n % config.eval_every == 0 or n == len(steps)]
-        validation = [by_id[i] for i in split.validation]
-        repeats = config.evaluation.attempts
-        for step in (0, *scored) if validation else ():
-            stages += self._answers("validation answers", validation, repeats, learned=learned[step])
-        test = [by_id[i] for i in split.test]
-        systems = [0, learned[-1], learned[-1]] if validation else [0, learned[-1]]
-        systems += learned[1:] if config.test_steps else []
-        for seen in systems:
-            stages += self._answers("test answers", test, repeats, learned=seen)
-        evaluated = repeats * (len(validation) * (1 + len(scored)) + len(test) * len(systems))
-        exact = {"training attempts": teaching, "evaluation answers": evaluated}
-        judged = sum(name == "llm_judge" for name in config.evaluator)
-        return self._plan(stages, {**exact, "first verdicts": judged * (teaching + evaluated)})
+    def plan(self) -> Plan:
+        """Return what was asked for so far."""
+        turns = 1 + (self._config.search.calls if self._config else 0)
+        answers = {row: number for row, number in self.ledger.attempts.items() if row != "training"}
+        stages = [
+            replace(stage, most=turns * answers[stage.stage])
+            if stage.role == "policy" and stage.stage in answers
+            else stage
+            for stage in self.ledger.stages.values()
+        ]
+        exact = {"evaluation answers": sum(answers.values())} if answers else {}
+        return Plan(tuple(stages), exact, tuple(dict.fromkeys(self.notes)))
 
-    def evaluation(self, config: EvalConfig) -> Plan:
-        """See `plan_job`."""
-        asked = self.prepared.questions(config.part.value)
-        self._gather(asked)
-        stages: list[Stage] = []
-        systems = read_systems(config.meta_memory)
-        for system in systems:
-            stages += self._answers("test answers", asked, config.evaluation.attempts, own=system.meta_memory)
-        answered = len(asked) * len(systems) * config.evaluation.attempts
-        judged = sum(name == "llm_judge" for name in config.evaluator)
-        return self._plan(stages, {"evaluation answers": answered, "first verdicts": judged * answered})
-
-    def scoring(self, config: EvalConfig) -> Plan:
-        """See `plan_job`. The same text after the same prompt is scored once, whatever the system."""
-        source = read_stored(Path(str(config.perplexity)), config.part.value, "perplexity")
-        asked = questions_of(source, self.prepared.dataset, config, "perplexity")
-        self._gather(list(asked.values()))
-        wanted: dict[tuple[str, str, str], int] = {}
-        for system in source.systems:
-            for name, attempts in system.attempts.items():
-                texts = {t.text for t in texts_of(asked[name], attempts) if not t.left_out}
-                for given in {(m or MetaMemory()).hash: m for m in (None, system.meta_memory)}.values():
-                    prompt = self._prompt(asked[name], given)
-                    place = (name, (given or MetaMemory()).hash)
-                    wanted |= {(*place, text): prompt + self.tokens(text) for text in texts}
-        count, tokens = len(wanted), sum(wanted.values())
-        return self._plan(
-            [Stage("texts scored", "policy", count, count, tokens, tokens, 0, 0)], {"texts scored": count}
-        )
-
-    def _plan(self, stages: Sequence[Stage], exact: Mapping[str, int]) -> Plan:
+    def _speak_of(self, real: Prepared) -> None:
         try:
-            rows = inspect_engines(self.prepared, self.prepared.contents["roles"])
+            rows = inspect_engines(real, real.contents["roles"])
             self.notes += [f"engine of {row.sentence()}" for row in rows]
         except ConfigError as error:
             # What is planned here may be meant for another machine.
             self.notes.append(f"on this machine it would not start: {error}")
-        plan = Plan((), {})
-        for stage in stages:
-            plan += Plan((stage,), {})
-        return Plan(plan.stages, exact, tuple(self.notes))
-
-    def _gather(self, questions: Sequence[Question]) -> None:
-        """The evidence, where having it costs no call."""
-        p = self.prepared
-        needs_builder = "builder" in getattr(p.memory, "needs", ())
-        if needs_builder and any(q.prepared is None for q in questions):
-            talks = {q.conversation_id for q in questions if q.conversation_id}
-            turns = [t.text for c in talks for s in p.dataset.conversations[c].sessions for t in s.turns]
-            said = sum(map(self.tokens, turns))
-            self.notes.append(
-                f"memory={p.config.memory.name} is built by calls that depend on its replies: "
-                f"{len(talks)} conversations of {len(turns):,} turns and {said:,} tokens are read at least once"
-            )
-            self.notes.append("its evidence is supposed to fill evidence.budget, or k units of 60 tokens")
-            return
-        context = MemoryContext(None, p.embedder)
-        job = gather_evidence(
-            p.dataset,
-            questions,
-            p.memory,
-            p.memory_identity,
-            p.store,
-            p.retriever,
-            p.config.evidence,
-            NoTracker(NoTracker.Config(), run_directory=Path(p.config.outputs)),
-            context,
-        )
-        self.gathered = asyncio.run(job)
-
-    def _prompt(self, question: Question, meta_memory: MetaMemory | None) -> int:
-        evidence = self.gathered.evidence.get(question.id)
-        messages = self.prepared.prompts.render(
-            "answer",
-            guidelines=list(meta_memory.guidelines) if meta_memory else [],
-            memories=[render_unit(e.unit) for e in evidence or ()],
-            question=question.text,
-            date=format_date(question.date) if question.date else "",
-        )
-        supposed = 0
-        if evidence is None:
-            config = self.prepared.config
-            supposed = config.evidence.budget or 60 * getattr(config.retriever, "k", 20)
-        return sum(self.tokens(m.content) for m in messages) + supposed
-
-    def _answers(
-        self, stage: str, asked: Sequence[Question], attempts: int, learned: int = 0, own: MetaMemory | None = None
-    ) -> list[Stage]:
-        """Answers to questions and their first verdicts."""
-        config = self.prepared.config
-        given = own if own is not None else self.guidelines(learned)
-        prompt = attempts * sum(self._prompt(q, given) for q in asked)
-        room = self._most_guidelines(config) if learned and own is None else 0
-        count = len(asked) * attempts
-        limit = getattr(config.backbone, "max_tokens", 4096)
-        answer = self.written("answer")
-        # Every search is a call more, whose prompt holds what was said before it.
-        turns = 1 + config.search.calls
-        most_prompt = turns * (prompt + count * room) + turns * (turns - 1) // 2 * count * limit
-        stages = [
-            Stage(stage, "policy", count, turns * count, prompt, most_prompt, count * answer, turns * count * limit),
-        ]
-        if turns > 1:
+        config = real.config
+        if real.built:
+            self.notes.append(f"memory={config.memory.name} is built by calls: here by the stand-in's replies, so is")
+            self.notes[-1] += " its evidence"
+        if config.search.calls:
             self.notes.append(f"answers may search: up to {config.search.calls} calls more for each")
-        rubric = self.prepared.rubric
-        if rubric is not None:
-            shown = attempts * sum(self.tokens(rubric.render(q, "word " * answer)) for q in asked)
-            judge_limit = getattr(config.evaluator.get("llm_judge"), "max_tokens", 1024)
-            verdict = self.written("verdict")
-            # An unreadable verdict is asked for once more.
-            stages.append(
-                Stage(
-                    f"verdicts on {stage}",
-                    "judge",
-                    count,
-                    2 * count,
-                    shown,
-                    2 * (shown + count * limit),
-                    count * verdict,
-                    2 * count * int(judge_limit),
-                )
-            )
-        return stages
-
-    def _most_guidelines(self, config: Any) -> int:
-        """Tokens that the guidelines of a prompt may have."""
-        options = getattr(config, "optimizer", None)
-        most = getattr(options, "max_guidelines", 0) or _MOST_GUIDELINES
-        return int(most * (getattr(options, "max_words", 30) + 3) * (1 if self.simulated else _TOKENS_PER_WORD))
-
-    def _learning(self, options: Any, asked: Sequence[Question], attempts: int) -> list[Stage]:
-        """Reflections, proposals and the consolidation of one step: as many as questions teach."""
-        if not attempts or not asked:
-            return []
-        prompt = sum(self._prompt(q, None) for q in asked)
-        answer, limit = self.written("answer"), getattr(self.prepared.config.backbone, "max_tokens", 4096)
-        reflects = attempts * len(asked) if getattr(options, "reflect", True) else 0
-        share = 1.0 if not getattr(options, "filter", True) else 0.4
-        long, short = getattr(options, "reflection_tokens", 16384), getattr(options, "proposal_tokens", 4096)
-        thought, proposed = self.written("reflection"), self.written("proposal")
-        room = 2 * self._most_guidelines(self.prepared.config)
-        stages = []
-        if reflects:
-            expected = int(share * (prompt * attempts + reflects * answer))
-            most = prompt * attempts + reflects * (limit + 1000)
-            row = (0, reflects, expected, most, int(share * reflects * thought), reflects * long)
-            stages.append(Stage("reflections", "reflector", *row))
-        read = prompt + len(asked) * attempts * thought
-        most = 3 * (prompt + len(asked) * (attempts * long + room + short + 1000))
-        row = (0, 2 * len(asked), int(share * read), most, int(share * len(asked) * proposed), 2 * len(asked) * short)
-        stages.append(Stage("proposals", "reflector", *row))
-        if getattr(options, "consolidate", True):
-            most = 3 * (len(asked) * short + room + short + 1000)
-            stages.append(Stage("consolidations", "reflector", 0, 2, int(len(asked) * 30), most, proposed, 2 * short))
-        return stages
 
 
-def _counter(simulated: bool) -> Callable[[str], int]:
-    if simulated:
-        # As the stand-in counts.
-        return lambda text: text.count(" ") + text.count("\n") + 1 if text else 0
-    return lambda text: round(len(text.split()) * _TOKENS_PER_WORD)
+class Ledger(NoTracker):
+    """Counts calls by the stage that is going on and the role, and the attempts that were made in it."""
+
+    def __init__(self) -> None:
+        self.stages: dict[tuple[str, str], Stage] = {}
+        self.attempts: Counter[str] = Counter()
+        self._row = ""
+
+    def stage(self, name: str, total: int, unit: str) -> None:
+        """Count under another row from here on."""
+        word = name.replace(",", " ").split(" ")[0]
+        self._row = _ROWS.get(word, word)
+
+    def advance(self, what: str, count: int = 1) -> None:
+        """Count attempts."""
+        if what == "attempt":
+            self.attempts[self._row] += count
+
+    def asked(self, role: str, calls: int, prompt: int, written: int, most: int | None = None) -> None:
+        """Count calls of a role with the tokens of all their prompts and replies."""
+        new = Stage(self._row, role, calls, most, prompt, written)
+        known = self.stages.get((self._row, role))
+        self.stages[self._row, role] = known + new if known else new
 
 
-def show(plan: Plan, title: str = "dry run: nothing was called") -> None:
+class Counting:
+    """A backbone in a role as a dry run has it: it is what the real one is, the stand-in replies, calls are counted."""
+
+    def __init__(self, role: str, real: Backbone, stand_in: Backbone, ledger: Ledger) -> None:
+        self.max_samples = real.max_samples
+        self._role, self._real, self._stand_in, self._ledger = role, real, stand_in, ledger
+        # The stand-in counts words as tokens; where it plays itself, that is exact.
+        self._itself = type(real) is type(stand_in)
+
+    def identity(self) -> Mapping[str, Any]:
+        """Return the identity of the real backbone."""
+        return self._real.identity()
+
+    def sampling(self) -> Sampling:
+        """Return the sampling of the real backbone."""
+        return self._real.sampling()
+
+    async def start(self) -> None:
+        """Start nothing."""
+
+    async def close(self) -> None:
+        """Release nothing."""
+
+    async def generate(self, request: Request) -> list[Generation]:
+        """Return the stand-in's samples."""
+        made = await self._stand_in.generate(request)
+        prompt = len(made) * self._tokens(request.messages)
+        written = sum(g.usage.completion_tokens for g in made) if self._itself else len(made) * _WRITTEN[self._role]
+        self._ledger.asked(self._role, len(made), prompt, written)
+        return made
+
+    async def score(self, messages: Sequence[Message], continuation: str) -> list[float]:
+        """Return the stand-in's scores of a text."""
+        assert isinstance(self._stand_in, Scorer)
+        # What is scored is stored already, so that no reply decides how much it is.
+        self._ledger.asked(self._role, 1, self._tokens((*messages, Message("assistant", continuation))), 0, most=1)
+        return await self._stand_in.score(messages, continuation)
+
+    def _tokens(self, messages: Sequence[Message]) -> int:
+        words = sum(m.content.count(" ") + m.content.count("\n") + 1 for m in messages if m.content)
+        return words if self._itself else round(words * _TOKENS_PER_WORD)
+
+
+def show_plan(plan: Plan, title: str = "dry run: nothing was called") -> None:
     """Print a plan."""
     from rich import box
     from rich.table import Table
@@ -340,12 +244,14 @@ def show(plan: Plan, title: str = "dry run: nothing was called") -> None:
     console = open_console()
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="dim")
     table.title, table.title_justify = safe(title, "bold"), "left"
-    table.add_column("stage")
-    for name in ("calls", "prompt tokens", "new tokens"):
+    for name in ("stage", "role"):
+        table.add_column(name)
+    for name in ("calls", "at most", "prompt tokens", "new tokens"):
         table.add_column(name, justify="right")
     for s in plan.stages:
-        calls = count(s.calls) if s.calls == s.most_calls else f"{count(s.calls)} to {count(s.most_calls)}"
-        table.add_row(safe(s.stage), calls, f"about {count(s.prompt)}", f"about {count(s.written)}")
+        most = "unknown" if s.most is None else count(s.most)
+        cells = (count(s.calls), most, f"about {count(s.prompt)}", f"about {count(s.written)}")
+        table.add_row(safe(s.stage), s.role, *cells)
     console.print()
     console.print(table)
     for name, number in plan.exact.items():
@@ -353,5 +259,10 @@ def show(plan: Plan, title: str = "dry run: nothing was called") -> None:
     hours = plan.gpu_hours()
     rates = f"{count(_READ_RATE)} tokens read and {count(_WRITE_RATE)} written a second and GPU"
     say(console, f"about {hours:.3g} GPU hours, at {rates}")
+    say(
+        console,
+        "calls are those of the same job on the stand-in: how often a policy asks depends on the replies",
+        "dim",
+    )
     for note in plan.notes:
         say(console, note, "dim")

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from metamem.config.identity import plain
 from metamem.config.options import TrainConfig
 from metamem.core.contracts import Judged, Split, Tracker
 from metamem.core.errors import ConfigError
@@ -23,48 +22,36 @@ from metamem.core.records import Question, Status
 from metamem.datasets.splits import save_split
 from metamem.optimizers.batched import schedule
 from metamem.pipeline.bench import Bench
-from metamem.pipeline.laboratory import Workshop, about, labels
-from metamem.pipeline.prepare import Prepared, prepare
-from metamem.programs.command_line import job_overrides
-from metamem.programs.event_loop import run_async
-from metamem.programs.finish import test_and_conclude
+from metamem.pipeline.laboratory import Workshop, labels
+from metamem.pipeline.prepare import Prepared
+from metamem.programs.finish import tested
+from metamem.programs.frame import Frame, OpenRun, run_async
 from metamem.programs.train_state import State, keep_step, restore
-from metamem.programs.watching import open_trackers
 from metamem.reporting.cases import save_cases
-from metamem.reporting.write import write_report
 from metamem.runs.directory import Run
 from metamem.statistics.judged import strict_score
 
 ROLES = ("policy", "judge", "reflector")
 
 
-def train(config: TrainConfig) -> dict[str, Any]:
+def train(config: TrainConfig, frame: Frame) -> dict[str, Any]:
     """Train one meta-memory; continues an unfinished run and reports a finished one."""
-    prepared = with_training_part(prepare(config))
-    run = Run("train", config, prepared.contents, job_overrides())
-    try:
-        about_run = about(prepared, run, "train")
-        with open_trackers(config, run, about_run) as tracker:
-            if run.finished:
-                return report_finished(run, tracker)
-            return run_async(
-                _train_alone(Workshop(prepared, run, tracker, ROLES, asked_questions(prepared)), about_run)
-            )
-    finally:
-        run.close()
+    prepared = with_training_part(frame.prepare(config))
+    with frame.open("train", prepared) as opened:
+        if opened.run.finished:
+            return opened.already_finished()
+        workshop = workshop_of(opened, asked_questions(prepared))
+        return run_async(_train_alone(workshop, opened))
+
+
+def workshop_of(opened: OpenRun, asked: Sequence[Question], lead: Workshop | None = None) -> Workshop:
+    """Return the parts that a training works with, on the evidence of the questions `asked`."""
+    return Workshop(opened.prepared, opened.run, opened.tracker, ROLES, asked, lead)
 
 
 def asked_questions(prepared: Prepared) -> list[Question]:
     """The questions of all parts."""
     return [q for part in ("train", "validation", "test") for q in prepared.questions(part)]
-
-
-def report_finished(run: Run, tracker: Tracker) -> dict[str, Any]:
-    """Report a run that needs nothing more, and return its result."""
-    tracker.note(f"already finished: {run.directory} (start over with run.force=true)")
-    result = run.result()
-    tracker.finished(result)
-    return result
 
 
 def with_training_part(prepared: Prepared) -> Prepared:
@@ -97,16 +84,16 @@ def _check(config: TrainConfig, prepared: Prepared) -> None:
 
 @dataclass
 class Begun:
-    """What a run is about to do: its batches, where it stands, and what was said of it."""
+    """What a run is about to do: its batches, and where it stands."""
 
+    opened: OpenRun
     steps: list[tuple[int, list[str]]]
     state: State
-    about: Mapping[str, Any]
 
 
-def begin(workshop: Workshop, about_run: Mapping[str, Any]) -> Begun:
+def begin(workshop: Workshop, opened: OpenRun) -> Begun:
     """Go back to the last checkpoint and say what is to be done; nothing is started yet."""
-    prepared, run, tracker = workshop.prepared, workshop.run, workshop.tracker
+    prepared, run, tracker = opened.prepared, opened.run, opened.tracker
     config = prepared.config
     assert isinstance(config, TrainConfig)
     options = config.optimizer
@@ -114,21 +101,17 @@ def begin(workshop: Workshop, about_run: Mapping[str, Any]) -> Begun:
     state = restore(run)
     save_split(prepared.split, run.directory / "split.json")
     resumed_at = state.step if state.step >= 0 else None
-    tracker.started(
-        {**about_run, "config": plain(config), "steps": len(steps), "resumed_at": resumed_at, "roles": labels(workshop)}
-    )
+    opened.announce(labels(workshop), steps=len(steps), resumed_at=resumed_at)
     if steps and options.batch_size > len(prepared.split.train):
         tracker.note(
             f"optimizer.batch_size={options.batch_size} is clipped to the "
             f"{len(prepared.split.train)} questions of the training part"
         )
-    for what, count in about_run["dataset"]["notices"].items():
-        tracker.note(f"{config.dataset.name}: {what}: {count}")
-    return Begun(steps, state, about_run)
+    return Begun(opened, steps, state)
 
 
-async def _train_alone(workshop: Workshop, about_run: Mapping[str, Any]) -> dict[str, Any]:
-    begun = begin(workshop, about_run)
+async def _train_alone(workshop: Workshop, opened: OpenRun) -> dict[str, Any]:
+    begun = begin(workshop, opened)
     async with workshop:
         return await train_run(workshop, begun)
 
@@ -136,7 +119,7 @@ async def _train_alone(workshop: Workshop, about_run: Mapping[str, Any]) -> dict
 async def train_run(workshop: Workshop, begun: Begun) -> dict[str, Any]:
     """Run all steps of one training and return its result."""
     prepared, run, tracker = workshop.prepared, workshop.run, workshop.tracker
-    config, steps, state, about_run = prepared.config, begun.steps, begun.state, begun.about
+    config, steps, state = prepared.config, begun.steps, begun.state
     assert isinstance(config, TrainConfig)
     options = config.optimizer
     workshop.gathered = workshop.gathered.of({q.id for q in asked_questions(prepared)})
@@ -187,11 +170,7 @@ async def train_run(workshop: Workshop, begun: Begun) -> dict[str, Any]:
         )
         keep_step(run, state, number, score, row, tracker, update.changes if accepted else ())
         run.append("timings.jsonl", [{"step": number, "seconds": round(time.perf_counter() - began, 3)}])
-    result = await test_and_conclude(config, prepared, run, workshop, bench, state, tracker, about_run)
-    run.finish(result)
-    tracker.finished(result)
-    write_report(run.directory)
-    return result
+    return begun.opened.conclude(await tested(begun.opened, workshop, bench, state))
 
 
 class _Watched:

@@ -5,13 +5,14 @@ In: a run's directory. Out: a `State` at the last checkpoint, with the run's log
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from metamem.core.contracts import Tracker
-from metamem.core.errors import UserError
+from metamem.core.errors import DataError
+from metamem.core.files import read_object
 from metamem.core.json_form import from_json
 from metamem.core.meta_memory import MetaMemory, save
 from metamem.runs.directory import Run
@@ -66,24 +67,29 @@ def restore(run: Run) -> State:
     if not checkpoints:
         run.rewind({})
         return State()
-    data = read_checkpoint(checkpoints[-1])
-    for step in range(int(data["step"])):
+    state = read_checkpoint(checkpoints[-1])
+    for step in range(state.step):
         # The best step is read back at the end: better to learn now that it is gone.
         read_checkpoint(run.checkpoint_path(step))
-    run.rewind(run.kept_sizes(int(data["step"])))
-    return State(
-        from_json(MetaMemory, data["meta_memory"]),
-        int(data["step"]),
-        {int(s): float(v) for s, v in data["scores"].items()},
-        tuple(data["rejected"]),
-    )
+    run.rewind(run.kept_sizes(state.step))
+    return state
 
 
-def read_checkpoint(path: Any) -> dict[str, Any]:
-    """Read a checkpoint file. Raises `UserError` when it is missing or damaged."""
+def read_checkpoint(path: Path) -> State:
+    """Return the state that a checkpoint keeps. Raises `DataError` when the file is missing, damaged or no
+    checkpoint.
+    """
+    advice = "Start over with run.force=true; stored replies are used again"
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{path} is missing or damaged: {error}. Start over with run.force=true; stored replies are used again."
-        ) from None
+        data = read_object(path)
+    except DataError as error:
+        raise DataError(f"{error}. {advice}") from None
+    try:
+        return State(
+            from_json(MetaMemory, data["meta_memory"]),
+            int(data["step"]),
+            {int(s): float(v) for s, v in data["scores"].items()},
+            tuple(int(s) for s in data["rejected"]),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"{path} is no checkpoint of this version: {error}. {advice}") from None

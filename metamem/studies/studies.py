@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from metamem.core.errors import ConfigError
-from metamem.core.files import read_object, read_rows
+from metamem.core.files import read_rows
 from metamem.reporting.figures import Figure, Series
 from metamem.reporting.findings import Finding
+from metamem.runs.directory import read_result
 from metamem.statistics.pairs import accuracy, columns, compare, decided, run_systems
 from metamem.statistics.systems import System
 from metamem.studies.guidelines import ablation_controls, guideline_worth
@@ -130,7 +131,7 @@ def ablation(jobs: Jobs) -> Finding:
         return finding
     reference = next((s for s in variants if s.given.get("ablation") == "full"), variants[0])
     # A variant may learn from another evaluator; all are judged by the reference's.
-    judge = str(read_object(reference.runs[0] / "result.json")["reward"])
+    judge = str(read_result(reference.runs[0])["reward"])
     without, base = reference.with_and_without(judge)
     pairs = []
     for setting in variants:

@@ -13,6 +13,7 @@ from typing import Any
 from metamem.core.files import read_object
 from metamem.reporting.figures import Figure, Series
 from metamem.reporting.findings import Finding
+from metamem.runs.directory import read_result
 from metamem.statistics.pairs import accuracy, columns, compare, decided, run_systems
 from metamem.studies.jobs import Evaluations, chosen, chosen_checkpoint, keep
 from metamem.studies.settings import Setting, settings, stamps
@@ -21,7 +22,7 @@ from metamem.studies.settings import Setting, settings, stamps
 def cross_backbone(jobs: Sequence[Mapping[str, Any]]) -> Finding:
     """Trained by one backbone, read by another; judge and builder are the same everywhere (checked before any job)."""
     given = settings(jobs)
-    names = [str((read_object(s.runs[0] / "result.json").get("roles") or {}).get("policy")) for s in given]
+    names = [str((read_result(s.runs[0]).get("roles") or {}).get("policy")) for s in given]
     finding = Finding("Guidelines across backbones", "Do guidelines that one model learned help another to read?")
     finding.stamps = stamps(jobs)
     return _transfer(given, _distinct(given, names), finding, "cross_backbone")
@@ -30,7 +31,7 @@ def cross_backbone(jobs: Sequence[Mapping[str, Any]]) -> Finding:
 def cross_domain(jobs: Sequence[Mapping[str, Any]]) -> Finding:
     """Trained on one data set, read on the other."""
     given = settings(jobs)
-    names = [str(read_object(s.runs[0] / "result.json")["dataset"]["name"]) for s in given]
+    names = [str(read_result(s.runs[0])["dataset"]["name"]) for s in given]
     finding = Finding("Guidelines across data sets", "Do guidelines learned on one benchmark help on another?")
     finding.stamps = stamps(jobs)
     return _transfer(given, _distinct(given, names), finding, "cross_domain")

@@ -8,13 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_dir
 
+import metamem
 from metamem.backbones.engine.engine import Engine
 from metamem.backbones.engine.pool import shared_pool
-from metamem.cli.hydra_bridge import config_folder, export
-from metamem.config.options import TrainConfig
-from metamem.config.resolve import resolve
 from metamem.programs import train as training
 from tests import programs
 from tests.engine.conftest import engine_processes
@@ -38,11 +35,7 @@ def trained(model: Path, outputs: Path, placement: str) -> dict[str, Any]:
         "dataset.limit=24",
         "split=all",
     ]
-    export()
-    with initialize_config_dir(config_dir=str(config_folder()), version_base="1.3"):
-        config = resolve(compose("train", overrides=given))
-    assert isinstance(config, TrainConfig)
-    return training.train(config)
+    return metamem.run("train", given)
 
 
 @pytest.fixture(scope="module")
