@@ -19,7 +19,7 @@ import pytest
 from metamem.backbones.caller import JournaledCaller
 from metamem.backbones.journal import Journal
 from metamem.backbones.openai import OpenAIBackbone
-from metamem.cli.memalpha_episodes import composed
+from metamem.cli.python import composed
 from metamem.core.banks import MemoryBank
 from metamem.core.calls import Generation, Message, Request
 from metamem.core.contracts import Dataset, MemoryContext
@@ -267,7 +267,7 @@ def test_a_question_is_shown_with_how_its_memory_was_written(
         "show='squad#1/q0'",
         f"show_history={str(whole).lower()}",
     ]
-    show(composed(given))
+    show(composed("eval", given))
     printed = capsys.readouterr().out
     first, then = "insert semantic s1: 0. Ann lives in the city of Oslo.", "update semantic s1: 1. Ann lives in"
     assert f"    | chunk 0: {first}\n    | chunk 1: {then}" in printed, "what was done to the unit that is shown"
