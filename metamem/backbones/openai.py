@@ -51,11 +51,11 @@ class OpenAIBackbone:
         dialect: Dialect = option(Dialect.vllm, "vllm: send every sampling field; openai: only those of OpenAI's API")
         structured: bool = option(True, "have the server enforce a reply's JSON schema")
         extra_body: dict[str, Any] = option({}, "further fields of each request's body, such as reasoning_effort")
-        samples_per_call: int = option(8, "samples asked for in one call", result=False)
-        max_concurrency: int = option(64, "calls in flight at once", result=False)
-        retries: int = option(5, "further tries after a failure that may pass", result=False)
-        timeout: float = option(600.0, "seconds that one try may take", result=False)
-        connect_timeout: float = option(10.0, "seconds to connect, and for the check at start", result=False)
+        samples_per_call: int = option(8, "samples asked for in one call", least=1, result=False)
+        max_concurrency: int = option(64, "calls in flight at once", least=1, result=False)
+        retries: int = option(5, "further tries after a failure that may pass", least=0, result=False)
+        timeout: float = option(600.0, "seconds that one try may take", above=0, result=False)
+        connect_timeout: float = option(10.0, "seconds to connect, and for the check at start", above=0, result=False)
 
         def __post_init__(self) -> None:
             """Raises `ConfigError` that names the option as the user types it."""
@@ -69,12 +69,6 @@ class OpenAIBackbone:
                     "backbone.api_key_env must be the NAME of an environment variable that holds the key, such as "
                     "OPENAI_API_KEY; what was given is no such name and may be a key itself (not repeated here)"
                 )
-            for name, least in (("samples_per_call", 1), ("max_concurrency", 1), ("retries", 0)):
-                if getattr(self, name) < least:
-                    raise ConfigError(f"backbone.{name} must be at least {least}, got {getattr(self, name)}")
-            for name in ("timeout", "connect_timeout"):
-                if not 0 < getattr(self, name) < float("inf"):
-                    raise ConfigError(f"backbone.{name} must be above 0 seconds, got {getattr(self, name)}")
             for name in sorted(chat.OWN_FIELDS & set(self.extra_body)):
                 raise ConfigError(f"backbone.extra_body.{name} is sent by the backbone itself; use its own option")
             if "enable_thinking" in (self.extra_body.get("chat_template_kwargs") or {}):

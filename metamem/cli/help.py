@@ -13,7 +13,7 @@ from typing import Any
 from metamem.cli.hydra_bridge import presets
 from metamem.config.identity import plain
 from metamem.config.options import COMPONENTS, BaseConfig, EvalConfig, TrainConfig
-from metamem.core.registry import REGISTRY
+from metamem.core.registry import REGISTRY, range_of
 
 ROLE_GROUPS = {"judge": "backbone@judge", "reflector": "backbone@reflector", "builder": "backbone@builder"}
 DEFAULT_CHOICES = {
@@ -137,7 +137,9 @@ def reference_page() -> str:
             if key in in_both and program == "eval" and key != "name":
                 continue
             of = "both" if key in in_both and key != "name" else program
-            lines.append(f"| `{key}` | {_cell(default)} | {of} | {_escaped(text)}{_mark(_root_result(program, key))} |")
+            own = _root_option(program, key)
+            shown = _escaped(text) + _range(own) + _mark(_root_result(program, key))
+            lines.append(f"| `{key}` | {_cell(default)} | {of} | {shown} |")
     for group in groups("train"):
         lines += ["", f"## {group}", ""]
         for name in REGISTRY.names(group):
@@ -148,7 +150,7 @@ def reference_page() -> str:
                 lines += ["| option | type | default | |", "|---|---|---|---|"]
             for f in entry.options:
                 default = f.default if f.default is not dataclasses.MISSING else f.default_factory()  # type: ignore[operator]
-                text = _escaped(f.metadata["help"]) + _mark(f.metadata.get("result", True))
+                text = _escaped(f.metadata["help"]) + _range(f) + _mark(f.metadata.get("result", True))
                 lines.append(f"| `{prefix}.{f.name}` | {_type(f)} | {_cell(plain(default))} | {text} |")
             if entry.options:
                 lines.append("")
@@ -162,14 +164,26 @@ def reference_page() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _root_result(program: str, key: str) -> bool:
+def _root_path(program: str, key: str) -> list[dataclasses.Field[Any]]:
+    """The fields that lead to an option of no component, itself the last."""
     config: Any = schema(program)
-    result = True
+    path: list[dataclasses.Field[Any]] = []
     for part in key.split("."):
-        f = next(f for f in dataclasses.fields(config) if f.name.rstrip("_") == part)
-        result = result and f.metadata.get("result", True)
-        config = f.default_factory
-    return result
+        path.append(next(f for f in dataclasses.fields(config) if f.name.rstrip("_") == part))
+        config = path[-1].default_factory
+    return path
+
+
+def _root_option(program: str, key: str) -> dataclasses.Field[Any]:
+    return _root_path(program, key)[-1]
+
+
+def _root_result(program: str, key: str) -> bool:
+    return all(f.metadata.get("result", True) for f in _root_path(program, key))
+
+
+def _range(f: dataclasses.Field[Any]) -> str:
+    return f" ({words})" if (words := range_of(f)) else ""
 
 
 def _type(f: dataclasses.Field[Any]) -> str:

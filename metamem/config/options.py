@@ -13,7 +13,6 @@ from typing import Any
 
 from metamem.backbones.engine.pool import Placement
 from metamem.backbones.journal import Reuse
-from metamem.core.errors import ConfigError
 from metamem.core.registry import option
 from metamem.retrieval.evidence import EvidenceOrder
 from metamem.retrieval.searching import SearchOptions
@@ -52,30 +51,22 @@ class EvidenceOptions:
     """How retrieved units become the evidence in a prompt."""
 
     budget: int | None = option(
-        None, "at most so many tokens of evidence per question (null: no limit); guidelines do not count"
+        None,
+        "at most so many tokens of evidence per question (null: no limit); guidelines do not count",
+        least=1,
     )
     tokenizer: str = option(
         "words", "the tokenizer that counts them: words, or a Hugging Face tokenizer's path or name"
     )
     order: EvidenceOrder = option(EvidenceOrder.score, "order in the prompt: score (best first) or time")
 
-    def __post_init__(self) -> None:
-        if self.budget is not None and self.budget < 1:
-            raise ConfigError(f"evidence.budget must be at least 1 token, got {self.budget}")
-
 
 @dataclass
 class EvaluationOptions:
     """How validation and test answers are sampled."""
 
-    temperature: float = option(0.0, "sampling temperature of validation and test answers")
-    attempts: int = option(1, "answers per question; figures are means over them")
-
-    def __post_init__(self) -> None:
-        if self.attempts < 1:
-            raise ConfigError(f"evaluation.attempts must be at least 1, got {self.attempts}")
-        if self.temperature < 0:
-            raise ConfigError(f"evaluation.temperature must be 0 or more, got {self.temperature}")
+    temperature: float = option(0.0, "sampling temperature of validation and test answers", least=0)
+    attempts: int = option(1, "answers per question; figures are means over them", least=1)
 
 
 @dataclass
@@ -134,16 +125,14 @@ class TrainConfig(BaseConfig):
         "train", "name of the experiment: runs are kept in outputs/<name>/ and share their replies", result=False
     )
     train_questions: int | None = option(
-        None, "learn from so many questions of the training part only, drawn by the seed, smaller draws within larger"
+        None,
+        "learn from so many questions of the training part only, drawn by the seed, smaller draws within larger",
+        least=1,
     )
     test_steps: bool = option(False, "test the meta-memory after every step too, and their mean")
-    eval_every: int = option(1, "score the meta-memory on validation every so many steps (the last step always)")
-
-    def __post_init__(self) -> None:
-        if self.train_questions is not None and self.train_questions < 1:
-            raise ConfigError(f"train_questions must be at least 1, got {self.train_questions}")
-        if self.eval_every < 1:
-            raise ConfigError(f"eval_every must be at least 1, got {self.eval_every}")
+    eval_every: int = option(
+        1, "score the meta-memory on validation every so many steps (the last step always)", least=1
+    )
 
 
 class Part(StrEnum):

@@ -14,7 +14,7 @@ from typing import Any
 from metamem.config.options import COMPONENTS, STUDY_NAMES, EvalConfig, TrainConfig
 from metamem.core.contracts import Scorer
 from metamem.core.errors import ConfigError, unknown
-from metamem.core.registry import REGISTRY
+from metamem.core.registry import REGISTRY, check_ranges
 
 
 def resolve(composed: Any) -> TrainConfig | EvalConfig:
@@ -89,21 +89,22 @@ def _refuse_unknown(composed: Any, prefix: str = "") -> None:
             _refuse_unknown(child, f"{prefix}{key}.")
 
 
-def _refuse_infinite(value: Any, key: str) -> None:
-    """Refuse numbers that are none (nan) or without end, which no comparison with a bound catches."""
+def _check_values(value: Any, key: str) -> None:
+    """Check all ranges, and refuse numbers that are none (nan) or without end."""
     if isinstance(value, float) and not math.isfinite(value):
         raise ConfigError(f"{key} must be a finite number, got {value}")
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        check_ranges(value, key)
         for f in dataclasses.fields(value):
-            _refuse_infinite(getattr(value, f.name), f"{key}.{f.name}".lstrip("."))
+            _check_values(getattr(value, f.name), f"{key}.{f.name}".lstrip("."))
     elif isinstance(value, Mapping):
         for name, inner in value.items():
-            _refuse_infinite(inner, f"{key}.{name}")
+            _check_values(inner, f"{key}.{name}")
 
 
 def _check(config: TrainConfig | EvalConfig) -> None:
     """What must hold between components."""
-    _refuse_infinite(config, "")
+    _check_values(config, "")
     if not config.outputs:
         raise ConfigError("outputs: name a folder, such as outputs=outputs")
     if not config.evaluator:

@@ -25,17 +25,55 @@ T = TypeVar("T")
 ENTRY_POINT_GROUP = "metamem.components"
 
 
-def option(default: Any, help: str, *, result: bool = True) -> Any:
-    """A field of a component's `Config`.
+def option(
+    default: Any,
+    help: str,
+    *,
+    least: float | None = None,
+    most: float | None = None,
+    above: float | None = None,
+    result: bool = True,
+) -> Any:
+    """Make a field of a component's `Config`.
 
-    `help` is one line, shown by `--help` and in docs/config.md. `result=False` says that the option cannot change a
-    result (concurrency, timeouts, trackers, places): it is left out of a run's identity. Lists and dicts are copied per
-    instance.
+    `help` is one line, shown by `--help` and in docs/config.md, where the range stands too: a number is at least
+    `least`, at most `most`, and greater than `above`; null and what is no number have none. `result=False` says that
+    the option cannot change a result (concurrency, timeouts, trackers, places): it is left out of a run's identity.
+    Lists and dicts are copied per instance.
     """
-    metadata = {"help": help, "result": result}
+    metadata = {"help": help, "result": result, "least": least, "most": most, "above": above}
     if isinstance(default, (list, dict)):
         return dataclasses.field(default_factory=lambda: type(default)(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
+
+
+def range_of(field: dataclasses.Field[Any]) -> str:
+    """Say in words which values an option takes; empty for one without a range."""
+    least, most, above = (field.metadata.get(name) for name in ("least", "most", "above"))
+    if least is not None and most is not None:
+        return f"from {least:g} to {most:g}"
+    bounds = (("at least", least), ("above", above), ("at most", most))
+    return " and ".join(f"{words} {bound:g}" for words, bound in bounds if bound is not None)
+
+
+def check_ranges(options: Any, key: str) -> None:
+    """Check every option of a dataclass against its range.
+
+    Raises `ConfigError` naming the first one outside, as `key.option`; a number that is none (nan) is outside of any.
+    """
+    for field in dataclasses.fields(options):
+        value = getattr(options, field.name)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not (words := range_of(field)):
+            continue
+        least, most, above = (field.metadata.get(name) for name in ("least", "most", "above"))
+        inside = (
+            value - value == 0  # neither nan nor infinite
+            and (least is None or value >= least)
+            and (most is None or value <= most)
+            and (above is None or value > above)
+        )
+        if not inside:
+            raise ConfigError(f"{key}.{field.name}".lstrip(".") + f" must be {words}, got {value}")
 
 
 @dataclass(frozen=True)
@@ -97,11 +135,18 @@ class Registry:
             ):
                 where = f"{taken.component.__module__}.{taken.component.__qualname__}"
                 raise ConfigError(f"{kind}={name} is already registered by {where}")
+            key = f"evaluator.{name}" if kind == "evaluator" else kind
+
+            def check(options: Any) -> None:
+                check_ranges(options, key)
+                if (own := getattr(config, "__post_init__", None)) is not None:
+                    own(options)
+
             named = dataclasses.make_dataclass(
                 f"{component.__name__}Config",
                 [("name", str, option(name, f"the {kind}'s registered name"))],
                 bases=(typing.cast(type, config),),
-                namespace={"__module__": component.__module__},
+                namespace={"__module__": component.__module__, "__post_init__": check},
             )
             self._entries.setdefault(kind, {})[name] = Entry(kind, name, component, named)
             return component

@@ -18,7 +18,7 @@ from metamem.core.contracts import Dataset
 from metamem.core.errors import ConfigError, unknown
 from metamem.core.records import Conversation, Question, Session, Turn
 from metamem.core.registry import option, register
-from metamem.datasets.reading import Place, Problems, check_limit, found, given_path, place_of, read_records
+from metamem.datasets.reading import Place, Problems, found, given_path, place_of, read_records
 
 if TYPE_CHECKING:
     from metamem.datasets.schemas import LocomoQuestion, LocomoRow
@@ -48,10 +48,9 @@ class Locomo:
         categories: list[int] = option(
             [1, 2, 3, 4], "question categories: 1 multi-hop, 2 temporal, 3 open-domain, 4 single-hop, 5 adversarial"
         )
-        limit: int | None = option(None, "keep the first so many questions only, for smoke runs")
+        limit: int | None = option(None, "keep the first so many questions only, for smoke runs", least=1)
 
         def __post_init__(self) -> None:
-            check_limit(self.limit)
             if not self.categories:
                 raise ConfigError("dataset.categories must name at least one category of 1 to 5")
             for category in self.categories:

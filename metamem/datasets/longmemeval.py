@@ -18,7 +18,7 @@ from metamem.core.grouping import ABSTENTION_SUFFIX, with_groups
 from metamem.core.records import Conversation, Question, Turn
 from metamem.core.registry import option, register
 from metamem.datasets.haystacks import Haystack, read_haystack
-from metamem.datasets.reading import Place, Problems, check_limit, found, given_path, place_of, read_json, read_records
+from metamem.datasets.reading import Place, Problems, found, given_path, place_of, read_json, read_records
 
 if TYPE_CHECKING:
     from metamem.datasets.schemas import LongMemEvalRow
@@ -44,10 +44,7 @@ class LongMemEval:
 
         path: str = option("", "the JSON file of questions (longmemeval_s, _m or _oracle)")
         corrections: str | None = option(None, "JSON file {question_id: corrected answer} laid over known label errors")
-        limit: int | None = option(None, "read the first so many questions only, for smoke runs")
-
-        def __post_init__(self) -> None:
-            check_limit(self.limit)
+        limit: int | None = option(None, "read the first so many questions only, for smoke runs", least=1)
 
     def __init__(self, config: Config) -> None:
         what = "give the JSON file, such as dataset.path=data/longmemeval_s.json"
@@ -72,10 +69,7 @@ class Sample:
     class Config:
         """Options of the data set."""
 
-        limit: int | None = option(None, "read the first so many questions only, for smoke runs")
-
-        def __post_init__(self) -> None:
-            check_limit(self.limit)
+        limit: int | None = option(None, "read the first so many questions only, for smoke runs", least=1)
 
     def __init__(self, config: Config) -> None:
         self._limit = config.limit

@@ -14,7 +14,6 @@ from pathlib import Path
 from metamem.core.contracts import Dataset
 from metamem.core.errors import ConfigError, unknown
 from metamem.core.registry import option, register
-from metamem.datasets.reading import check_limit
 from metamem.datasets.streaming import dataset_of, local_file, read_instances, splitter
 
 
@@ -26,19 +25,16 @@ class StreamingOptions:
     repo: str = option("", "a data set on the Hugging Face hub, such as owner/name; empty: path is a local file")
     revision: str | None = option(None, "branch, tag or commit of the data set on the hub")
     sources: list[str] = option([], "keep instances of these sources only, told by their beginnings (empty: all)")
-    chunk_tokens: int = option(4096, "most tokens of a chunk, for contexts that the file does not hold in chunks")
+    chunk_tokens: int = option(
+        4096, "most tokens of a chunk, for contexts that the file does not hold in chunks", least=1
+    )
     tokenizer: str = option(
         "words", "the tokenizer that counts them: words, or a Hugging Face tokenizer's path or name"
     )
     known_question: bool = option(
         False, "a stream for each question that opens with it, for memories written for one question (memagent, mem1)"
     )
-    limit: int | None = option(None, "keep the first so many questions only, for smoke runs")
-
-    def __post_init__(self) -> None:
-        check_limit(self.limit)
-        if self.chunk_tokens < 1:
-            raise ConfigError(f"dataset.chunk_tokens must be at least 1, got {self.chunk_tokens}")
+    limit: int | None = option(None, "keep the first so many questions only, for smoke runs", least=1)
 
 
 class Streaming:

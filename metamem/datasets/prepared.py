@@ -20,7 +20,6 @@ from metamem.core.registry import option, register
 from metamem.datasets.reading import (
     Place,
     Problems,
-    check_limit,
     found,
     given_path,
     leading_date,
@@ -52,10 +51,7 @@ class Prepared:
         """Options of the data set."""
 
         path: str = option("", "the JSON or JSONL file of questions with their memories")
-        limit: int | None = option(None, "read the first so many questions only, for smoke runs")
-
-        def __post_init__(self) -> None:
-            check_limit(self.limit)
+        limit: int | None = option(None, "read the first so many questions only, for smoke runs", least=1)
 
     def __init__(self, config: Config) -> None:
         what = "give the JSON or JSONL file, such as dataset.path=data/questions.jsonl"

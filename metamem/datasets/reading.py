@@ -113,12 +113,6 @@ def given_path(value: str | None, key: str, what: str) -> Path:
     return Path(value).expanduser()
 
 
-def check_limit(limit: int | None) -> None:
-    """Raises `ConfigError` for a limit that would leave no question."""
-    if limit is not None and limit < 1:
-        raise ConfigError(f"dataset.limit must be at least 1 or null, got {limit}")
-
-
 def read_text(path: Path, key: str) -> str:
     """The text of a UTF-8 file, less a byte order mark. Raises `DataError` with `key`, the file, the nearest name."""
     try:

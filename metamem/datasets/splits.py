@@ -57,21 +57,19 @@ class KFold:
     class Config:
         """Options of the split."""
 
-        folds: int = option(5, "number of folds; each is the test part once")
+        folds: int = option(5, "number of folds; each is the test part once", least=2)
         fold: str = option("0", "the fold that is the test part, from 0, or all for one run after another")
-        validation: float = option(0.1, "share of all questions for validation, drawn outside the test fold")
+        validation: float = option(0.1, "share of all questions for validation, drawn outside the test fold", least=0)
         seed: int | None = option(
             None,
             "the seed that the folds are drawn by; a number keeps them while the run's `seed` varies (null: that one)",
         )
 
         def __post_init__(self) -> None:
-            if self.folds < 2:
-                raise ConfigError(f"split.folds must be at least 2, got {self.folds}")
             self.fold = _checked_fold(self.fold, self.folds)
-            if not 0 <= self.validation < 1 - 1 / self.folds:
+            if not self.validation < 1 - 1 / self.folds:
                 limit = f"split.folds={self.folds}, below {1 - 1 / self.folds:.3g}, to leave questions for training"
-                raise ConfigError(f"split.validation must be at least 0 and, with {limit}; got {self.validation}")
+                raise ConfigError(f"split.validation must be, with {limit}; got {self.validation}")
 
     def __init__(self, config: Config) -> None:
         self._config = config

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 from metamem.core.calls import Draw, Failure, Message, Request, Sampling, Usage
 from metamem.core.contracts import Caller, Rubric
-from metamem.core.errors import ConfigError
 from metamem.core.records import Attempt, Question, Status, Verdict
 from metamem.core.registry import option, register
 from metamem.replies.verdict_reader import read_verdict
@@ -33,19 +32,14 @@ class LLMJudge:
     class Config:
         """How the judge is asked."""
 
-        retries: int = option(2, "how often an unreadable reply is asked again before the verdict is invalid")
-        max_tokens: int = option(512, "longest reply of the judge, in tokens; raise it for a judge that thinks")
-        temperature: float = option(0.0, "sampling temperature of the judge")
+        retries: int = option(
+            2, "how often an unreadable reply is asked again before the verdict is invalid", least=0, most=_MOST_RETRIES
+        )
+        max_tokens: int = option(
+            512, "longest reply of the judge, in tokens; raise it for a judge that thinks", least=1
+        )
+        temperature: float = option(0.0, "sampling temperature of the judge", least=0)
         thinking: bool = option(False, "let a thinking model reason before its verdict")
-
-        def __post_init__(self) -> None:
-            key = "evaluator.llm_judge"
-            if not 0 <= self.retries <= _MOST_RETRIES:
-                raise ConfigError(f"{key}.retries must be from 0 to {_MOST_RETRIES}, got {self.retries}")
-            if self.max_tokens < 1:
-                raise ConfigError(f"{key}.max_tokens must be at least 1, got {self.max_tokens}")
-            if not self.temperature >= 0:
-                raise ConfigError(f"{key}.temperature must not be negative, got {self.temperature}")
 
     def __init__(self, config: Config, *, judge: Caller, rubric: Rubric, seed: int = 0) -> None:
         self._config, self._judge, self._rubric, self._seed = config, judge, rubric, seed

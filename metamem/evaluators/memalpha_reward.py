@@ -15,7 +15,6 @@ from typing import Any
 from metamem.core.banks import Effect, MemoryBank
 from metamem.core.calls import Draw, Failure, Request
 from metamem.core.contracts import Caller, Judged, Rubric, Tracker
-from metamem.core.errors import ConfigError
 from metamem.core.json_form import digest, to_json
 from metamem.core.registry import option, register
 from metamem.evaluators import memalpha_terms as reward
@@ -69,14 +68,8 @@ class MemAlphaReward(BySource):
     class Config(BySource.Config):
         """The weights of the terms that an episode adds."""
 
-        beta: float = option(0.05, "weight of compression")
-        gamma: float = option(0.1, "weight of the share of writes that suit their part")
-
-        def __post_init__(self) -> None:
-            super().__post_init__()
-            for name, value in (("beta", self.beta), ("gamma", self.gamma)):
-                if not 0 <= value < float("inf"):
-                    raise ConfigError(f"evaluator.memalpha_reward.{name} must be at least 0, got {value}")
+        beta: float = option(0.05, "weight of compression", least=0)
+        gamma: float = option(0.1, "weight of the share of writes that suit their part", least=0)
 
     def __init__(
         self,

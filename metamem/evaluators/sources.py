@@ -59,11 +59,7 @@ class _Graded:
 
 @dataclass
 class _Threshold:
-    threshold: float = option(0.5, "score from which an attempt is right")
-
-    def __post_init__(self) -> None:
-        if not 0 < self.threshold <= 1:
-            raise ConfigError(f"evaluator threshold must be above 0 and at most 1, got {self.threshold}")
+    threshold: float = option(0.5, "score from which an attempt is right", above=0, most=1)
 
 
 @register("evaluator", "number_match")
@@ -152,7 +148,6 @@ class RougeScore(_Graded):
         kind: Rouge = option(Rouge.rougeL, "rouge1, rouge2 or rougeL")
 
         def __post_init__(self) -> None:
-            super().__post_init__()
             try:
                 self.kind = Rouge(self.kind)
             except ValueError:

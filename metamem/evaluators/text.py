@@ -17,7 +17,6 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from dataclasses import dataclass
 
-from metamem.core.errors import ConfigError
 from metamem.core.records import Attempt, Question, Status, Verdict
 from metamem.core.registry import option, register
 
@@ -188,11 +187,7 @@ class TokenF1(_TextMetric):
     class Config:
         """When a score is right."""
 
-        threshold: float = option(0.5, "score from which an attempt is right")
-
-        def __post_init__(self) -> None:
-            if not 0 < self.threshold <= 1:
-                raise ConfigError(f"evaluator.token_f1.threshold must be above 0 and at most 1, got {self.threshold}")
+        threshold: float = option(0.5, "score from which an attempt is right", above=0, most=1)
 
     def __init__(self, config: Config) -> None:
         self.threshold = config.threshold

@@ -93,7 +93,7 @@ def fingerprint() -> dict[str, Any]:
     for path in sorted(p for p in folder.rglob("*") if p.suffix in (".py", ".jinja") and "__pycache__" not in p.parts):
         source.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes() + b"\0")
     versions = {d.metadata["Name"].lower(): d.version for d in importlib.metadata.distributions() if d.metadata["Name"]}
-    versions.pop("metamem", None)
+    versions.pop("metamem-lab", None)
     return {"code": source.hexdigest()[:16], "packages": dict(sorted(versions.items()))}
 
 

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
+from importlib.metadata import requires
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,9 @@ def check_installed(backbone: str) -> None:
         command = f"EXTRA={extra} sh {script} {sys.prefix}"
     else:
         index = "" if extra == "gpu" else " --extra-index-url https://download.pytorch.org/whl/cpu"
-        command = f"{sys.executable} -m pip install 'metamem[{extra}]'{index}"
+        # The requirement itself: the name of a distribution that no registry has installs nothing.
+        wanted = next(r.split(";")[0].strip() for r in requires("metamem-lab") or () if f"extra == '{extra}'" in r)
+        command = f"{sys.executable} -m pip install '{wanted}'{index}"
     raise MissingExtraError(f"backbone={backbone} needs vLLM, which is not installed. Install it with:\n  {command}")
 
 

@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 
 from metamem.core.contracts import Dataset, Split
-from metamem.core.errors import ConfigError, DataError
+from metamem.core.errors import DataError
 from metamem.core.grouping import ABSTENTION_SUFFIX, with_groups
 from metamem.core.records import Conversation, Question, Session, Turn
 from metamem.core.registry import option, register
@@ -36,15 +36,9 @@ class World:
     class Config:
         """What is generated."""
 
-        size: int = option(240, "questions: a quarter to train, a tenth to validate, the rest to test")
+        size: int = option(240, "questions: a quarter to train, a tenth to validate, the rest to test", least=_LEAST)
         seed: int = option(0, "seed of the world, whatever the run's")
-        difficulty: int = option(2, "1, 2 or 3: how many other people each conversation speaks of")
-
-        def __post_init__(self) -> None:
-            if self.size < _LEAST:
-                raise ConfigError(f"dataset.size must be at least {_LEAST}, got {self.size}")
-            if self.difficulty not in OTHERS:
-                raise ConfigError(f"dataset.difficulty must be 1, 2 or 3, got {self.difficulty}")
+        difficulty: int = option(2, "1, 2 or 3: how many other people each conversation speaks of", least=1, most=3)
 
     def __init__(self, config: Config) -> None:
         self._config = config

@@ -145,8 +145,6 @@ def test_options_that_cannot_work_are_refused_by_their_key() -> None:
         Locomo.Config(path="a.json", categories=[1, 6])
     with pytest.raises(ConfigError, match=r"dataset\.categories must name at least one"):
         Locomo.Config(path="a.json", categories=[])
-    with pytest.raises(ConfigError, match=r"dataset\.limit"):
-        Locomo.Config(path="a.json", limit=0)
 
 
 def test_the_public_file_has_its_published_counts() -> None:

@@ -152,5 +152,3 @@ def test_an_error_calls_a_field_what_the_file_calls_it(tmp_path: Path) -> None:
 def test_options_that_cannot_work_are_refused_by_their_key() -> None:
     with pytest.raises(ConfigError, match=r"dataset\.path is not given: give the JSON or JSONL file"):
         Prepared(Prepared.Config())
-    with pytest.raises(ConfigError, match=r"dataset\.limit must be at least 1"):
-        Prepared.Config(path="a.json", limit=-1)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metamem.core.contracts import Dataset
-from metamem.core.errors import ConfigError, DataError
+from metamem.core.errors import DataError
 from metamem.core.records import Question
 from metamem.datasets.longmemeval import TYPES
 from metamem.datasets.world.component import World, WorldSplit
@@ -113,10 +113,3 @@ def test_most_cases_tempt_and_some_are_easy() -> None:
     drawn = [draw_scene(random.Random(i), POOLS["train"], [KINDS[i % 8]]).cases[0] for i in range(400)]
     tempted = Counter(case.easy for case in drawn)
     assert 0.6 < tempted[False] / 400 < 0.9
-
-
-def test_impossible_options_are_refused_by_name() -> None:
-    with pytest.raises(ConfigError, match=r"dataset\.size"):
-        World.Config(size=10)
-    with pytest.raises(ConfigError, match=r"dataset\.difficulty"):
-        World.Config(difficulty=4)
