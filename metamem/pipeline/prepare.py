@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from metamem.config.identity import plain
-from metamem.config.options import BaseConfig
+from metamem.config.options import COMPONENTS, BaseConfig
 from metamem.core.contracts import Backbone, Dataset, Embedder, MemoryConstructor, Retriever, Rubric, Split, Splitter
 from metamem.core.errors import ConfigError, DataError
 from metamem.core.files import file_digest
 from metamem.core.json_form import digest, to_json
+from metamem.core.plugins import plugin_code
 from metamem.core.records import Question
-from metamem.core.registry import build
+from metamem.core.registry import REGISTRY, build
 from metamem.core.tokens import tokenizer_identity
 from metamem.datasets.splits import split_hash
 from metamem.pipeline.roles import (
@@ -145,6 +146,7 @@ def prepare(config: BaseConfig, split: Split | None = None) -> Prepared:
         "retriever": None if prepared_only else dict(retriever.identity()),
         "tokenizer": tokenizer_identity(config.evidence.tokenizer) if _counts_tokens(config) else None,
         **({"search": found} if (found := searching.identity(config.search, embedder)) else {}),
+        **({"plugins": used} if (used := _plugins_used(config)) else {}),
         "roles": {role: role_identity(config, role, backbones) for role in used_roles(config, rubric, parts)},
     }
     return Prepared(
@@ -176,6 +178,15 @@ def _counts_tokens(config: BaseConfig) -> bool:
     return bool(config.evidence.budget or (config.search.calls and config.search.tokens))
 
 
+def _plugins_used(config: BaseConfig) -> dict[str, str]:
+    """Return component → the hash of its code, for those of plugins that can change a result."""
+    chosen = [(key, kind, getattr(config, key)) for key, kind in COMPONENTS.items() if kind != "tracker"]
+    named = [(key, kind, options.name) for key, kind, options in chosen if options is not None]
+    named += [("evaluator", "evaluator", name) for name in config.evaluator]
+    codes = {f"{key}={name}": plugin_code(REGISTRY.entry(kind, name).component) for key, kind, name in named}
+    return {key: code for key, code in codes.items() if code is not None}
+
+
 def memory_parts(
     memory: MemoryConstructor, builder: Backbone, embedder: Embedder, prompts: Prompts
 ) -> dict[str, Mapping[str, Any]]:
@@ -190,6 +201,8 @@ def memory_parts(
         parts["builder"] = {"model": dict(builder.identity()), "sampling": to_json(builder.sampling())}
     if "embedder" in memory.needs:
         parts["embedder"] = dict(embedder.identity())
+    if (code := plugin_code(type(memory))) is not None:
+        parts["code"] = {"hash": code}
     if memory.prompts:
         texts = prompts.texts()
         parts["prompts"] = {name: texts[name] for name in memory.prompts}
