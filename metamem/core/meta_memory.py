@@ -203,6 +203,6 @@ def load(path: Path, key: str = "meta_memory") -> MetaMemory:
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{key}: {path} is not a checkpoint of this version: {error}") from None
     texts = list(data.values()) if isinstance(data, dict) else data
-    if isinstance(texts, list) and all(isinstance(t, str) and t.strip() for t in texts):
+    if isinstance(texts, list) and texts and all(isinstance(t, str) and t.strip() for t in texts):
         return from_texts([" ".join(t.split()) for t in texts])
     raise DataError(f"{key}: {path}: expected a checkpoint, a list of sentences or an object of name → sentence")
