@@ -30,10 +30,9 @@ from metamem.cli.sweeps import Sweep, record_job
 from metamem.config.options import BaseConfig, EvalConfig, TrainConfig
 from metamem.config.resolve import resolve
 from metamem.core.errors import ConfigError, UserError
-from metamem.datasets.splits import fold_names
 from metamem.programs.compare import compare_runs
 from metamem.programs.evaluate import evaluate
-from metamem.programs.folds import train_folds
+from metamem.programs.folds import folds_of, train_folds
 from metamem.programs.frame import Frame, Program
 from metamem.programs.perplexity import analyse
 from metamem.programs.plan import dry_run
@@ -47,7 +46,7 @@ def perform(config: TrainConfig | EvalConfig) -> dict[str, Any]:
         return compare_runs(config)
     if isinstance(config, EvalConfig) and config.show is not None:
         return show(config)
-    if isinstance(config, EvalConfig) and len(fold_names(config.split)) > 1:
+    if isinstance(config, EvalConfig) and folds_of(config):
         raise ConfigError(
             "split.fold=all is for train.py; eval.py takes the fold from the run in meta_memory, or one fold"
         )

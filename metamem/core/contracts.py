@@ -53,7 +53,7 @@ class Dataset:
 
 
 class DatasetLoader(Protocol):
-    """Kind `dataset`."""
+    """Kind `dataset`. A class whose attribute `own` is True has the project's own data: no backbone need be named."""
 
     def load(self) -> Dataset:
         """Read and validate everything. Raises `DataError` naming file and record."""
@@ -82,6 +82,14 @@ class Splitter(Protocol):
 
     def files(self) -> Sequence[Path]:
         """The files the split is read from, if any."""
+
+
+@runtime_checkable
+class Folding(Protocol):
+    """A splitter whose options may ask for all its folds at once."""
+
+    def folds(self) -> Mapping[str, Any]:
+        """Return fold → its options, where all folds are meant; nothing where one is."""
 
 
 @dataclass
@@ -169,6 +177,18 @@ class Backbone(Protocol):
 
     async def close(self) -> None:
         """Release what `start` took; safe to call twice."""
+
+
+@runtime_checkable
+class Placeholder(Protocol):
+    """A name of kind `backbone` that is no backbone: it stands for another one."""
+
+    @classmethod
+    def stands_for(cls, policy: Any, dataset: str, own: bool) -> Any:
+        """Return the options that are meant, or a mapping with a name. `policy` are the policy's options, None where
+        the policy itself is meant; `own`: the chosen data set is the project's own. Raises `ConfigError` where a
+        backbone has to be named.
+        """
 
 
 @runtime_checkable

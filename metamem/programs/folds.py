@@ -12,11 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from metamem.config.options import TrainConfig
+from metamem.config.options import BaseConfig, TrainConfig
+from metamem.core.contracts import Folding
 from metamem.core.errors import ConfigError
 from metamem.core.files import write_json
 from metamem.core.json_form import digest
-from metamem.datasets.splits import fold_names
+from metamem.core.registry import build
 from metamem.pipeline.laboratory import Workshop
 from metamem.pipeline.prepare import Prepared, other_fold
 from metamem.programs.frame import Frame, OpenRun, run_async
@@ -28,24 +29,30 @@ from metamem.statistics.folds import fold_totals
 from metamem.tracking.console import Board
 
 
+def folds_of(config: BaseConfig) -> dict[str, Any]:
+    """Return fold → the split's options with it chosen, where a config asks for all folds; none where it does not."""
+    splitter = build("split", config.split)
+    return dict(splitter.folds()) if isinstance(splitter, Folding) else {}
+
+
 def train_folds(config: TrainConfig, frame: Frame) -> dict[str, Any]:
     """Train on the fold that is chosen, or with `split.fold=all` on all at once; returns the result (of all folds:
     their mean score).
 
     The folds share data, memories and backbones, and none waits for another, so no engine idles at a fold's barrier.
     """
-    folds = fold_names(config.split)
-    if len(folds) <= 1:
+    folds = folds_of(config)
+    if not folds:
         return train(config, frame)
     if config.run.dir:
         raise ConfigError(
             "run.dir cannot be given with split.fold=all: the folds would share one directory. "
             "Use outputs=DIR or name=NAME."
         )
-    configs = [replace(config, split=replace(config.split, fold=fold)) for fold in folds]
+    configs = [replace(config, split=options) for options in folds.values()]
     first = frame.prepare(configs[0])
     prepared = [with_training_part(p) for p in (first, *(other_fold(first, c) for c in configs[1:]))]
-    return fold_result(config, _train_side_by_side(frame, dict(zip(folds, prepared, strict=True))))
+    return fold_result(config, list(folds), _train_side_by_side(frame, dict(zip(folds, prepared, strict=True))))
 
 
 def _train_side_by_side(frame: Frame, folds: Mapping[str, Prepared]) -> list[dict[str, Any]]:
@@ -84,7 +91,7 @@ def _overrides(fold: str) -> list[str]:
     return [f"split.fold={fold}" if o.startswith("split.fold=") else o for o in job_overrides()]
 
 
-def fold_result(config: TrainConfig, results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def fold_result(config: TrainConfig, folds: Sequence[str], results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The folds' results as one: their directories, the mean of their validation scores, and the totals over their
     test parts, which are printed and kept in `folds-<id>.json` beside the runs.
     """
@@ -98,7 +105,7 @@ def fold_result(config: TrainConfig, results: Sequence[Mapping[str, Any]]) -> di
                 "status": "done",
                 **{k: r.get(k) for k in ("directory", "score", "headline")},
             }
-            for i, (fold, r) in enumerate(zip(fold_names(config.split), results, strict=True))
+            for i, (fold, r) in enumerate(zip(folds, results, strict=True))
         ]
     )
     runs = [str(r["directory"]) for r in results]

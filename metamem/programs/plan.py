@@ -19,9 +19,9 @@ from metamem.core.calls import Generation, Message, Request, Sampling
 from metamem.core.contracts import Backbone, Scorer, Split, Tracker
 from metamem.core.errors import ConfigError
 from metamem.core.registry import build
-from metamem.datasets.splits import fold_names
 from metamem.pipeline.laboratory import inspect_engines
 from metamem.pipeline.prepare import Prepared, prepare
+from metamem.programs.folds import folds_of
 from metamem.programs.frame import Frame, Program
 from metamem.reporting.console.text import count, open_console, safe, say
 from metamem.runs.directory import Run
@@ -103,10 +103,7 @@ def dry_run(config: BaseConfig, program: Program) -> dict[str, Any]:
 
 def plan_job(config: Config, program: Program) -> Plan:
     """Do a job on the stand-in and return what it asked for; of all folds one after another, as one plan."""
-    folds = fold_names(config.split)
-    configs = [config]
-    if len(folds) > 1:
-        configs = [replace(config, split=replace(config.split, fold=fold)) for fold in folds]
+    configs = [replace(config, split=options) for options in folds_of(config).values()] or [config]
     plan = Plan()
     with TemporaryDirectory(prefix="metamem-dry-run-") as place:
         for one in configs:
