@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from metamem.config.options import EvalConfig, TrainConfig
+from metamem.config.resolve import SET_FOR_ONE_CHOICE
 from metamem.core.registry import REGISTRY, Entry, load_components
 
 
@@ -37,10 +38,14 @@ def export() -> None:
 
 
 def _node(entry: Entry) -> Any:
-    """An entry's options as Hydra's node. A dict among them takes any key (`backbone.engine.max_num_seqs=64`)."""
+    """An entry's options as Hydra's node. A dict among them takes any key (`backbone.engine.max_num_seqs=64`), and so
+    does a group that experiments set for one choice of it (`resolve` knows which keys belong to which).
+    """
     from omegaconf import OmegaConf
 
     node = OmegaConf.structured(entry.config)
+    if entry.kind in SET_FOR_ONE_CHOICE:
+        OmegaConf.set_struct(node, False)
     for option in entry.options:
         if OmegaConf.get_type(node, option.name) is dict:
             OmegaConf.set_struct(node[option.name], False)

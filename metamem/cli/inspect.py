@@ -13,11 +13,11 @@ from typing import Any
 
 from metamem.core.errors import DataError, UserError, unknown
 from metamem.core.files import read_object
-from metamem.core.json_form import from_json
-from metamem.core.meta_memory import MetaMemory, diff
+from metamem.core.meta_memory import MetaMemory, diff, from_dict
 from metamem.reporting.console.tables import print_result
 from metamem.reporting.console.text import one_line, open_console, say, several, share
 from metamem.reporting.write import write_everything
+from metamem.runs.changes import changes_of
 from metamem.runs.directory import read_result
 from metamem.runs.test_reads import test_parts
 from metamem.statistics.pairs import compare, decided, run_systems
@@ -123,7 +123,7 @@ def _show(place: Path) -> None:
     console = open_console()
     result = read_result(place)
     print_result({**result, "directory": str(place)}, console)
-    for change in (result.get("meta_memory") or {}).get("history") or ():
+    for change in changes_of(place, result.get("best_step")):
         text = change.get("after") or change.get("before") or ""
         say(console, f"step {change['step']:>3}  {change['action']:<6} {change['id']:<4} {one_line(text)}", "dim")
     if (place / "report.html").exists():
@@ -146,14 +146,15 @@ def _diff(a: Path, b: Path) -> None:
         say(console, "one of them is not finished: nothing else can be compared", "yellow")
         return
     results = [read_result(p) for p in (a, b)]
-    memories = [from_json(MetaMemory, r["meta_memory"]) if r.get("meta_memory") else MetaMemory() for r in results]
+    before, after = (from_dict(r["meta_memory"]) if r.get("meta_memory") else MetaMemory() for r in results)
     console.print()
-    say(console, "guidelines (by id)", "bold")
-    changes = diff(*memories)
-    for action, guideline in changes:
-        say(console, f"{action.value:<6} {guideline.id:<4} {one_line(guideline.text)}")
+    say(console, "learned (by id)", "bold")
+    changes = diff(before, after)
+    for change in changes:
+        text = change.before if change.after is None else change.after
+        say(console, f"{change.action.value:<6} {change.id:<4} {one_line(text)}")
     if not changes:
-        say(console, f"the same {len(memories[0])}", "dim")
+        say(console, f"the same {len(before)}", "dim")
     console.print()
     say(console, "questions (the last system of each)", "bold")
     systems = [System(name, list(run_systems([p]).values())[-1].rows) for name, p in (("a", a), ("b", b))]

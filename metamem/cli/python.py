@@ -17,6 +17,7 @@ from metamem.cli.main import PROGRAMS, run_program
 from metamem.config.options import EvalConfig, TrainConfig
 from metamem.config.resolve import resolve
 from metamem.core.errors import ConfigError, unknown
+from metamem.reporting.console.text import WARNING, open_console, say
 
 
 def run(program: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -53,9 +54,12 @@ def composed(program: str, overrides: Sequence[str]) -> TrainConfig | EvalConfig
     refuse_secrets(given)
     refuse_other_program(program, given)
     export()
+    console = open_console()
     try:
         with initialize_config_dir(str(config_folder()), version_base="1.3"):
-            return resolve(compose(program, overrides=given))
+            return resolve(
+                compose(program, overrides=given), given, lambda text: say(console, f"note: {text}", WARNING)
+            )
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise explain(program, given, error) from None
 

@@ -34,10 +34,12 @@ from metamem.programs.compare import compare_runs
 from metamem.programs.evaluate import evaluate
 from metamem.programs.folds import folds_of, train_folds
 from metamem.programs.frame import Frame, Program
+from metamem.programs.overrides import job_overrides
 from metamem.programs.perplexity import analyse
 from metamem.programs.plan import dry_run
 from metamem.programs.rejudge import rejudge
 from metamem.programs.show import show
+from metamem.reporting.console.text import WARNING, open_console, say
 
 
 def perform(config: TrainConfig | EvalConfig) -> dict[str, Any]:
@@ -144,7 +146,8 @@ def _job(composed: Any) -> float | None:
     with record_job() as outcome:
         try:
             outcome.study = str(composed.get("study") or "")
-            config = resolve(composed)
+            console = open_console()
+            config = resolve(composed, job_overrides(), lambda text: say(console, f"note: {text}", WARNING))
             if outcome.sweeping:
                 check_job(config)
             result = perform(config)

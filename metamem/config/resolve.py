@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from metamem.config.options import COMPONENTS, STUDY_NAMES, EvalConfig, TrainConfig
@@ -16,17 +16,25 @@ from metamem.core.contracts import Placeholder, Scorer
 from metamem.core.errors import ConfigError, unknown
 from metamem.core.registry import REGISTRY, check_ranges
 
+# Groups whose options an experiment may set for one choice; with another choice they are left out.
+SET_FOR_ONE_CHOICE = ("optimizer", "recall")
 
-def resolve(composed: Any) -> TrainConfig | EvalConfig:
+
+def resolve(
+    composed: Any, given: Sequence[str] = (), note: Callable[[str], None] | None = None
+) -> TrainConfig | EvalConfig:
     """Turn Hydra's composed config into dataclasses, every component's options validated.
 
-    Raises `ConfigError` naming the key. Nothing expensive happens here.
+    `given` are the command line's overrides: what they set is never left out. `note` is told what was. Raises
+    `ConfigError` naming the key. Nothing expensive happens here.
     """
     from omegaconf import MissingMandatoryValue, OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     try:
         OmegaConf.resolve(composed)
+        for group in SET_FOR_ONE_CHOICE:
+            _leave_out(composed, group, given, note)
         _refuse_unknown(composed)
         for role in ("judge", "reflector", "builder"):
             if isinstance(composed[role], str):
@@ -50,7 +58,7 @@ def resolve(composed: Any) -> TrainConfig | EvalConfig:
             continue
         value = getattr(config, key)
         if value is None:
-            if key == "tracker":
+            if key == "tracker" or (key == "recall" and isinstance(config, EvalConfig)):
                 continue
             raise ConfigError(f"{key}: choose one of {', '.join(REGISTRY.names(kind))}")
         setattr(config, key, REGISTRY.options(kind, value))
@@ -59,6 +67,21 @@ def resolve(composed: Any) -> TrainConfig | EvalConfig:
     config.reward = config.reward or chosen_first
     _check(config)
     return config
+
+
+def typed_options(kind: str, values: Mapping[str, Any]) -> Any:
+    """Return the options of a component from plain values, such as a file keeps (`plain`).
+
+    Raises `ConfigError` for a name or an option that does not exist.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    entry = REGISTRY.entry(kind, str(values.get("name")))
+    try:
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(entry.config), dict(values)))
+    except OmegaConfBaseException as error:
+        raise ConfigError(plain_words(getattr(error, "full_key", None) or kind, error)) from None
 
 
 def plain_words(key: str, error: BaseException) -> str:
@@ -70,6 +93,32 @@ def plain_words(key: str, error: BaseException) -> str:
     if "is not Optional" in message:
         return f"{key}: a value is needed, null is none"
     return message if key in message else f"{key}: {message}"
+
+
+def _leave_out(composed: Any, group: str, given: Sequence[str], note: Callable[[str], None] | None) -> None:
+    """Leave out what an experiment sets of a group for another choice than the chosen one.
+
+    Raises `ConfigError` for such an option that was given on the command line.
+    """
+    from omegaconf import DictConfig, OmegaConf
+
+    chosen = composed._get_node(group)
+    if not isinstance(chosen, DictConfig) or not dataclasses.is_dataclass(kind := OmegaConf.get_type(chosen)):
+        return
+    known = {f.name for f in dataclasses.fields(kind)}
+    on_line = {override.lstrip("+").partition("=")[0] for override in given}
+    for key in [str(k) for k in chosen if k not in known]:
+        kind_of_group = COMPONENTS[group]
+        names = REGISTRY.names(kind_of_group)
+        owners = [n for n in names if any(f.name == key for f in REGISTRY.entry(kind_of_group, n).options)]
+        if not owners:
+            continue  # refused as unknown
+        whose = " and ".join(f"{group}={name}" for name in owners)
+        if f"{group}.{key}" in on_line:
+            raise ConfigError(f"'{group}.{key}' is an option of {whose}; choose that first")
+        if note is not None:
+            note(f"{group}.{key}={chosen[key]} is left out: it is an option of {whose}, and {group}={chosen.name}")
+        del chosen[key]
 
 
 def _refuse_unknown(composed: Any, prefix: str = "") -> None:

@@ -11,7 +11,8 @@ and only gets the dependencies its constructor names. The dependencies handed ou
     backbone    none
     rubric      none
     evaluator   `judge` (a `Caller` for the judge role), `rubric`, `prompts`, `seed`
-    optimizer   `prompts`, `reflector` (a `Caller`), `tracker`
+    optimizer   none; a step works with the `Laboratory` it is given
+    recall      `embedder`, `store`, `prompts`, `caller` (the policy's `Caller`)
     prompts     none
     tracker     `run_directory`
 """
@@ -20,20 +21,23 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from random import Random
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 from metamem.core.banks import MemoryBank
 from metamem.core.calls import Failure, Generation, Message, Request, Sampling
-from metamem.core.meta_memory import Change, MetaMemory, Refusal
+from metamem.core.learned import Bounds, Position, Read, Update
+from metamem.core.meta_memory import Change, Guideline, MetaMemory
 from metamem.core.records import Attempt, Conversation, Evidence, Question, Verdict
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+T = TypeVar("T")
 
 # --- data
 
@@ -308,49 +312,87 @@ class Judged:
     teaches: bool
     other_verdicts: tuple[Verdict, ...] = ()
 
+    @property
+    def score(self) -> float:
+        """Share of right attempts; an invalid verdict counts as wrong."""
+        return sum(bool(v.correct) for v in self.verdicts) / len(self.verdicts) if self.verdicts else 0.0
 
-@dataclass(frozen=True)
-class Update:
-    """What a policy's step gives: the next meta-memory, the judged batch in the order of question ids, what was
-    executed and refused.
 
-    `counts` are figures to log, `notes` lines to show, `trace` JSON rows that tell how the change came about
-    (reflections, proposals).
-    """
+class Recall(Protocol):
+    """Kind `recall`: what of a meta-memory one question's prompt is given."""
 
-    meta_memory: MetaMemory
-    judged: tuple[Judged, ...]
-    changes: tuple[Change, ...] = ()
-    refused: tuple[Refusal, ...] = ()
-    counts: Mapping[str, float] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    trace: tuple[Mapping[str, Any], ...] = ()
+    def identity(self) -> Mapping[str, Any]:
+        """What decides the choice beyond its options (the embedder's identity, the texts of templates).
+
+        Asked for before there is a caller.
+        """
+
+    async def shown(self, meta_memory: MetaMemory, question: Question) -> Sequence[Guideline]:
+        """The guidelines that the prompt of one question shows, in their order there."""
 
 
 class Laboratory(Protocol):
-    """What a policy may do with questions: have them answered and judged under a meta-memory."""
+    """What a policy works with in one step. It owns the draws, the journal, logs and progress: what is called again in
+    a continued run gives the same, and every attempt is written down.
+    """
+
+    step: int  # the one that is being made, from 1
+    train: tuple[Question, ...]  # both parts in the order of ids
+    validation: tuple[Question, ...]
+    random: Random  # seeded by the run and the step
 
     async def attempt(
-        self, question: Question, meta_memory: MetaMemory | None, scope: str, attempts: int, temperature: float
+        self, question: Question, meta_memory: MetaMemory, attempts: int = 1, temperature: float = 0.0
     ) -> Judged:
-        """Sample answers to one question and judge each."""
+        """Sample answers to a question under a meta-memory and judge each. The same question again gives new draws."""
+
+    async def validate(self, meta_memory: MetaMemory, questions: Sequence[Question] | None = None) -> list[Judged]:
+        """Answer and judge validation questions (all, unless some are given) as the training does at the end of a step:
+        for the meta-memory that the step gives, these are the very replies of its validation.
+        """
+
+    async def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """A unit vector for each text (n, d): the direction of the sum of its windows."""
+
+    async def ask(self, prompt: str, tokens: int, *, temperature: float = 0.0, **values: Any) -> Generation | Failure:
+        """The reflector's reply of at most so many new tokens to a template that is filled in with `values`."""
+
+    async def read(self, prompt: str, tokens: int, reader: Callable[[Generation], T], **values: Any) -> Read[T]:
+        """What `reader` makes of the reply to a template. A reply that it refuses with an `UnreadableError` is sent
+        back once, to be repaired.
+        """
 
 
 class Optimizer(Protocol):
     """Kind `optimizer`: a policy that improves a meta-memory from batches of questions.
 
-    `batch_size`, `epochs` and `drop_last` of its options shape the schedule; a policy with `epochs` 0 does not train.
+    It is constructed from its options alone, before anything is paid, and keeps nothing between steps but `state`.
+    `prompts` names the templates that it has filled in; a policy without any never asks the reflector.
     """
 
-    async def step(
-        self,
-        meta_memory: MetaMemory,
-        batch: Sequence[Question],
-        laboratory: Laboratory,
-        scope: str,
-        step: int,
-    ) -> Update:
-        """One step over one batch. `scope` prefixes every draw."""
+    prompts: tuple[str, ...]
+
+    def batches(self, train: Sequence[Question], seed: int) -> Sequence[Sequence[Question]]:
+        """The questions of each step, from those of the training part in the order of ids; none: no training."""
+
+    async def step(self, at: Position, batch: Sequence[Question], laboratory: Laboratory) -> Update:
+        """One step over one batch."""
+
+
+@runtime_checkable
+class Ending(Protocol):
+    """A policy with something left to do when its batches are through."""
+
+    async def end(self, at: Position, laboratory: Laboratory) -> Update | None:
+        """One step more, without a batch; None: nothing is left to do."""
+
+
+@runtime_checkable
+class Planning(Protocol):
+    """A policy that knows before what a step asks for; of any other a dry run says that it is unknown."""
+
+    def plan(self, batch: Sequence[Question]) -> Bounds:
+        """What a step over a batch asks for. Constructs nothing and calls nothing."""
 
 
 # --- watching
@@ -371,7 +413,10 @@ class Tracker(Protocol):
         """
 
     def advance(self, what: str, count: int = 1) -> None:
-        """Finished work: the stage's unit, or attempt, tokens, right, wrong, invalid, teaches, reflection, proposal."""
+        """Finished work: the stage's unit, or attempt, tokens, right, wrong, invalid, teaches, `asked NAME`.
+
+        NAME is that of a template which a policy had filled in.
+        """
 
     def measured(self, step: int, metrics: Mapping[str, float | None]) -> None:
         """The metrics of a step (the row of metrics.jsonl)."""
@@ -397,6 +442,7 @@ CONTRACTS: Mapping[str, type] = {
     "evaluator": Evaluator,
     "memory": MemoryConstructor,
     "optimizer": Optimizer,
+    "recall": Recall,
     "retriever": Retriever,
     "rubric": Rubric,
     "split": Splitter,

@@ -221,6 +221,7 @@ KINDS = (
     "memory",
     "optimizer",
     "prompts",
+    "recall",
     "retriever",
     "rubric",
     "split",

@@ -2,8 +2,7 @@
 evaluators.
 
 In: a config. Out: `Prepared` (everything that is cheap and checks the user's input, before anything is locked, started
-or paid) and `Workshop` (the parts of a locked run: journal, callers, bench), which is an async context that starts
-backbones and closes them.
+or paid). What a locked run makes of it stands in `metamem.pipeline.parts`.
 """
 
 from __future__ import annotations
@@ -15,8 +14,20 @@ from typing import Any
 
 from metamem.config.identity import plain
 from metamem.config.options import COMPONENTS, BaseConfig
-from metamem.core.contracts import Backbone, Dataset, Embedder, MemoryConstructor, Retriever, Rubric, Split, Splitter
-from metamem.core.errors import ConfigError, DataError
+from metamem.core.contracts import (
+    Backbone,
+    Caller,
+    Dataset,
+    Embedder,
+    MemoryConstructor,
+    Optimizer,
+    Recall,
+    Retriever,
+    Rubric,
+    Split,
+    Splitter,
+)
+from metamem.core.errors import ConfigError, DataError, unknown
 from metamem.core.files import file_digest
 from metamem.core.json_form import digest, to_json
 from metamem.core.plugins import plugin_code
@@ -53,6 +64,7 @@ class Prepared:
     memory_identity: dict[str, Any]
     embedder: Embedder
     retriever: Retriever
+    optimizer: Optimizer | None
     contents: dict[str, Any]
 
     def questions(self, part: str) -> list[Question]:
@@ -130,6 +142,9 @@ def prepare(config: BaseConfig, split: Split | None = None) -> Prepared:
     memory: MemoryConstructor = build("memory", config.memory, prompts=prompts)
     embedder: Embedder = build("embedder", config.embedder)
     retriever: Retriever = build("retriever", config.retriever, embedder=embedder, store=store)
+    # A policy whose options are wrong, or whose templates are missing, is known before anything is paid.
+    optimizer: Optimizer | None = None if config.optimizer is None else build("optimizer", config.optimizer)
+    recall = config.recall and make_recall(config.recall, embedder, store, prompts)
     prepared_only = all(q.prepared is not None for q in dataset.questions)
     with speaking_of(key_of(backbones["builder"], backbones)):
         parts = {} if prepared_only else memory_parts(memory, backbones["builder"], embedder, prompts)
@@ -145,9 +160,13 @@ def prepare(config: BaseConfig, split: Split | None = None) -> Prepared:
         "memory": None if prepared_only else [memory.version, parts.get("constructor"), parts.get("embedder")],
         "retriever": None if prepared_only else dict(retriever.identity()),
         "tokenizer": tokenizer_identity(config.evidence.tokenizer) if _counts_tokens(config) else None,
+        **({"optimizer": learning_templates(optimizer, prompts)} if optimizer and optimizer.prompts else {}),
+        **({"recall": dict(own)} if recall and (own := recall.identity()) else {}),
         **({"search": found} if (found := searching.identity(config.search, embedder)) else {}),
         **({"plugins": used} if (used := _plugins_used(config)) else {}),
-        "roles": {role: role_identity(config, role, backbones) for role in used_roles(config, rubric, parts)},
+        "roles": {
+            role: role_identity(config, role, backbones) for role in used_roles(config, rubric, parts, optimizer)
+        },
     }
     return Prepared(
         config,
@@ -161,6 +180,7 @@ def prepare(config: BaseConfig, split: Split | None = None) -> Prepared:
         memory_identity,
         embedder,
         retriever,
+        optimizer,
         contents,
     )
 
@@ -170,7 +190,24 @@ def other_fold(prepared: Prepared, config: BaseConfig) -> Prepared:
     splitter: Splitter = build("split", config.split)
     split = splitter.split(prepared.dataset.questions, config.seed)
     contents = {**prepared.contents, "split": split_hash(split)}
-    return replace(prepared, config=config, split=split, contents=contents)
+    policy: Optimizer = build("optimizer", config.optimizer)
+    return replace(prepared, config=config, split=split, contents=contents, optimizer=policy)
+
+
+def make_recall(
+    options: Any, embedder: Embedder, store: MemoryStore, prompts: Prompts, caller: Caller | None = None
+) -> Recall:
+    """Return the recall that options name; without a caller it can only say what it is."""
+    made: Recall = build("recall", options, embedder=embedder, store=store, prompts=prompts, caller=caller)
+    return made
+
+
+def learning_templates(policy: Optimizer, prompts: Prompts) -> dict[str, str]:
+    """Return the hashes of the templates that a policy names. Raises `ConfigError` for one that is missing."""
+    texts = prompts.texts()
+    if absent := [name for name in policy.prompts if name not in texts]:
+        raise ConfigError(f"optimizer: it needs the template '{absent[0]}': {unknown('template', absent[0], texts)}")
+    return {name: texts[name] for name in policy.prompts}
 
 
 def _counts_tokens(config: BaseConfig) -> bool:

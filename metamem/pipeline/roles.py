@@ -8,7 +8,7 @@ from typing import Any
 
 from metamem.config.identity import identity
 from metamem.config.options import BaseConfig, EvalConfig
-from metamem.core.contracts import AsksJudge, Backbone, Rubric, ScoresMemories
+from metamem.core.contracts import AsksJudge, Backbone, Optimizer, Rubric, ScoresMemories
 from metamem.core.errors import UserError
 from metamem.core.records import Question
 from metamem.core.registry import REGISTRY
@@ -32,13 +32,15 @@ def _evaluators(config: BaseConfig) -> list[type]:
     return [REGISTRY.entry("evaluator", name).component for name in config.evaluator]
 
 
-def used_roles(config: BaseConfig, rubric: Rubric | None, parts: Mapping[str, Any]) -> list[str]:
+def used_roles(
+    config: BaseConfig, rubric: Rubric | None, parts: Mapping[str, Any], optimizer: Optimizer | None
+) -> list[str]:
     """Return the roles that a program uses under this config."""
     judging_only = isinstance(config, EvalConfig) and config.from_ is not None
     used = {
         "policy": not judging_only,
         "judge": rubric is not None or (scores_memories(config) and "builder" in parts),
-        "reflector": config.optimizer is not None and bool(config.optimizer.epochs),
+        "reflector": optimizer is not None and bool(optimizer.prompts),
         "builder": "builder" in parts,
     }
     return [role for role, wanted in used.items() if wanted]

@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from metamem.config.identity import plain
-from metamem.config.options import EvalConfig, Part
+from metamem.config.options import DEFAULT_RECALL, EvalConfig, Part
+from metamem.config.resolve import typed_options
 from metamem.core.contracts import Judged, ScoresMemories, Split
 from metamem.core.errors import ConfigError
 from metamem.core.files import read_object
-from metamem.core.json_form import to_json
+from metamem.core.meta_memory import MetaMemory, items_json
 from metamem.core.sources import Competency, source_of
-from metamem.pipeline.laboratory import Workshop, labels
-from metamem.pipeline.prepare import Prepared
+from metamem.pipeline.parts import RunParts, labels
+from metamem.pipeline.prepare import Prepared, make_recall
 from metamem.programs.frame import Frame, OpenRun
 from metamem.programs.overrides import job_overrides
 from metamem.reporting.cases import save_cases
@@ -43,15 +44,21 @@ def evaluate(config: EvalConfig, frame: Frame) -> dict[str, Any]:
     if not config.allow_seen:
         _refuse_seen(systems, {q.id for q in questions}, config)
     # What is evaluated counts by content, not by where it lies.
+    recalls = [_recall(s, config) for s in systems]
+    made = [make_recall(r, prepared.embedder, prepared.store, prepared.prompts) if r else None for r in recalls]
+    shown_by = [[plain(r), dict(m.identity())] if m else None for r, m in zip(recalls, made, strict=True)]
     contents = {
         **prepared.contents,
-        "systems": [[s.label, s.meta_memory.hash if s.meta_memory else None] for s in systems],
+        "systems": [
+            [s.label, s.meta_memory.hash if s.meta_memory else None, how]
+            for s, how in zip(systems, shown_by, strict=True)
+        ],
     }
     return frame.perform(
         "eval",
         prepared,
-        lambda opened: _evaluate(config, opened, systems),
-        identified=replace(config, meta_memory=None),
+        lambda opened: _evaluate(config, opened, systems, recalls),
+        identified=replace(config, meta_memory=None, recall=None),
         contents=contents,
         part=config.part.value,
     )
@@ -88,11 +95,13 @@ def _refuse_seen(systems: Sequence[System], asked: set[str], config: EvalConfig)
             )
 
 
-async def _evaluate(config: EvalConfig, opened: OpenRun, systems: Sequence[System]) -> dict[str, Any]:
+async def _evaluate(
+    config: EvalConfig, opened: OpenRun, systems: Sequence[System], recalls: Sequence[Any]
+) -> dict[str, Any]:
     prepared, run, tracker = opened.prepared, opened.run, opened.tracker
     questions = prepared.questions(config.part.value)
-    workshop = Workshop(prepared, run, tracker, ["policy", "judge"], questions)
-    roles = labels(workshop)
+    parts = RunParts(prepared, run, tracker, ["policy", "judge"], questions)
+    roles = labels(parts)
     opened.announce(roles, [{"label": s.label, "file": str(s.file)} for s in systems if s.file])
     for system in systems:
         for difference in _trained_otherwise(system, config):
@@ -107,11 +116,10 @@ async def _evaluate(config: EvalConfig, opened: OpenRun, systems: Sequence[Syste
             systems=[s.label for s in systems],
         )
     by_label: dict[str, list[Judged]] = {}
-    async with workshop:
-        save_cases(run.directory, questions, workshop.gathered)
-        bench = workshop.bench()
-        for number, system in enumerate(systems):
-            judged = await bench.evaluate(
+    async with parts:
+        save_cases(run.directory, questions, parts.gathered)
+        for number, (system, recall) in enumerate(zip(systems, recalls, strict=True)):
+            judged = await parts.bench(recall).evaluate(
                 questions,
                 system.meta_memory,
                 stage=f"{config.part.value}, {system.label}",
@@ -122,7 +130,7 @@ async def _evaluate(config: EvalConfig, opened: OpenRun, systems: Sequence[Syste
             )
             by_label[system.label] = judged
             evaluation_rows(run, judged)
-        of_memories = await _scored_memories(workshop, by_label)
+        of_memories = await _scored_memories(parts, by_label)
     chosen = next((s for s in reversed(systems) if s.meta_memory is not None), None)
     result = {
         **opened.about,
@@ -131,38 +139,47 @@ async def _evaluate(config: EvalConfig, opened: OpenRun, systems: Sequence[Syste
         "systems": [
             {
                 "label": s.label,
-                "step": s.meta_memory.step if s.meta_memory else None,
-                "guidelines": len(s.meta_memory or ()),
+                "step": s.step,
+                **(s.meta_memory or MetaMemory()).sizes(),
             }
             for s in systems
         ],
-        "figures": figures(by_label, workshop.gathered),
-        "guidelines": [to_json(g) for g in chosen.meta_memory.guidelines] if chosen and chosen.meta_memory else [],
+        "figures": figures(by_label, parts.gathered),
+        "guidelines": items_json(chosen.meta_memory) if chosen and chosen.meta_memory else [],
         "guidelines_of": chosen.label if chosen else None,
-        "retrieval": retrieval_figures(workshop.gathered, questions),
-        "memory": dict(workshop.gathered.memory) or None,
+        "retrieval": retrieval_figures(parts.gathered, questions),
+        "memory": dict(parts.gathered.memory) or None,
         **({"rewards": of_memories} if of_memories else {}),
         "compare": compare(by_label),
-        "calls": workshop.calls(),
+        "calls": parts.calls(),
     }
     if any(source_of(q.type).competency is not Competency.other for q in questions):
         result["streams"] = streams.of_result(result)
-    run.append("questions.jsonl", question_rows(by_label, workshop.gathered.retrieved))
+    run.append("questions.jsonl", question_rows(by_label, parts.gathered.retrieved))
     return opened.conclude(result)
 
 
-async def _scored_memories(workshop: Workshop, by_label: Mapping[str, Sequence[Judged]]) -> dict[str, Any]:
+async def _scored_memories(parts: RunParts, by_label: Mapping[str, Sequence[Judged]]) -> dict[str, Any]:
     """Return system → figures of the memories that it answered from, by the evaluators that score memories; none
     where no memory is scored. Their rows go to rewards.jsonl.
     """
     found: dict[str, dict[str, Any]] = {}
-    for evaluator in workshop.evaluators.values():
-        if workshop.prepared.scores_memories and isinstance(evaluator, ScoresMemories):
-            means, rows = await evaluator.banks(workshop.gathered.banks, by_label, workshop.tracker)
-            workshop.run.append("rewards.jsonl", rows)
+    for evaluator in parts.evaluators.values():
+        if parts.prepared.scores_memories and isinstance(evaluator, ScoresMemories):
+            means, rows = await evaluator.banks(parts.gathered.banks, by_label, parts.tracker)
+            parts.run.append("rewards.jsonl", rows)
             for label, of_label in means.items():
                 found.setdefault(label, {}).update(of_label)
     return found
+
+
+def _recall(system: System, config: EvalConfig) -> Any:
+    """Return the options of the recall that a system's guidelines are shown by: those given here, else those they were
+    learned with. None without guidelines.
+    """
+    if system.meta_memory is None:
+        return None
+    return config.recall or typed_options("recall", system.recall or DEFAULT_RECALL)
 
 
 def _trained_otherwise(system: System, config: EvalConfig) -> list[str]:
@@ -176,4 +193,13 @@ def _trained_otherwise(system: System, config: EvalConfig) -> list[str]:
                 found.append(
                     f"{system.label} was trained with {key}.{option}={value}; here it is {now[key].get(option)}"
                 )
+    if system.meta_memory is not None and now["recall"] and system.recall and now["recall"] != system.recall:
+        found.append(
+            f"{system.label} was learned with recall={_told(system.recall)}; here it is {_told(now['recall'])}"
+        )
     return found
+
+
+def _told(options: Mapping[str, Any]) -> str:
+    """Return a component's options in the form of the command line."""
+    return " ".join([str(options["name"]), *(f"{k}={v}" for k, v in options.items() if k != "name")])

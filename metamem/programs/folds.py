@@ -18,11 +18,11 @@ from metamem.core.errors import ConfigError
 from metamem.core.files import write_json
 from metamem.core.json_form import digest
 from metamem.core.registry import build
-from metamem.pipeline.laboratory import Workshop
+from metamem.pipeline.parts import RunParts
 from metamem.pipeline.prepare import Prepared, other_fold
 from metamem.programs.frame import Frame, OpenRun, run_async
 from metamem.programs.overrides import job_overrides
-from metamem.programs.train import asked_questions, begin, train, train_run, with_training_part, workshop_of
+from metamem.programs.train import asked_questions, begin, parts_of, train, train_run, with_training_part
 from metamem.reporting.console.tables import print_sweep
 from metamem.reporting.console.text import open_console, say
 from metamem.statistics.folds import fold_totals
@@ -59,7 +59,7 @@ def _train_side_by_side(frame: Frame, folds: Mapping[str, Prepared]) -> list[dic
     """Train the folds as tasks of one process and report those that are finished; return their results in order."""
     board = Board()
     results: dict[str, dict[str, Any]] = {}
-    unfinished: list[tuple[str, Workshop, OpenRun]] = []
+    unfinished: list[tuple[str, RunParts, OpenRun]] = []
     with ExitStack() as stack:
         for fold, prepared in folds.items():
             opened = stack.enter_context(
@@ -70,19 +70,19 @@ def _train_side_by_side(frame: Frame, folds: Mapping[str, Prepared]) -> list[dic
             else:
                 lead = unfinished[0][1] if unfinished else None
                 asked = asked_questions(prepared) if lead else prepared.dataset.questions
-                unfinished.append((fold, workshop_of(opened, asked, lead), opened))
+                unfinished.append((fold, parts_of(opened, asked, lead), opened))
         if unfinished:
             results |= run_async(_all_of_them(unfinished))
     return [results[fold] for fold in folds]
 
 
-async def _all_of_them(jobs: Sequence[tuple[str, Workshop, OpenRun]]) -> dict[str, dict[str, Any]]:
-    begun = [(fold, workshop, begin(workshop, opened)) for fold, workshop, opened in jobs]
+async def _all_of_them(jobs: Sequence[tuple[str, RunParts, OpenRun]]) -> dict[str, dict[str, Any]]:
+    begun = [(fold, parts, begin(parts, opened)) for fold, parts, opened in jobs]
     async with AsyncExitStack() as entered:
-        for _, workshop, _ in begun:
-            await entered.enter_async_context(workshop)
+        for _, parts, _ in begun:
+            await entered.enter_async_context(parts)
         async with asyncio.TaskGroup() as group:
-            tasks = {fold: group.create_task(train_run(workshop, what)) for fold, workshop, what in begun}
+            tasks = {fold: group.create_task(train_run(parts, what)) for fold, parts, what in begun}
     return {fold: task.result() for fold, task in tasks.items()}
 
 

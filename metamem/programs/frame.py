@@ -21,7 +21,7 @@ from metamem.config.options import BaseConfig
 from metamem.core.contracts import Split, Tracker
 from metamem.core.errors import Interrupted
 from metamem.core.registry import build
-from metamem.pipeline.laboratory import about
+from metamem.pipeline.parts import about
 from metamem.pipeline.prepare import Prepared, prepare
 from metamem.programs.overrides import job_overrides
 from metamem.reporting.write import write_report

@@ -56,6 +56,10 @@ def next_command(directory: Path) -> str:
     program = f"{_shown_python()} {script.with_name('eval.py')}" if script.name == "train.py" else "metamem-eval"
     training_only = (
         "optimizer",
+        "recall",
+        "accept",
+        "train_questions",
+        "test_steps",
         "run.",
         "eval_every",
         "tracker",

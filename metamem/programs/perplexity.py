@@ -23,7 +23,7 @@ from metamem.core.errors import ConfigError, DataError
 from metamem.core.grouping import base_id
 from metamem.core.json_form import digest
 from metamem.core.records import Attempt, Question
-from metamem.pipeline.laboratory import Workshop, labels
+from metamem.pipeline.parts import RunParts, labels
 from metamem.programs.frame import Frame, OpenRun
 from metamem.programs.stored_answers import Stored, StoredSystem, options_then, prompts_again, questions_of, read_stored
 from metamem.statistics.perplexity import OWN, REFERENCE, WITH, WITHOUT, decide, figures, paired, perplexity, sentence
@@ -88,13 +88,13 @@ async def _analyse(
     config: EvalConfig, opened: OpenRun, source: Stored, by_id: Mapping[str, Question]
 ) -> dict[str, Any]:
     run, tracker = opened.run, opened.tracker
-    workshop = Workshop(opened.prepared, run, tracker, ["policy"], list(by_id.values()))
-    scorer = workshop.callers["policy"]
+    parts = RunParts(opened.prepared, run, tracker, ["policy"], list(by_id.values()))
+    scorer = parts.callers["policy"]
     # What was true of the replies stays true of their figures; no judge had a part in these.
     stamps = [s for s in source.result.get("stamps") or () if s != "self-judged"]
     stamps = list(dict.fromkeys([*stamps, *opened.about["stamps"]]))
     opened = replace(opened, about={**opened.about, "stamps": stamps})
-    roles = labels(workshop)
+    roles = labels(parts)
     opened.announce(roles, [{"label": source.place.name, "file": str(source.place)}])
     writer = str((source.result.get("roles") or {}).get("policy"))
     notes = list(source.notes)
@@ -103,8 +103,8 @@ async def _analyse(
     for note in notes:
         tracker.note(note)
     cells: list[dict[str, Any]] = []
-    async with workshop:
-        conditions = [_conditions(workshop, by_id, system, source, config) for system in source.systems]
+    async with parts:
+        conditions = [_conditions(parts, by_id, system, source, config) for system in source.systems]
         for system, prompts in zip(source.systems, conditions, strict=True):
             wanted = [text for i, attempts in system.attempts.items() for text in texts_of(by_id[i], attempts)]
             tracker.stage(f"scoring {system.label}", len(wanted), "text")
@@ -133,7 +133,7 @@ async def _analyse(
             for reason, count in c["left_out"].items()
         },
         "notes": notes,
-        "calls": workshop.calls(),
+        "calls": parts.calls(),
     }
     return opened.conclude(result)
 
@@ -149,15 +149,15 @@ def texts_of(question: Question, attempts: Sequence[Attempt]) -> Iterator[Wanted
 
 
 def _conditions(
-    workshop: Workshop, by_id: Mapping[str, Question], system: StoredSystem, source: Stored, config: EvalConfig
+    parts: RunParts, by_id: Mapping[str, Question], system: StoredSystem, source: Stored, config: EvalConfig
 ) -> dict[str, Conditions]:
     """Question id → the prompts that its texts are scored under. Raises `DataError` when the options given here do not
     lead to the prompts that were answered.
     """
     found: dict[str, Conditions] = {}
     for name in system.attempts:
-        evidence = workshop.gathered.evidence[name]
-        prompts = prompts_again(workshop.prepared.prompts, by_id[name], evidence, system)
+        evidence = parts.gathered.evidence[name]
+        prompts = prompts_again(parts.prepared.prompts, by_id[name], evidence, system)
         if prompts is None:
             raise DataError(
                 f"perplexity: '{system.label}' of {source.place} answered question '{name}' from a prompt that these "

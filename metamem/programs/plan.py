@@ -14,15 +14,17 @@ from dataclasses import asdict, dataclass, field, replace
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
-from metamem.config.options import BaseConfig
+from metamem.config.options import BaseConfig, TrainConfig
 from metamem.core.calls import Generation, Message, Request, Sampling
-from metamem.core.contracts import Backbone, Scorer, Split, Tracker
+from metamem.core.contracts import Backbone, Planning, Scorer, Split, Tracker
 from metamem.core.errors import ConfigError
+from metamem.core.learned import Bounds
 from metamem.core.registry import build
-from metamem.pipeline.laboratory import inspect_engines
+from metamem.pipeline.parts import inspect_engines
 from metamem.pipeline.prepare import Prepared, prepare
 from metamem.programs.folds import folds_of
 from metamem.programs.frame import Frame, Program
+from metamem.programs.train import with_training_part
 from metamem.reporting.console.text import count, open_console, safe, say
 from metamem.runs.directory import Run
 from metamem.tracking.trackers import NoTracker
@@ -39,7 +41,8 @@ _WRITTEN = {"policy": 300, "judge": 8, "reflector": 500, "builder": 400}
 _READ_RATE, _WRITE_RATE = 8000, 1500
 
 # The first word of a stage's title → the row that it counts under.
-_ROWS = {"step": "training", "what": "memory"}
+TRAINING = "training"
+_ROWS = {"step": TRAINING, "end": TRAINING, "what": "memory"}
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ class Plan:
             mine[s.stage, s.role] = known + s if known else s
         exact = Counter(self.exact)
         exact.update(other.exact)
-        return Plan(tuple(mine.values()), dict(exact), tuple(dict.fromkeys((*self.notes, *other.notes))))
+        return Plan(tuple(mine.values()), dict(exact), tuple(dict.fromkeys((*self._notes, *other.notes))))
 
     def gpu_hours(self) -> float:
         """Return the expected hours of one GPU."""
@@ -85,7 +88,7 @@ class Plan:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values, as a sweep's ledger keeps them."""
-        return {"stages": [asdict(s) for s in self.stages], "exact": dict(self.exact), "notes": list(self.notes)}
+        return {"stages": [asdict(s) for s in self.stages], "exact": dict(self.exact), "notes": list(self._notes)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Plan:
@@ -121,13 +124,13 @@ class DryFrame(Frame):
 
     def __init__(self) -> None:
         self.ledger = Ledger()
-        self.notes: list[str] = []
-        self._config: BaseConfig | None = None
+        self._notes: list[str] = []
+        self._real: Prepared | None = None
 
     def prepare(self, config: BaseConfig, split: Split | None = None) -> Prepared:
         """Make the parts that a config names, with a counting stand-in in every role."""
         real = prepare(config, split)
-        self._config = config
+        self._real = real
         self._speak_of(real)
         stand_in = build("backbone", {"name": "simulated"})
         counting = {role: Counting(role, backbone, stand_in, self.ledger) for role, backbone in real.backbones.items()}
@@ -138,31 +141,41 @@ class DryFrame(Frame):
         return self.ledger
 
     def plan(self) -> Plan:
-        """Return what was asked for so far."""
-        turns = 1 + (self._config.search.calls if self._config else 0)
-        answers = {row: number for row, number in self.ledger.attempts.items() if row != "training"}
-        stages = [
-            replace(stage, most=turns * answers[stage.stage])
-            if stage.role == "policy" and stage.stage in answers
-            else stage
-            for stage in self.ledger.stages.values()
-        ]
-        exact = {"evaluation answers": sum(answers.values())} if answers else {}
-        return Plan(tuple(stages), exact, tuple(dict.fromkeys(self.notes)))
+        """Return what was asked for so far, with the bounds of what does not depend on replies."""
+        assert self._real is not None, "the job prepares its parts first"
+        turns = 1 + self._real.config.search.calls
+        answers = Counter({row: number for row, number in self.ledger.attempts.items() if row != TRAINING})
+        exact = {"evaluation answers": answers.total()} if answers else {}
+        most = {("policy", row): turns * number for row, number in answers.items()}
+        if (bounds := _declared(self._real)) is not None:
+            exact["training attempts"] = sum(b.attempts for b in bounds)
+            most["policy", TRAINING] = turns * exact["training attempts"]
+            most["reflector", TRAINING] = sum(asked.most for b in bounds for asked in b.asked)
+        stages = (replace(s, most=most.get((s.role, s.stage), s.most)) for s in self.ledger.stages.values())
+        return Plan(tuple(stages), exact, tuple(self._notes))
 
     def _speak_of(self, real: Prepared) -> None:
         try:
             rows = inspect_engines(real, real.contents["roles"])
-            self.notes += [f"engine of {row.sentence()}" for row in rows]
+            self._notes += [f"engine of {row.sentence()}" for row in rows]
         except ConfigError as error:
             # What is planned here may be meant for another machine.
-            self.notes.append(f"on this machine it would not start: {error}")
+            self._notes.append(f"on this machine it would not start: {error}")
         config = real.config
         if real.built:
-            self.notes.append(f"memory={config.memory.name} is built by calls: here by the stand-in's replies, so is")
-            self.notes[-1] += " its evidence"
+            self._notes.append(f"memory={config.memory.name} is built by calls: here by the stand-in's replies, so is")
+            self._notes[-1] += " its evidence"
         if config.search.calls:
-            self.notes.append(f"answers may search: up to {config.search.calls} calls more for each")
+            self._notes.append(f"answers may search: up to {config.search.calls} calls more for each")
+
+
+def _declared(prepared: Prepared) -> list[Bounds] | None:
+    """What the policy of a training declares for each of its steps; None where it declares nothing, or none trains."""
+    config, policy = prepared.config, prepared.optimizer
+    if not isinstance(config, TrainConfig) or not isinstance(policy, Planning):
+        return None
+    part = sorted(with_training_part(prepared).questions("train"), key=lambda q: q.id)
+    return [policy.plan(batch) for batch in policy.batches(part, config.seed)]
 
 
 class Ledger(NoTracker):

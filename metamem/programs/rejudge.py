@@ -15,7 +15,7 @@ from metamem.core.contracts import Judged
 from metamem.core.errors import ConfigError, DataError
 from metamem.core.files import read_object, read_rows
 from metamem.core.records import Attempt
-from metamem.pipeline.laboratory import Workshop, labels
+from metamem.pipeline.parts import RunParts, labels
 from metamem.programs.frame import Frame, OpenRun
 from metamem.programs.overrides import AROUND, refuse_idle
 from metamem.reporting.cases import copy_cases, load_cases
@@ -65,8 +65,8 @@ async def _rejudge(
     config: EvalConfig, opened: OpenRun, stored: Mapping[str, Sequence[Attempt]], source: Path
 ) -> dict[str, Any]:
     prepared, run, tracker = opened.prepared, opened.run, opened.tracker
-    workshop = Workshop(prepared, run, tracker, ["judge"])
-    roles = labels(workshop)
+    parts = RunParts(prepared, run, tracker, ["judge"])
+    roles = labels(parts)
     opened.announce(roles, [{"label": source.name, "file": str(source)}])
     by_id = {q.id: q for q in prepared.dataset.questions}
     names = system_names(source, config.part.value, stored)
@@ -74,10 +74,10 @@ async def _rejudge(
     # The answers stay what they are, and so does what they were made from.
     cases = load_cases(source)
     copy_cases(source, run.directory)
-    workshop.gathered = replace(workshop.gathered, retrieved={i: case.get("retrieved") for i, case in cases.items()})
+    parts.gathered = replace(parts.gathered, retrieved={i: case.get("retrieved") for i, case in cases.items()})
     by_label: dict[str, list[Judged]] = {}
-    async with workshop:
-        bench = workshop.bench()
+    async with parts:
+        bench = parts.bench()
         for system, attempts in stored.items():
             grouped: dict[str, list[Attempt]] = {}
             for attempt in attempts:
@@ -97,7 +97,7 @@ async def _rejudge(
         "roles": roles,
         **headline(by_label),
         "systems": [{"label": label, "step": None} for label in by_label],
-        "figures": figures(by_label, workshop.gathered),
+        "figures": figures(by_label, parts.gathered),
         "guidelines": [],
         "compare": compare(by_label),
         "counts": {
@@ -106,7 +106,7 @@ async def _rejudge(
         }
         if known
         else {},
-        "calls": workshop.calls(),
+        "calls": parts.calls(),
     }
-    run.append("questions.jsonl", question_rows(by_label, workshop.gathered.retrieved))
+    run.append("questions.jsonl", question_rows(by_label, parts.gathered.retrieved))
     return opened.conclude(result)

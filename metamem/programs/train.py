@@ -13,16 +13,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from metamem.config.options import TrainConfig
-from metamem.core.contracts import Judged, Split, Tracker
+from metamem.config.options import Accept, TrainConfig
+from metamem.core.contracts import Ending, Judged, Optimizer, Split
 from metamem.core.errors import ConfigError
 from metamem.core.json_form import to_json
-from metamem.core.meta_memory import MetaMemory
+from metamem.core.learned import Position, Update
+from metamem.core.meta_memory import MetaMemory, diff
 from metamem.core.records import Question, Status
 from metamem.datasets.splits import save_split
-from metamem.optimizers.batched import schedule
 from metamem.pipeline.bench import Bench
-from metamem.pipeline.laboratory import Workshop, labels
+from metamem.pipeline.laboratory import StepLaboratory
+from metamem.pipeline.parts import RunParts, labels
 from metamem.pipeline.prepare import Prepared
 from metamem.programs.finish import tested
 from metamem.programs.frame import Frame, OpenRun, run_async
@@ -40,13 +41,13 @@ def train(config: TrainConfig, frame: Frame) -> dict[str, Any]:
     with frame.open("train", prepared) as opened:
         if opened.run.finished:
             return opened.already_finished()
-        workshop = workshop_of(opened, asked_questions(prepared))
-        return run_async(_train_alone(workshop, opened))
+        parts = parts_of(opened, asked_questions(prepared))
+        return run_async(_train_alone(parts, opened))
 
 
-def workshop_of(opened: OpenRun, asked: Sequence[Question], lead: Workshop | None = None) -> Workshop:
+def parts_of(opened: OpenRun, asked: Sequence[Question], lead: RunParts | None = None) -> RunParts:
     """Return the parts that a training works with, on the evidence of the questions `asked`."""
-    return Workshop(opened.prepared, opened.run, opened.tracker, ROLES, asked, lead)
+    return RunParts(opened.prepared, opened.run, opened.tracker, ROLES, asked, lead)
 
 
 def asked_questions(prepared: Prepared) -> list[Question]:
@@ -76,10 +77,16 @@ def thinned(split: Split, count: int, seed: int) -> Split:
 
 
 def _check(config: TrainConfig, prepared: Prepared) -> None:
-    if config.optimizer.epochs and not prepared.split.train:
+    if not prepared.split.train and policy_of(prepared).batches(prepared.dataset.questions, config.seed):
         raise ConfigError(f"split={config.split.name}: no question is left to train on")
-    if getattr(config.optimizer, "accept", None) == "validation" and not prepared.split.validation:
-        raise ConfigError("optimizer.accept=validation needs a validation part, and this split has none")
+    if config.accept is Accept.validation and not prepared.split.validation:
+        raise ConfigError("accept=validation needs a validation part, and this split has none")
+
+
+def policy_of(prepared: Prepared) -> Optimizer:
+    """Return the policy of a training."""
+    assert prepared.optimizer is not None, "a training has a policy"
+    return prepared.optimizer
 
 
 @dataclass
@@ -87,104 +94,96 @@ class Begun:
     """What a run is about to do: its batches, and where it stands."""
 
     opened: OpenRun
-    steps: list[tuple[int, list[str]]]
+    batches: list[list[Question]]
     state: State
 
 
-def begin(workshop: Workshop, opened: OpenRun) -> Begun:
+def begin(parts: RunParts, opened: OpenRun) -> Begun:
     """Go back to the last checkpoint and say what is to be done; nothing is started yet."""
-    prepared, run, tracker = opened.prepared, opened.run, opened.tracker
+    prepared, run = opened.prepared, opened.run
     config = prepared.config
     assert isinstance(config, TrainConfig)
-    options = config.optimizer
-    steps = schedule(prepared.split.train, options.epochs, options.batch_size, options.drop_last, config.seed)
+    train_part = sorted(prepared.questions("train"), key=lambda q: q.id)
+    batches = [list(batch) for batch in policy_of(prepared).batches(train_part, config.seed)]
     state = restore(run)
     save_split(prepared.split, run.directory / "split.json")
-    resumed_at = state.step if state.step >= 0 else None
-    opened.announce(labels(workshop), steps=len(steps), resumed_at=resumed_at)
-    if steps and options.batch_size > len(prepared.split.train):
-        tracker.note(
-            f"optimizer.batch_size={options.batch_size} is clipped to the "
-            f"{len(prepared.split.train)} questions of the training part"
-        )
-    return Begun(opened, steps, state)
+    resumed_at = state.at.step if state.at else None
+    opened.announce(labels(parts), steps=len(batches), resumed_at=resumed_at)
+    return Begun(opened, batches, state)
 
 
-async def _train_alone(workshop: Workshop, opened: OpenRun) -> dict[str, Any]:
-    begun = begin(workshop, opened)
-    async with workshop:
-        return await train_run(workshop, begun)
+async def _train_alone(parts: RunParts, opened: OpenRun) -> dict[str, Any]:
+    begun = begin(parts, opened)
+    async with parts:
+        return await train_run(parts, begun)
 
 
-async def train_run(workshop: Workshop, begun: Begun) -> dict[str, Any]:
+async def train_run(parts: RunParts, begun: Begun) -> dict[str, Any]:
     """Run all steps of one training and return its result."""
-    prepared, run, tracker = workshop.prepared, workshop.run, workshop.tracker
-    config, steps, state = prepared.config, begun.steps, begun.state
+    prepared, run, tracker = parts.prepared, parts.run, parts.tracker
+    config, state = prepared.config, begun.state
     assert isinstance(config, TrainConfig)
-    options = config.optimizer
-    workshop.gathered = workshop.gathered.of({q.id for q in asked_questions(prepared)})
-    save_cases(run.directory, prepared.dataset.questions, workshop.gathered)
-    bench = workshop.bench()
-    policy = workshop.optimizer(options)
-    by_id = {q.id: q for q in prepared.dataset.questions}
-    if state.step < 0:
-        state.step = 0
-        score = await _validate(config, prepared, run, bench, state.meta_memory, 0)
-        keep_step(run, state, 0, score, {"step": 0, "guidelines": 0}, tracker)
-    for number, (epoch, batch) in enumerate(steps, 1):
-        if number <= state.step:
-            continue
-        began = time.perf_counter()
-        tracker.stage(f"step {number}/{len(steps)}", len(batch), "question")
-        old = state.meta_memory
-        update = await policy.step(old, [by_id[i] for i in batch], _Watched(bench, tracker), f"train/{number}", number)
-        for text in update.notes:
-            tracker.note(f"step {number}: {text}")
-        run.append("attempts.jsonl", [to_json(a) for j in update.judged for a in j.attempts])
-        run.append("verdicts.jsonl", [to_json(v) for j in update.judged for v in (*j.verdicts, *j.other_verdicts)])
-        row = {"step": number, "epoch": epoch, **_training_figures(update.judged), **update.counts}
-        gated = getattr(options, "accept", None) == "validation"
-        score = None
-        if gated or number % config.eval_every == 0 or number == len(steps):
-            score = await _validate(config, prepared, run, bench, update.meta_memory, number)
-        state.meta_memory = update.meta_memory
-        if gated and score is not None and score < max(state.scores.values()):
-            # Refused: the guidelines stay, but no id is ever given out twice.
-            state.meta_memory = replace(old, next_id=update.meta_memory.next_id, step=number)
-            state.rejected += (number,)
-        accepted = number not in state.rejected
-        row |= {"accepted": int(accepted), "guidelines": len(state.meta_memory)}
-        run.append(
-            "steps.jsonl",
-            [
-                {
-                    "step": number,
-                    "questions": [j.question.id for j in update.judged],
-                    "accepted": accepted,
-                    "changes": to_json(update.changes),
-                    "refused": to_json(update.refused),
-                    "notes": list(update.notes),
-                    "trace": list(update.trace),
-                }
-            ],
-        )
-        keep_step(run, state, number, score, row, tracker, update.changes if accepted else ())
-        run.append("timings.jsonl", [{"step": number, "seconds": round(time.perf_counter() - began, 3)}])
-    return begun.opened.conclude(await tested(begun.opened, workshop, bench, state))
+    parts.gathered = parts.gathered.of({q.id for q in asked_questions(prepared)})
+    save_cases(run.directory, prepared.dataset.questions, parts.gathered)
+    bench = parts.bench()
+    policy = policy_of(prepared)
+    if state.at is None:
+        score = await _validate(config, prepared, run, bench, MetaMemory(), 0)
+        keep_step(run, state, Position(), score, {"step": 0, **MetaMemory().sizes()}, tracker)
+    last = len(begun.batches)
+    for number, batch in enumerate(begun.batches, 1):
+        if number > state.position.step:
+            tracker.stage(f"step {number}/{last}", len({q.id for q in batch}), "question")
+            laboratory = parts.laboratory(number, bench)
+            began = time.perf_counter()
+            update = await policy.step(state.position, batch, laboratory)
+            scored = number % config.eval_every == 0 or number == last
+            await _end_step(parts, bench, state, laboratory, update, scored)
+            run.append("timings.jsonl", [{"step": number, "seconds": round(time.perf_counter() - began, 3)}])
+    if isinstance(policy, Ending) and begun.batches and state.position.step == last:
+        laboratory = parts.laboratory(last + 1, bench)
+        tracker.stage("end of training", 1, "step")
+        ending = await policy.end(state.position, laboratory)
+        tracker.advance("step")
+        if ending is not None:
+            await _end_step(parts, bench, state, laboratory, ending, True)
+    return begun.opened.conclude(await tested(begun.opened, parts, bench, state))
 
 
-class _Watched:
-    """The bench as a policy sees it, moving the step's progress as questions finish."""
-
-    def __init__(self, bench: Bench, tracker: Tracker) -> None:
-        self._bench = bench
-        self._tracker = tracker
-
-    async def attempt(self, *arguments: Any) -> Judged:
-        """See `Bench.attempt`."""
-        judged = await self._bench.attempt(*arguments)
-        self._tracker.advance("question")
-        return judged
+async def _end_step(
+    parts: RunParts, bench: Bench, state: State, laboratory: StepLaboratory, update: Update, scored: bool
+) -> None:
+    """Write down what a step did, score what it gives where that is due, and take it or refuse it."""
+    prepared, run, tracker, number = parts.prepared, parts.run, parts.tracker, laboratory.step
+    config, old, new = prepared.config, state.position.meta_memory, update.meta_memory
+    assert isinstance(config, TrainConfig)
+    for text in update.notes:
+        tracker.note(f"step {number}: {text}")
+    judged, tried = laboratory.made(), laboratory.tried()
+    _append_judged(run, [*judged, *tried])
+    row = {"step": number, **_training_figures(judged), **update.counts}
+    gated = config.accept is Accept.validation
+    score = await _validate(config, prepared, run, bench, new, number) if gated or scored else None
+    accepted = not (gated and score is not None and score < max(state.scores.values()))
+    # Refused: all stays as it was, but no id is ever given out twice.
+    at = (
+        Position(number, new, update.state)
+        if accepted
+        else Position(number, replace(old, next_id=new.next_id), state.position.state, accepted=False)
+    )
+    changes = update.changes or diff(old, new, number)
+    row |= {"accepted": int(accepted), **at.meta_memory.sizes()}
+    about_step = {
+        "step": number,
+        "questions": list(dict.fromkeys(j.question.id for j in judged)),
+        "accepted": accepted,
+        "changes": to_json(changes),
+        "refused": to_json(update.refused),
+        "notes": list(update.notes),
+        "trace": list(update.trace),
+    }
+    run.append("steps.jsonl", [about_step])
+    keep_step(run, state, at, score, row, tracker, changes if accepted else ())
 
 
 async def _validate(
@@ -202,9 +201,13 @@ async def _validate(
         attempts=config.evaluation.attempts,
         temperature=config.evaluation.temperature,
     )
+    _append_judged(run, judged)
+    return strict_score(judged)
+
+
+def _append_judged(run: Run, judged: Sequence[Judged]) -> None:
     run.append("attempts.jsonl", [to_json(a) for j in judged for a in j.attempts])
     run.append("verdicts.jsonl", [to_json(v) for j in judged for v in (*j.verdicts, *j.other_verdicts)])
-    return strict_score(judged)
 
 
 def _training_figures(judged: Sequence[Judged]) -> dict[str, Any]:

@@ -69,6 +69,7 @@ class Prompts:
                 raise ConfigError(f"prompts.{name}: cannot read the template '{path}': {error}") from None
         self._environment: jinja2.Environment | None = None
         self._templates: dict[str, jinja2.Template] = {}
+        self._known: dict[str, frozenset[str]] = {}
 
     def _own(self, name: str) -> Path:
         return next(path for folder in self.FOLDERS if (path := folder / f"{name}.jinja").is_file())
@@ -89,6 +90,13 @@ class Prompts:
                 known = self._variables((Prompts.FOLDERS[0] / f"{name}.jinja").read_text(encoding="utf-8"))
                 for variable in sorted(self._variables(self._texts[name]) - known):
                     raise ConfigError(f"prompts.{name}: {unknown('variable', variable, known)}")
+
+    def variables(self, name: str) -> frozenset[str]:
+        """Return the variables of prompt `name`."""
+        if name not in self._known:
+            self._template(name)
+            self._known[name] = frozenset(self._variables(self._texts[name]))
+        return self._known[name]
 
     def _variables(self, text: str) -> set[str]:
         from jinja2 import meta

@@ -17,6 +17,7 @@ from metamem.core.records import Attempt
 from metamem.core.text import told
 from metamem.reporting.cases import load_cases
 from metamem.reporting.figures import Figure, Series
+from metamem.runs.changes import changes_of
 from metamem.runs.directory import read_result
 from metamem.statistics.intervals import wilson, with_intervals
 
@@ -61,7 +62,7 @@ def read_run(directory: Path) -> RunReport:
         _table(result, systems),
         _flips(data, systems),
         _figures(result, metrics),
-        family(result, _all_changes(directory), _worth(directory)),
+        family(result, changes_of(directory), _worth(directory)),
         sum(len(s.get("refused") or ()) for s in steps),
         sum(float(t.get("seconds") or 0) for t in timings),
         data,
@@ -82,13 +83,6 @@ def _worth(directory: Path) -> dict[str, Any]:
     """Guideline id → what leaving it out does, where the study of guidelines has measured it."""
     path = directory / "worth.json"
     return read_object(path) if path.exists() else {}
-
-
-def _all_changes(directory: Path) -> list[dict[str, Any]]:
-    """Every change of the run, those after its best step too; none for an evaluation."""
-    checkpoints = sorted((directory / "checkpoints").glob("step_*.json"))
-    last = read_object(checkpoints[-1]) if checkpoints else {}
-    return list((last.get("meta_memory") or {}).get("history") or ())
 
 
 def _systems(result: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -260,16 +254,15 @@ def _curves(result: Mapping[str, Any], metrics: list[dict[str, Any]]) -> Iterabl
 def family(
     result: Mapping[str, Any], changes: Sequence[Mapping[str, Any]], worth: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """Every guideline there ever was, in order of birth: its texts with the steps they came in, whether it is in use,
-    the questions behind it, and when it went what took its place.
+    """Every guideline and learned text there ever was, in order of birth: its texts with the steps they came in,
+    whether it is in use, the questions behind it, and when it went what took its place.
 
-    `changes` are those of the whole run; without them the result's own history is all there is. A guideline that was
+    `changes` are those of the whole run, also after its best step; an evaluation has none. A guideline that was
     deleted is *merged into* one that was added or changed in the same step for some of the same questions; where there
     is none it is gone.
     """
-    memory = result.get("meta_memory") or {}
-    current = list(memory.get("guidelines") or result.get("guidelines") or ())
-    history = list(changes or memory.get("history") or ())
+    current = list(result.get("guidelines") or ())
+    history = list(changes)
     in_use = {g["id"]: g["text"] for g in current}
     best = result.get("best_step")
     found: dict[str, dict[str, Any]] = {}

@@ -52,7 +52,8 @@ def slug(overrides: Iterable[str], config: BaseConfig) -> str:
         named_alone = (
             "." not in key
             and "@" not in key
-            and key not in ("seed", "reward", "part", "eval_every", "test_steps", "train_questions", "perplexity")
+            and key
+            not in ("seed", "reward", "part", "accept", "eval_every", "test_steps", "train_questions", "perplexity")
         )
         shown = value if named_alone or key.endswith(".path") else f"{key.split('@')[-1].split('.')[-1]}-{value}"
         parts.append(re.sub(r"[^A-Za-z0-9.-]+", "-", shown).strip("-."))

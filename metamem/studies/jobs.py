@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from metamem.config.options import COMPONENTS, BaseConfig, EvalConfig, Part
+from metamem.config.resolve import typed_options
+from metamem.core.checkpoints import load_checkpoint, save
 from metamem.core.errors import DataError, UserError
 from metamem.core.files import read_object
-from metamem.core.meta_memory import MetaMemory, load, save
-from metamem.core.registry import REGISTRY
+from metamem.core.meta_memory import MetaMemory
 from metamem.programs.evaluate import evaluate
 from metamem.programs.frame import Frame, Program
 from metamem.programs.overrides import given_overrides
@@ -36,25 +37,19 @@ def eval_config(run: Path, **changes: Any) -> EvalConfig:
     kept: dict[str, Any] = {}
     for field in dataclasses.fields(BaseConfig):
         value = stored.get(field.name)
-        if field.name in ("run", "optimizer"):
+        # The recall comes with each meta-memory.
+        if field.name in ("run", "optimizer", "recall"):
             continue
         if field.name == "evaluator":
-            kept["evaluator"] = {name: _options("evaluator", v) for name, v in (value or {}).items()}
+            kept["evaluator"] = {name: typed_options("evaluator", v) for name, v in (value or {}).items()}
         elif field.name in COMPONENTS:
-            kept[field.name] = _options(COMPONENTS[field.name], value) if value else None
+            kept[field.name] = typed_options(COMPONENTS[field.name], value) if value else None
         elif field.default_factory is not dataclasses.MISSING and dataclasses.is_dataclass(field.default_factory):
             typed = OmegaConf.merge(OmegaConf.structured(field.default_factory), value or {})
             kept[field.name] = OmegaConf.to_object(typed)
         elif field.name in stored:
             kept[field.name] = value
     return EvalConfig(**{**kept, **changes})
-
-
-def _options(kind: str, values: Mapping[str, Any]) -> Any:
-    from omegaconf import OmegaConf
-
-    entry = REGISTRY.entry(kind, str(values.get("name")))
-    return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(entry.config), dict(values)))
 
 
 @dataclasses.dataclass
@@ -100,15 +95,19 @@ def chosen_checkpoint(run: Path) -> Path:
 
 def chosen(run: Path) -> MetaMemory:
     """The meta-memory of `chosen_checkpoint`."""
-    return load(chosen_checkpoint(run))
+    return load_checkpoint(chosen_checkpoint(run)).meta_memory
 
 
 def keep(meta_memory: MetaMemory, folder: Path, name: str, source: Path | None = None) -> str:
     """Write a meta-memory that a study made of another (`source`, a checkpoint) as `name`.json; the path, as the option
-    takes it.
+    takes it. It is shown by the same recall.
     """
     path = folder / f"{re.sub(r'[^A-Za-z0-9 ._=,-]+', '-', name)}.json"
-    save(meta_memory, path, {"source": str(source.resolve())} if source else None)
+    about: dict[str, Any] = {}
+    if source is not None:
+        held = load_checkpoint(source)
+        about = {"source": str(source.resolve()), "step": held.step, "recall": held.recall}
+    save(meta_memory, path, about)
     return str(path)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from metamem.reporting.run import read_run
+from metamem.runs.changes import changes_of
 
 GUIDELINE_COLUMNS = ("id", "text", "born", "changed", "support")
 LINEAGE_COLUMNS = ("step", "action", "id", "before", "after", "support")
@@ -27,7 +28,7 @@ def tables(result: Mapping[str, Any], directory: Path) -> Iterator[tuple[str, tu
         for g in result.get("guidelines") or ()
     ]
     yield "learned_guidelines", GUIDELINE_COLUMNS, guidelines
-    history = (result.get("meta_memory") or {}).get("history") or ()
+    history = changes_of(directory, result.get("best_step"))
     if history:
         rows = [[c[k] for k in LINEAGE_COLUMNS[:-1]] + [", ".join(c.get("support") or ())] for c in history]
         yield "lineage", LINEAGE_COLUMNS, rows

@@ -135,7 +135,11 @@ def test_a_dry_run_says_what_the_run_then_does(tmp_path: Path, overrides: list[s
         assert asked[role] == counts.get("delivered", 0), role
         assert prompts[role] == counts.get("prompt_tokens", 0), role
     kinds = Counter(a["scope"].split("/")[0] for a in read_rows(Path(str(result["directory"])) / "attempts.jsonl"))
-    assert plan.exact["evaluation answers"] == kinds["validation"] + kinds["test"]
+    assert plan.exact == {
+        "training attempts": kinds["train"],
+        "evaluation answers": kinds["validation"] + kinds["test"],
+    }
+    assert all(stage.most is not None for stage in plan.stages if stage.role in ("policy", "reflector"))
     assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
 
 

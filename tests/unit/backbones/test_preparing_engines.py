@@ -21,7 +21,7 @@ from metamem.config.options import EvalConfig
 from metamem.config.resolve import resolve
 from metamem.core.errors import UserError
 from metamem.core.machine import GPU
-from metamem.pipeline import laboratory
+from metamem.pipeline import parts
 
 Run = Callable[..., str]
 
@@ -59,8 +59,8 @@ def run(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     monkeypatch.setattr("metamem.backbones.vllm.check_engine_options", lambda given, own: None)
     monkeypatch.setattr("metamem.backbones.vllm.load_renderer", load)
     monkeypatch.setattr("metamem.backbones.vllm.shared_pool", lambda: shared)
-    monkeypatch.setattr(laboratory, "shared_pool", lambda: shared)
-    monkeypatch.setattr(laboratory, "look", lambda: preflight.Machine((GPU("L4", 24 * GIB, 8.9),), 64 * GIB, False))
+    monkeypatch.setattr(parts, "shared_pool", lambda: shared)
+    monkeypatch.setattr(parts, "look", lambda: preflight.Machine((GPU("L4", 24 * GIB, 8.9),), 64 * GIB, False))
 
     def call(*overrides: str) -> str:
         from hydra import compose, initialize_config_dir
@@ -125,7 +125,7 @@ def test_a_tokenizer_that_cannot_be_read_is_said_and_stops_nothing(run: Run, mon
 def test_a_machine_that_is_too_small_is_said_before_the_evidence_is_gathered(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(laboratory, "look", lambda: preflight.Machine((GPU("L4", 2**19, 8.9),), 64 * GIB, False))
+    monkeypatch.setattr(parts, "look", lambda: preflight.Machine((GPU("L4", 2**19, 8.9),), 64 * GIB, False))
     printed = run()
     assert "ConfigError: backbone: tiny needs 0.6 MiB of weights" in printed
     assert "of L4's 0.5 MiB" in printed
@@ -146,7 +146,7 @@ def test_a_dry_run_says_what_the_engine_would_get_and_does_not_fail_where_it_wou
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert "engine of policy: tiny on GPU 0 (L4); on each: weights 0.6 MiB" in run("dry_run=true")
-    monkeypatch.setattr(laboratory, "look", lambda: preflight.Machine((GPU("L4", 2**19, 8.9),), 64 * GIB, False))
+    monkeypatch.setattr(parts, "look", lambda: preflight.Machine((GPU("L4", 2**19, 8.9),), 64 * GIB, False))
     printed = run("dry_run=true")
     assert "on this machine it would not start: backbone: tiny needs 0.6 MiB" in printed
     assert "exactly 6 evaluation answers" in printed

@@ -185,7 +185,7 @@ def test_a_frame_fits_the_terminal(width: int, height: int) -> None:
         console.measured(step, {"step": step, "right": 0.5, "validation": 0.6, "guidelines": 40})
         console.changed(step, memory, changes)
     console.stage("a stage with quite a long name, of a system with one too", 50_000, "question")
-    for what in ("invalid", "reflection", "proposal", "reused", "tokens", "attempt"):
+    for what in ("invalid", "asked reflect", "asked propose", "reused", "tokens", "attempt"):
         console.advance(what, 12345)
     shown = drawn(console, width, height).splitlines()
     assert len(shown) < height
