@@ -64,6 +64,10 @@ def composed(program: str, overrides: Sequence[str]) -> TrainConfig | EvalConfig
         raise explain(program, given, error) from None
 
 
+def _note(text: str) -> None:
+    say(open_console(), f"note: {text}", WARNING)
+
+
 def main(program: str, arguments: Sequence[str] | None = None) -> None:
     """Make a script the program: `main("eval")` at the end of a file takes overrides, sweeps and `--help`.
 

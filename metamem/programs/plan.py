@@ -79,7 +79,7 @@ class Plan:
             mine[s.stage, s.role] = known + s if known else s
         exact = Counter(self.exact)
         exact.update(other.exact)
-        return Plan(tuple(mine.values()), dict(exact), tuple(dict.fromkeys((*self._notes, *other.notes))))
+        return Plan(tuple(mine.values()), dict(exact), tuple(dict.fromkeys((*self.notes, *other.notes))))
 
     def gpu_hours(self) -> float:
         """Return the expected hours of one GPU."""
@@ -88,7 +88,7 @@ class Plan:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values, as a sweep's ledger keeps them."""
-        return {"stages": [asdict(s) for s in self.stages], "exact": dict(self.exact), "notes": list(self._notes)}
+        return {"stages": [asdict(s) for s in self.stages], "exact": dict(self.exact), "notes": list(self.notes)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Plan:
