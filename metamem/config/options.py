@@ -192,24 +192,6 @@ class EvalConfig(BaseConfig):
 # What a meta-memory is recalled by that does not say (a list of sentences, a checkpoint of version 0.1).
 DEFAULT_RECALL = {"name": "all"}
 
-# The studies (`metamem.studies.studies`), by name.
-STUDY_NAMES = (
-    "ablation",
-    "conflict_resolution",
-    "cost",
-    "cross_backbone",
-    "cross_domain",
-    "data_scale",
-    "guidelines",
-    "main_table",
-    "memalpha_reward",
-    "perplexity",
-    "training_steps",
-)
-
-# Those whose jobs are evaluations; the others' are trainings.
-EVALUATION_STUDIES = ("conflict_resolution", "memalpha_reward")
-
 # Config key → registered kind. A key that differs from its kind is a role.
 COMPONENTS: Mapping[str, str] = {
     "dataset": "dataset",

@@ -11,10 +11,10 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from metamem.config.options import COMPONENTS, STUDY_NAMES, EvalConfig, TrainConfig
+from metamem.config.options import COMPONENTS, EvalConfig, TrainConfig
 from metamem.core.contracts import Placeholder, Scorer
 from metamem.core.errors import ConfigError, unknown
-from metamem.core.registry import REGISTRY, check_ranges
+from metamem.core.registry import REGISTRY, check_ranges, load_studies
 
 # Groups whose options an experiment may set for one choice; with another choice they are left out.
 SET_FOR_ONE_CHOICE = ("optimizer", "recall")
@@ -166,8 +166,9 @@ def _check(config: TrainConfig | EvalConfig) -> None:
         or config.name[0] == "."
     ):
         raise ConfigError(f"name: use letters, digits, '.', '_' and '-' only, got '{config.name}'")
-    if config.study and config.study not in STUDY_NAMES:
-        raise ConfigError(unknown("study", config.study, STUDY_NAMES))
+    if config.study:
+        load_studies()
+        REGISTRY.entry("study", config.study)
     for role in ("judge", "builder"):
         if config.study == "cross_backbone" and _placeholder(getattr(config, role)):
             raise ConfigError(

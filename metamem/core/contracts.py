@@ -319,12 +319,13 @@ class Judged:
 
 
 class Recall(Protocol):
-    """Kind `recall`: what of a meta-memory one question's prompt is given."""
+    """Kind `recall`: what of a meta-memory one question's prompt is given. `prompts` names the templates it renders."""
+
+    prompts: tuple[str, ...]
 
     def identity(self) -> Mapping[str, Any]:
-        """What decides the choice beyond its options (the embedder's identity, the texts of templates).
-
-        Asked for before there is a caller.
+        """What decides the choice beyond options and templates (the embedder's identity); asked for before there is a
+        caller.
         """
 
     async def shown(self, meta_memory: MetaMemory, question: Question) -> Sequence[Guideline]:

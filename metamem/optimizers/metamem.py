@@ -44,7 +44,7 @@ class Proposal:
 class MetaMem:
     """MetaMem: reflect on attempts that disagree, propose changes per question, consolidate them per batch."""
 
-    prompts = ("reflect", "propose", "consolidate")
+    prompts = ("reflect", "propose", "consolidate", "repair")
 
     @dataclass
     class Config:

@@ -27,7 +27,7 @@ from metamem.core.contracts import (
     Split,
     Splitter,
 )
-from metamem.core.errors import ConfigError, DataError, unknown
+from metamem.core.errors import ConfigError, DataError
 from metamem.core.files import file_digest
 from metamem.core.json_form import digest, to_json
 from metamem.core.plugins import plugin_code
@@ -145,6 +145,8 @@ def prepare(config: BaseConfig, split: Split | None = None) -> Prepared:
     # A policy whose options are wrong, or whose templates are missing, is known before anything is paid.
     optimizer: Optimizer | None = None if config.optimizer is None else build("optimizer", config.optimizer)
     recall = config.recall and make_recall(config.recall, embedder, store, prompts)
+    declaring = {"memory": memory, **({"optimizer": optimizer} if optimizer else {})}
+    declared = declared_templates(config, prompts, **declaring)
     prepared_only = all(q.prepared is not None for q in dataset.questions)
     with speaking_of(key_of(backbones["builder"], backbones)):
         parts = {} if prepared_only else memory_parts(memory, backbones["builder"], embedder, prompts)
@@ -154,14 +156,13 @@ def prepare(config: BaseConfig, split: Split | None = None) -> Prepared:
     contents: dict[str, Any] = {
         "dataset": [file_digest(p) for p in loader.files()],
         "split": split_hash(split),
-        "prompts": dict(prompts.texts()),
+        "prompts": dict(prompts.identity(declared)),
         "rubric": dict(rubric.identity()) if rubric else None,
         # What the config does not say of it: the weights of what it works with.
         "memory": None if prepared_only else [memory.version, parts.get("constructor"), parts.get("embedder")],
         "retriever": None if prepared_only else dict(retriever.identity()),
         "tokenizer": tokenizer_identity(config.evidence.tokenizer) if _counts_tokens(config) else None,
-        **({"optimizer": learning_templates(optimizer, prompts)} if optimizer and optimizer.prompts else {}),
-        **({"recall": dict(own)} if recall and (own := recall.identity()) else {}),
+        **({"recall": own} if recall and (own := recall_identity(recall, prompts)) else {}),
         **({"search": found} if (found := searching.identity(config.search, embedder)) else {}),
         **({"plugins": used} if (used := _plugins_used(config)) else {}),
         "roles": {
@@ -185,6 +186,13 @@ def prepare(config: BaseConfig, split: Split | None = None) -> Prepared:
     )
 
 
+def declared_templates(config: BaseConfig, prompts: Prompts, **components: Any) -> list[str]:
+    """Return the templates that components declare, by kind. Raises `ConfigError` for one that is not registered."""
+    for kind, component in components.items():
+        prompts.require(f"{kind}={getattr(config, kind).name}", component.prompts)
+    return [name for component in components.values() for name in component.prompts]
+
+
 def other_fold(prepared: Prepared, config: BaseConfig) -> Prepared:
     """The same for another fold of the same split: data, memories and backbones are shared. Raises as `prepare`."""
     splitter: Splitter = build("split", config.split)
@@ -202,12 +210,12 @@ def make_recall(
     return made
 
 
-def learning_templates(policy: Optimizer, prompts: Prompts) -> dict[str, str]:
-    """Return the hashes of the templates that a policy names. Raises `ConfigError` for one that is missing."""
+def recall_identity(recall: Recall, prompts: Prompts) -> dict[str, Any]:
+    """Return what decides what a recall shows beyond its options; empty where that is nothing."""
+    prompts.require("recall", recall.prompts)
     texts = prompts.texts()
-    if absent := [name for name in policy.prompts if name not in texts]:
-        raise ConfigError(f"optimizer: it needs the template '{absent[0]}': {unknown('template', absent[0], texts)}")
-    return {name: texts[name] for name in policy.prompts}
+    used = {name: texts[name] for name in recall.prompts}
+    return {**recall.identity(), **({"prompts": used} if used else {})}
 
 
 def _counts_tokens(config: BaseConfig) -> bool:

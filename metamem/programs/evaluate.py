@@ -20,7 +20,7 @@ from metamem.core.files import read_object
 from metamem.core.meta_memory import MetaMemory, items_json
 from metamem.core.sources import Competency, source_of
 from metamem.pipeline.parts import RunParts, labels
-from metamem.pipeline.prepare import Prepared, make_recall
+from metamem.pipeline.prepare import Prepared, make_recall, recall_identity
 from metamem.programs.frame import Frame, OpenRun
 from metamem.programs.overrides import job_overrides
 from metamem.reporting.cases import save_cases
@@ -46,7 +46,9 @@ def evaluate(config: EvalConfig, frame: Frame) -> dict[str, Any]:
     # What is evaluated counts by content, not by where it lies.
     recalls = [_recall(s, config) for s in systems]
     made = [make_recall(r, prepared.embedder, prepared.store, prepared.prompts) if r else None for r in recalls]
-    shown_by = [[plain(r), dict(m.identity())] if m else None for r, m in zip(recalls, made, strict=True)]
+    shown_by = [
+        [plain(r), recall_identity(m, prepared.prompts)] if m else None for r, m in zip(recalls, made, strict=True)
+    ]
     contents = {
         **prepared.contents,
         "systems": [

@@ -15,6 +15,8 @@ from metamem.core.registry import register
 class All:
     """Show every guideline, in the order of the meta-memory."""
 
+    prompts = ()
+
     @dataclass
     class Config:
         """Nothing to choose."""

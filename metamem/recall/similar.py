@@ -18,6 +18,8 @@ from metamem.embedding.similarity import Similarity
 class Similar:
     """Show the k guidelines most similar to the question, the most similar first."""
 
+    prompts = ()
+
     @dataclass
     class Config:
         """How many are shown, and what of them is compared with the question."""

@@ -57,6 +57,8 @@ class Backbone:
 class Second:
     """Shows the second guideline alone."""
 
+    prompts = ()
+
     def identity(self) -> dict[str, Any]:
         return {}
 
