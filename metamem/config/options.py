@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from typing import Any
 
-from metamem.backbones.engine.pool import Placement
+from metamem.backbones.engine.placement import Placement
 from metamem.backbones.journal import Reuse
 from metamem.core.registry import option
 from metamem.retrieval.evidence import EvidenceOrder

@@ -15,10 +15,11 @@ from typing import Any, cast
 
 from metamem.backbones.caller import JournaledCaller
 from metamem.backbones.engine.contracts import InEngine, Measuring
-from metamem.backbones.engine.fitting import check_prompts
-from metamem.backbones.engine.needs import Demand, demand
+from metamem.backbones.engine.devices import this_machine
+from metamem.backbones.engine.memory_needs import Demand, demand_of
 from metamem.backbones.engine.pool import shared_pool
-from metamem.backbones.engine.preflight import Row, check, look
+from metamem.backbones.engine.preflight import EngineRow, check
+from metamem.backbones.engine.prompt_lengths import check_prompts
 from metamem.backbones.journal import Journal
 from metamem.config.options import DEFAULT_RECALL
 from metamem.core.contracts import Backbone, Evaluator, MemoryContext, Planning, Tracker
@@ -188,7 +189,8 @@ class RunParts:
     async def _prepare_engines(self, inside: Sequence[InEngine]) -> None:
         """Have the process's pool place and start the engines that this run's backbones need."""
         if inside:
-            await shared_pool().prepare([b.spec() for b in inside], look().devices, self.prepared.config.placement)
+            placement = self.prepared.config.placement
+            await shared_pool().prepare([b.spec() for b in inside], this_machine().devices, placement)
 
     async def _start(self, backbones: Sequence[Backbone]) -> None:
         # One after another: an engine's start must not race another's.
@@ -203,7 +205,7 @@ class RunParts:
         return list({id(c.backbone): c.backbone for c in self.callers.values()}.values())
 
 
-def inspect_engines(prepared: Prepared, roles: Iterable[str]) -> list[Row]:
+def inspect_engines(prepared: Prepared, roles: Iterable[str]) -> list[EngineRow]:
     """What the in-process engines of these roles need and get, before anything is loaded; equal ones are one.
 
     Raises `ConfigError` when this machine cannot hold them.
@@ -214,11 +216,11 @@ def inspect_engines(prepared: Prepared, roles: Iterable[str]) -> list[Row]:
         if isinstance(backbone, InEngine):
             spec, weights = backbone.spec(), getattr(backbone, "weights", None)
             reply = max(_most_asked(prepared) if role == "reflector" else 0, backbone.sampling().max_tokens)
-            new = demand((key,), spec, weights() if weights else None, reply)
+            new = demand_of((key,), spec, weights() if weights else None, reply)
             if known := wanted.get(spec.key):
                 new = replace(known, keys=(*known.keys, key), reply=max(known.reply, new.reply))
             wanted[spec.key] = new
-    return check(list(wanted.values()), prepared.config.placement, look()) if wanted else []
+    return check(list(wanted.values()), prepared.config.placement, this_machine()) if wanted else []
 
 
 def _most_asked(prepared: Prepared) -> int:

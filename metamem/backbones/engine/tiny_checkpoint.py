@@ -16,7 +16,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from metamem.backbones.engine.weights import MARK
+from metamem.backbones.engine.weights import STAMP_FILE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,7 +41,10 @@ TEMPLATE = (
 
 
 def recipe() -> str:
-    """Hash of what the checkpoint is made from: this module's settings and the texts that the tokenizer learns from."""
+    """Return the hash of what the checkpoint is made from.
+
+    That is this module's settings and the texts that the tokenizer learns from.
+    """
     settings = [VERSION, VOCABULARY, HIDDEN, LAYERS, HEADS, KV_HEADS, HEAD_SIZE, MLP, POSITIONS, TEMPLATE, WIDER]
     hashed = sha256(json.dumps(settings).encode())
     for text in _texts():
@@ -52,25 +55,25 @@ def recipe() -> str:
 def write(folder: Path) -> Path:
     """Write the checkpoint into `folder`, which must not exist; it appears whole or not at all. Returns it."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    workshop = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        _tokenizer(workshop)
-        _weights(workshop)
+        _tokenizer(unfinished)
+        _weights(unfinished)
         for name, content in _descriptions().items():
-            (workshop / name).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        workshop.chmod(0o755)
+            (unfinished / name).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        unfinished.chmod(0o755)
         try:
-            workshop.rename(folder)
+            unfinished.rename(folder)
         except OSError:
-            if not (folder / MARK).is_file():  # another process was quicker: its files are the same
+            if not (folder / STAMP_FILE).is_file():  # another process was quicker: its files are the same
                 raise
     finally:
-        shutil.rmtree(workshop, ignore_errors=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
     return folder
 
 
 def _texts() -> Iterator[str]:
-    """English of the kind that prompts are made of: the project's own prompts and sample conversations."""
+    """Yield English of the kind that prompts are made of: the project's own prompts and sample conversations."""
     package = Path(__file__).resolve().parents[2]
     for path in sorted((package / "prompts" / "default").glob("*.jinja")):
         yield path.read_text(encoding="utf-8")
@@ -179,5 +182,5 @@ def _descriptions() -> dict[str, Any]:
             "clean_up_tokenization_spaces": False,
             "chat_template": TEMPLATE,
         },
-        MARK: {"stamp": "random weights", "made_by": f"metamem tiny, version {VERSION}"},
+        STAMP_FILE: {"stamp": "random weights", "made_by": f"metamem tiny, version {VERSION}"},
     }

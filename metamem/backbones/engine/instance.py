@@ -1,4 +1,4 @@
-"""One life of an engine, from the start of its processes to their end; an engine that is rebuilt has several.
+"""One instance of an engine, from the start of its processes to their end; an engine that is rebuilt has had several.
 
 In: an `EngineSpec` and GPUs. Out: an `AsyncLLM`, or a `ConfigError` that gives the cause, found in the processes' log
 where vLLM itself only says that something failed. All of it blocks and runs in threads.
@@ -13,7 +13,6 @@ import json
 import logging
 import logging.config
 import os
-import re
 import sys
 import tempfile
 import threading
@@ -22,44 +21,27 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from metamem.backbones.engine import spec as specs
+from metamem.backbones.engine.arguments import complete, typed
+from metamem.backbones.engine.environment import environment, variables
+from metamem.backbones.engine.errors import cause
 from metamem.backbones.engine.processes import Process, below, expect_kills, kill, remove, shared_memory
-from metamem.backbones.engine.requests import Renderer, first_line
+from metamem.backbones.engine.renderer import Renderer
+from metamem.backbones.engine.spec import EngineSpec
 from metamem.core.errors import ConfigError, UserError
-
-_ERROR = re.compile(r"\b((?:[A-Za-z_]+\.)*[A-Z]\w*(?:Error|Exception|Interrupt)): (.+)")
-# vLLM's errors that only point to another one.
-_HOLLOW = ("See root cause above", "See stack trace", "Engine core initialization failed", "EngineCore encountered")
-_ADVICE = (
-    (
-        re.compile(r"KV cache|cache blocks", re.IGNORECASE),
-        "give it more memory (backbone.gpu_memory_utilization, or backbone.engine.kv_cache_memory_bytes in bytes), or "
-        "lower backbone.max_model_len",
-    ),
-    (
-        re.compile(r"attention heads|divisible by tensor", re.IGNORECASE),
-        "choose a backbone.tensor_parallel_size that divides the model's attention heads",
-    ),
-    (
-        re.compile(r"out of memory|Free memory|Available memory", re.IGNORECASE),
-        "spread it over more GPUs (backbone.tensor_parallel_size), quantize it, or lower "
-        "backbone.gpu_memory_utilization",
-    ),
-    (re.compile(r"max_model_len|max_position_embeddings"), "lower backbone.max_model_len"),
-)
 
 
 class Abandoned(UserError):
     """The engine was stopped before it had started."""
 
 
-class Life:
-    """What is started once and ended once. `llm` is there after `begin`; `log` is what its processes wrote;
-    `stopped` says that it was ended on purpose, `can_sleep` whether it can give its memory up and live on,
-    `fingerprint` what runs where.
+class Instance:
+    """An engine's processes, started once and ended once.
+
+    `llm` is there after `begin`. `log` is what the processes write. `stopped` says that it was ended on purpose,
+    `can_sleep` that it can give its memory up without ending. `fingerprint` says what runs where.
     """
 
-    def __init__(self, spec: specs.EngineSpec, device_ids: Sequence[int] | None, renderer: Renderer | None) -> None:
+    def __init__(self, spec: EngineSpec, device_ids: Sequence[int] | None, renderer: Renderer | None) -> None:
         self.spec = spec
         self.device_ids = device_ids
         self.renderer = renderer
@@ -81,13 +63,15 @@ class Life:
         Raises `ConfigError` with the cause, `Abandoned` when `end` was called meanwhile.
         """
         self._end_at_exit()
+        # The processes read their logging from a file, whose name reaches them by the environment.
         settings = self.log.with_suffix(".json")
         own_logging = not os.environ.get("VLLM_LOGGING_CONFIG_PATH")
         settings.write_text(json.dumps(_logging(self.log)), encoding="utf-8")
         try:
-            with specs.environment({"VLLM_LOGGING_CONFIG_PATH": str(settings)} if own_logging else {}):
+            with environment({"VLLM_LOGGING_CONFIG_PATH": str(settings)} if own_logging else {}):
                 self.llm = self._start(own_logging)
         except Exception as error:
+            # Processes that never became an engine are known only as what was not there before.
             self._kill()
             settings.unlink(missing_ok=True)
             if self._ended.is_set():
@@ -122,7 +106,7 @@ class Life:
         self.log.unlink(missing_ok=True)
 
     def tail(self, lines: int = 40) -> str:
-        """The end of the log, or so many of its last hundred lines as stand around the first error among them."""
+        """Return the end of the log, or that many lines around the first error among its last hundred."""
         with self.log.open("rb") as stream:
             stream.seek(max(0, self.log.stat().st_size - 65536))
             text = stream.read().decode("utf-8", "replace")
@@ -146,13 +130,13 @@ class Life:
         self.can_sleep = bool(self.spec.arguments.get("enable_sleep_mode")) and not cpu
         parts = self.spec.arguments.get("tensor_parallel_size", 1)
         self.fingerprint = {"vllm": version, "device": current_platform.device_type, "tensor_parallel_size": parts}
-        arguments = specs.complete(self.spec, self.device_ids, self.renderer.thinks, cpu)
-        os.environ.update(specs.variables(self.spec, self.log, cpu))
+        arguments = complete(self.spec, self.device_ids, self.renderer.thinks, cpu)
+        os.environ.update(variables(self.spec, self.log, cpu))
         expect_kills()
         self._before = below()
         if self._ended.is_set():
             raise Abandoned("stopped")
-        return AsyncLLM.from_engine_args(AsyncEngineArgs(**specs.typed(arguments, AsyncEngineArgs)))
+        return AsyncLLM.from_engine_args(AsyncEngineArgs(**typed(arguments, AsyncEngineArgs)))
 
     def _end_at_exit(self) -> None:
         # What is registered last goes first. vLLM has its engines ended by a finalizer, which takes its time; all
@@ -167,8 +151,8 @@ class Life:
             kill(below() - self._before)
 
 
-def load_tokenizer(spec: specs.EngineSpec) -> Any:
-    """The model's tokenizer as vLLM itself would load it."""
+def load_tokenizer(spec: EngineSpec) -> Any:
+    """Return the model's tokenizer as vLLM itself would load it."""
     from vllm.tokenizers import get_tokenizer
 
     given = spec.arguments
@@ -178,24 +162,6 @@ def load_tokenizer(spec: specs.EngineSpec) -> Any:
         trust_remote_code=given.get("trust_remote_code", False),
         revision=given.get("tokenizer_revision") or given.get("revision"),
     )
-
-
-def cause(error: BaseException, log: Path) -> str:
-    """Why an engine did not start, in a line, with what to do about it where that is known."""
-    found = ""
-    if any(hollow in str(error) for hollow in _HOLLOW):
-        with log.open("r", encoding="utf-8", errors="replace") as stream:
-            for line in stream:
-                match = _ERROR.search(line)
-                if match and not any(hollow in match[2] for hollow in _HOLLOW):
-                    found = f"{match[1].rsplit('.', 1)[-1]}: {match[2].strip()}"
-                    break
-    if not found and callable(told := getattr(error, "errors", None)):  # pydantic's: one entry for each wrong value
-        first = told()[0]
-        found = ": ".join([*(str(part) for part in first["loc"][:1]), first["msg"].removeprefix("Value error, ")])
-    found = found or f"{type(error).__name__}: {first_line(error)}"
-    advice = next((text for pattern, text in _ADVICE if pattern.search(found)), None)
-    return f"{found.rstrip('.')}. Try this: {advice}." if advice else found
 
 
 def _logging(log: Path) -> dict[str, Any]:
@@ -211,7 +177,7 @@ def _logging(log: Path) -> dict[str, Any]:
 
 @atexit.register
 def _leave() -> None:
-    """What a process does last: it leaves without going through all that vLLM and torch made.
+    """Leave the process without going through all that vLLM and torch made; called last.
 
     The interpreter's last searches for garbage take seconds there. Without them some libraries complain at the very end
     about objects that were not freed, which nobody needs to read; by then all that is of use has been printed.

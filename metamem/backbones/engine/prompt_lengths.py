@@ -13,8 +13,9 @@ _LONGEST = 3  # prompts that are measured first
 
 
 def check_prompts(characters: Mapping[str, int], measure: Callable[[str], int], room: int, context: int) -> str | None:
-    """Compare the data's prompts with what a model takes beside a reply, the longest first; a sentence when some are
-    too long, None when none is.
+    """Compare the data's prompts with what a model takes beside a reply, the longest first.
+
+    Returns a sentence when some are too long, None when none is.
 
     `characters` are the prompts' lengths by question, `measure` gives one's tokens. Raises `ConfigError` when all are
     too long.
