@@ -6,7 +6,7 @@ and only gets the dependencies its constructor names. The dependencies handed ou
     dataset     none
     split       none
     embedder    none
-    memory      `prompts`; what it works with otherwise comes with each call, as a `MemoryContext`
+    memory      none; what it works with comes with each call, as a `Scribe`
     retriever   `embedder`, `store` (a `MemoryStore`)
     backbone    none
     rubric      none
@@ -20,6 +20,7 @@ and only gets the dependencies its constructor names. The dependencies handed ou
 from __future__ import annotations
 
 import asyncio
+from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -98,43 +99,54 @@ class Folding(Protocol):
 
 @dataclass
 class MemoryContext:
-    """What constructors work with, shared by all conversations of a run: their calls and batches go together.
+    """What the memories of a run are written with, shared by all conversations: their calls and batches go together.
 
-    `builder` is the builder role behind the journal, `embedder` the run's. `calls` bounds the calls that wait or run
-    at once, in all conversations, so that memory stays bounded. `desks` holds what is shared by name (batchers).
+    `builder` is the builder role behind the journal, `embedder` the run's, `prompts` its templates. `calls` bounds the
+    calls that run at once, `jobs` those of single conversations that wait beside one another, so that memory stays
+    bounded. `batchers` holds what is shared by name; `advance` is told of each piece that is done.
     """
 
     builder: Caller | None = None
     embedder: Embedder | None = None
+    prompts: Any = None
     calls: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1024))
-    desks: dict[str, Any] = field(default_factory=dict)
+    jobs: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1024))
+    batchers: dict[str, Any] = field(default_factory=dict)
+    advance: Callable[[str], None] = lambda what: None
 
 
 class MemoryConstructor(Protocol):
-    """Kind `memory`. `version` is raised whenever the same config would construct other units.
+    """Kind `memory`: writes the bank of a conversation and lets it grow; its file is its algorithm.
 
-    `needs` names what of the context it uses (`builder`, `embedder`) and `prompts` the templates it renders: their
-    identities become part of a bank's address.
+    A class may inherit from this one for the defaults. `version` is raised whenever the same config would write other
+    units. `needs` names what it works with (`builder`, `embedder`) and `prompts` the templates it renders: their
+    identities become part of a bank's address. Its draws begin with `scope`. `retriever` names the retriever that is
+    chosen with it unless the user chooses another (empty: the program's default).
+
+    Every memory has the option `sessions` beside its own: by how many sessions at a time its banks grow.
     """
 
-    version: int
-    needs: tuple[str, ...]
-    prompts: tuple[str, ...]
+    version: int = 1
+    needs: tuple[str, ...] = ()
+    prompts: tuple[str, ...] = ()
+    scope: str = "memory"
+    retriever: str = ""
 
     def identity(self) -> Mapping[str, Any]:
-        """What determines the units beyond options, builder, embedder and prompts (a compressor's weights).
+        """Return what determines the units beyond options, builder, embedder and prompts (a compressor's weights).
 
         Raises `UserError` when such a part cannot be had; called before anything is paid.
         """
+        return {}
 
-    async def construct(self, conversation: Conversation, context: MemoryContext) -> MemoryBank:
-        """The bank of one conversation, its units in a stable order; nothing of the conversation is left waiting."""
+    @abstractmethod
+    async def grow(self, bank: MemoryBank | None, conversation: Conversation, scribe: Any) -> None:
+        """Take in what a bank does not cover (None: nothing yet) of a conversation, which only grows at its end.
 
-    async def extend(self, bank: MemoryBank, conversation: Conversation, context: MemoryContext) -> MemoryBank:
-        """The bank with the sessions that it does not cover taken in. A conversation only grows at its end."""
-
-    async def update(self, bank: MemoryBank, context: MemoryContext) -> MemoryBank:
-        """The bank reworked at rest; the same bank where the system has no such step."""
+        `scribe` is a `metamem.memory.scribe.Scribe`, whose notebook holds the bank's units: what stands there in the
+        end, in a stable order, is the bank. Nothing of the conversation is left waiting. After an undelivered call
+        nothing is asked that depends on it: the scribe's `LostError` passes through.
+        """
 
 
 class Embedder(Protocol):

@@ -58,13 +58,13 @@ def notes(summary: Mapping[str, Any]) -> list[str]:
         f"memory: {summary['units']:,} units of {summary['conversations']:,} conversations "
         f"({summary['built']:,} built, {summary['reused']:,} reused) took {calls:,} calls, {tokens:,} tokens"
     ]
-    refused = sum(count for name, count in summary["counts"].items() if name.startswith("refused_"))
+    refused = {name[8:]: count for name, count in summary["counts"].items() if name.startswith("refused_")}
     if refused:
-        lines.append(f"memory: {refused:,} facts were refused, since they point at no message or say nothing")
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(refused.items()))
+        lines.append(f"memory: of what was read, {sum(refused.values()):,} pieces were refused ({reasons})")
     if summary["unread"]:
         lines.append(
-            f"memory: {summary['unread']:,} calls gave nothing or not all (the segments are in the banks' about.json); "
-            "a higher memory.repairs asks for these alone"
+            f"memory: {summary['unread']:,} calls gave nothing or not all: why stands in the banks' about.json"
         )
     if summary["incomplete"]:
         lines.append(

@@ -1,6 +1,6 @@
 """Memory and evidence: every conversation's memory is built or found, and every question's evidence retrieved.
 
-In: questions, a memory constructor, a store, a retriever. Out: `Gathered`, in the order of question ids.
+In: questions, the memories of a run, a retriever. Out: `Gathered`, in the order of question ids.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import Any
 
 from metamem.config.options import EvidenceOptions
 from metamem.core.banks import MemoryBank
-from metamem.core.contracts import Dataset, MemoryConstructor, MemoryContext, Retriever, Tracker
+from metamem.core.contracts import Dataset, Retriever, Tracker
 from metamem.core.records import Evidence, Question
+from metamem.memory.growing import Memories
 from metamem.pipeline.accounts import Account, notes, recall_notes
 from metamem.retrieval.evidence import assemble, prepared_evidence
 from metamem.retrieval.metrics import evidence_retrieved, kept_recall, retrieval_metrics
-from metamem.store.store import MemoryStore
 
 # Conversations whose memory is built at a time, and banks that are searched at a time: enough to keep two cores busy
 # and banks few.
@@ -53,13 +53,10 @@ class Gathered:
 async def gather_evidence(
     dataset: Dataset,
     questions: Sequence[Question],
-    memory: MemoryConstructor,
-    memory_identity: Mapping[str, Any],
-    store: MemoryStore,
+    memories: Memories,
     retriever: Retriever,
     options: EvidenceOptions,
     tracker: Tracker,
-    context: MemoryContext | None = None,
     keep_banks: bool = False,
 ) -> Gathered:
     """Evidence for every question, conversation by conversation; memory is built once per conversation and kept in
@@ -85,14 +82,14 @@ async def gather_evidence(
         return Gathered(evidence, metrics, retrieved)
     tracker.stage("memory and evidence", sum(map(len, by_conversation.values())), "question")
     building, searching = asyncio.Semaphore(_CONSTRUCTIONS), asyncio.Semaphore(_SEARCHES)
-    context = context or MemoryContext()
+    memories.context.advance = tracker.advance
     taken = Account()
 
     async def one(conversation_id: str, asked: list[Question]) -> None:
         async with building:
-            conversation = dataset.conversations[conversation_id]
-            bank = await store.get_or_construct(memory, memory_identity, conversation, context)
+            bank = await memories.of(dataset.conversations[conversation_id])
         taken.add(bank)
+        bank = bank.evidence
         if keep_banks:
             banks[conversation_id] = bank
         async with searching:
@@ -110,7 +107,7 @@ async def gather_evidence(
     async with asyncio.TaskGroup() as group:
         for conversation_id, asked in sorted(by_conversation.items()):
             group.create_task(one(conversation_id, asked))
-    summary = taken.summary(store.counts)
+    summary = taken.summary(memories.store.counts)
     for line in notes(summary) + recall_notes(metrics.values(), options.budget):
         tracker.note(line)
     ids = [q.id for q in sorted(questions, key=lambda q: q.id)]

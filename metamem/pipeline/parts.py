@@ -22,7 +22,7 @@ from metamem.backbones.engine.preflight import EngineRow, check
 from metamem.backbones.engine.prompt_lengths import check_prompts
 from metamem.backbones.journal import Journal
 from metamem.config.options import DEFAULT_RECALL
-from metamem.core.contracts import Backbone, Evaluator, MemoryContext, Planning, Tracker
+from metamem.core.contracts import Backbone, Evaluator, Planning, Tracker
 from metamem.core.records import Question
 from metamem.core.registry import build
 from metamem.embedding.similarity import Similarity
@@ -114,13 +114,10 @@ class RunParts:
         self.gathered = await gather_evidence(
             p.dataset,
             questions,
-            p.memory,
-            p.memory_identity,
-            p.store,
+            p.memories(self.callers.get("builder")),
             p.retriever,
             p.config.evidence,
             self.tracker,
-            MemoryContext(self.callers.get("builder"), p.embedder),
             keep_banks=p.config.search.calls > 0 or p.scores_memories,
         )
 

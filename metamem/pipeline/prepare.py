@@ -20,6 +20,7 @@ from metamem.core.contracts import (
     Dataset,
     Embedder,
     MemoryConstructor,
+    MemoryContext,
     Optimizer,
     Recall,
     Retriever,
@@ -35,6 +36,7 @@ from metamem.core.records import Question
 from metamem.core.registry import REGISTRY, build
 from metamem.core.tokens import tokenizer_identity
 from metamem.datasets.splits import split_hash
+from metamem.memory.growing import Memories
 from metamem.pipeline.roles import (
     ROLES,
     judged_questions,
@@ -80,6 +82,11 @@ class Prepared:
         if not config.search.calls:
             return None
         return searching.Searcher(config.search, self.embedder, self.store, config.evidence.tokenizer)
+
+    def memories(self, builder: Caller | None) -> Memories:
+        """The memories of the run, as this builder writes them."""
+        context = MemoryContext(builder, self.embedder, self.prompts)
+        return Memories(self.memory, self.memory_identity, self.store, context, self.config.memory.sessions)
 
     @property
     def built(self) -> bool:
@@ -139,7 +146,7 @@ def prepare(config: BaseConfig, split: Split | None = None) -> Prepared:
                 made[name] = build("backbone", options)
         backbones[role] = made[name]
     store = MemoryStore(Path(config.outputs) / "memory")
-    memory: MemoryConstructor = build("memory", config.memory, prompts=prompts)
+    memory: MemoryConstructor = build("memory", config.memory)
     embedder: Embedder = build("embedder", config.embedder)
     retriever: Retriever = build("retriever", config.retriever, embedder=embedder, store=store)
     # A policy whose options are wrong, or whose templates are missing, is known before anything is paid.

@@ -16,7 +16,6 @@ from typing import Any
 from metamem.backbones.caller import JournaledCaller
 from metamem.backbones.journal import Journal
 from metamem.config.options import EvalConfig
-from metamem.core.contracts import MemoryContext
 from metamem.core.errors import ConfigError, unknown
 from metamem.core.records import Evidence, Question, Turn
 from metamem.core.text import format_date, render_unit
@@ -54,13 +53,10 @@ async def _gather(prepared: Prepared, question: Question) -> Gathered:
         return await gather_evidence(
             prepared.dataset,
             [question],
-            prepared.memory,
-            prepared.memory_identity,
-            prepared.store,
+            prepared.memories(caller),
             prepared.retriever,
             config.evidence,
             NoTracker(NoTracker.Config(), run_directory=Path()),
-            MemoryContext(caller, prepared.embedder),
             keep_banks=True,
         )
     finally:
