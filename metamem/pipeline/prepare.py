@@ -222,7 +222,9 @@ def recall_identity(recall: Recall, prompts: Prompts) -> dict[str, Any]:
     prompts.require("recall", recall.prompts)
     texts = prompts.texts()
     used = {name: texts[name] for name in recall.prompts}
-    return {**recall.identity(), **({"prompts": used} if used else {})}
+    # Here and not with the other plugins: an evaluation takes the recall from the checkpoint.
+    code = plugin_code(type(recall))
+    return {**recall.identity(), **({"prompts": used} if used else {}), **({"code": code} if code else {})}
 
 
 def _counts_tokens(config: BaseConfig) -> bool:

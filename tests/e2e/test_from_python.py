@@ -21,7 +21,7 @@ def test_the_component_of_the_readme_is_a_script_that_sweeps(tmp_path: Path) -> 
     (code,) = re.findall(r"```python\n(# my_study\.py\n.*?)```", readme, re.DOTALL)
     script = tmp_path / "my_study.py"
     script.write_text(code, encoding="utf-8")
-    given = ["-m", "evaluator=[brevity]", "evaluator.brevity.limit=40,80", "part=validation", f"outputs={tmp_path}"]
+    given = ["-m", "evaluator=[brevity]", "evaluator.brevity.limit=100,200", "part=validation", f"outputs={tmp_path}"]
     done = subprocess.run(
         [sys.executable, str(script), *given, f"hydra.sweep.dir={tmp_path / 'sweep'}"],
         env=environment(PYTHONPATH=str(ROOT)),
