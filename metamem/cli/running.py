@@ -31,12 +31,12 @@ from metamem.config.options import BaseConfig, EvalConfig, TrainConfig
 from metamem.config.resolve import resolve
 from metamem.core.errors import ConfigError, UserError
 from metamem.programs.compare import compare_runs
+from metamem.programs.dry_run import dry_run
 from metamem.programs.evaluate import evaluate
 from metamem.programs.folds import folds_of, train_folds
 from metamem.programs.frame import Frame, Program
 from metamem.programs.overrides import job_overrides
 from metamem.programs.perplexity import analyse
-from metamem.programs.plan import dry_run
 from metamem.programs.rejudge import rejudge
 from metamem.programs.show import show
 from metamem.reporting.console.text import WARNING, open_console, say

@@ -16,8 +16,9 @@ from metamem.cli.running import perform
 from metamem.config.resolve import resolve
 from metamem.core.errors import DataError
 from metamem.core.files import read_rows
+from metamem.programs.dry_run import plan_job
 from metamem.programs.frame import Frame
-from metamem.programs.plan import Plan, plan_job
+from metamem.programs.plan import Plan
 from metamem.programs.train import train
 from metamem.runs.test_reads import test_parts as parts_read
 from metamem.statistics.folds import fold_totals
