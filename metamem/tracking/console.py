@@ -239,7 +239,7 @@ class Board:
         self._watches: dict[str, Watch] = {}
         self._live: Live | None = None
 
-    def seat(self, label: str, clock: Callable[[], float] = time.monotonic) -> Console:
+    def console(self, label: str, clock: Callable[[], float] = time.monotonic) -> Console:
         """What shows one of the runs, under its label."""
         return Console(self._console, clock, self, label)
 
