@@ -20,16 +20,14 @@ def rewarded(config: BaseConfig) -> bool:
     return evaluates and "memalpha_reward" in config.evaluator and config.memory.name == "memalpha"
 
 
-def used_roles(
-    config: BaseConfig, rubric: Rubric | None, parts: Mapping[str, Any], optimizer: Optimizer | None
-) -> list[str]:
-    """The roles that a program uses under this config."""
+def used_roles(config: BaseConfig, rubric: Rubric | None, builds: bool, optimizer: Optimizer | None) -> list[str]:
+    """The roles that a program uses under this config; `builds`: a memory or a retriever asks the builder's model."""
     judging_only = isinstance(config, EvalConfig) and config.from_ is not None
     used = {
         "policy": not judging_only,
         "judge": rubric is not None or rewarded(config),
         "reflector": optimizer is not None and bool(optimizer.prompts),
-        "builder": "builder" in parts,
+        "builder": builds,
     }
     return [role for role, wanted in used.items() if wanted]
 

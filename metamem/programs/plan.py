@@ -223,8 +223,10 @@ class _Planner:
     def _gather(self, questions: Sequence[Question]) -> None:
         """The evidence, where having it costs no call."""
         p = self.prepared
-        needs_builder = "builder" in p.memory.needs
-        if needs_builder and any(q.prepared is None for q in questions):
+        if p.built and "builder" not in p.memory.needs:
+            self.notes.append(f"retriever={p.config.retriever.name} asks the builder's model: how often is not known")
+            return
+        if p.built and any(q.prepared is None for q in questions):
             talks = {q.conversation_id for q in questions if q.conversation_id}
             turns = [t.text for c in talks for s in p.dataset.conversations[c].sessions for t in s.turns]
             said = sum(map(self.tokens, turns))
@@ -234,15 +236,8 @@ class _Planner:
             )
             self.notes.append("its evidence is supposed to fill evidence.budget, or k units of 60 tokens")
             return
-        job = gather_evidence(
-            p.dataset,
-            questions,
-            p.memories(None),
-            p.retriever,
-            p.config.evidence,
-            NoTracker(NoTracker.Config(), run_directory=Path(p.config.outputs)),
-        )
-        self.gathered = asyncio.run(job)
+        tracker = NoTracker(NoTracker.Config(), run_directory=Path(p.config.outputs))
+        self.gathered = asyncio.run(gather_evidence(p, questions, tracker))
 
     def _prompt(self, question: Question, meta_memory: MetaMemory | None) -> int:
         evidence = self.gathered.evidence.get(question.id)
