@@ -64,7 +64,7 @@ def _train_side_by_side(jobs: Sequence[tuple[str, Prepared, Run]], stack: ExitSt
     unfinished: list[tuple[int, RunParts, Mapping[str, Any]]] = []
     for number, (label, prepared, run) in enumerate(jobs):
         about_run = about(prepared, run, "train")
-        tracker = stack.enter_context(open_trackers(prepared.config, run, about_run, board.seat(label)))
+        tracker = stack.enter_context(open_trackers(prepared.config, run, about_run, board.console_of(label)))
         if run.finished:
             results[number] = report_finished(run, tracker)
         else:
