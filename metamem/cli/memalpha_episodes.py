@@ -80,9 +80,11 @@ async def _sample(
     journal = Journal(Path(config.outputs), config.name, run, config.journal.reuse)
     roles = {role: prepared.backbones[role] for role in ("builder", "policy", "judge")}
     callers = {role: JournaledCaller(backbone, journal, role) for role, backbone in roles.items()}
+    tools = prepared.tools(callers["builder"])
     makers = Makers(
         memory=prepared.memory,
         retriever=prepared.retriever,
+        tools=tools,
         prompts=prepared.prompts,
         builder=callers["builder"],
         policy=callers["policy"],
@@ -96,7 +98,7 @@ async def _sample(
         tokenizer=config.evidence.tokenizer,
         order=config.evidence.order,
         tokens=tokens,
-        searcher=prepared.searcher(),
+        searcher=prepared.searcher(tools),
     )
     distinct = list({id(b): b for b in roles.values()}.values())
     try:

@@ -7,7 +7,7 @@ and only gets the dependencies its constructor names. The dependencies handed ou
     split       none
     embedder    none
     memory      none; what it works with comes with each call, as a `Scribe`
-    retriever   `embedder`, `store` (a `MemoryStore`)
+    retriever   none; what it works with comes with each call, as `RetrievalTools`
     backbone    none
     rubric      none
     evaluator   `judge` (a `Caller` for the judge role), `rubric`, `prompts`, `seed`
@@ -33,12 +33,14 @@ from metamem.core.calls import Failure, Generation, Message, Request, Sampling
 from metamem.core.learned import Bounds, Position, Read, Update
 from metamem.core.meta_memory import Change, Guideline, MetaMemory
 from metamem.core.records import Attempt, Conversation, Evidence, Question, Verdict
+from metamem.core.retrieved import Asked, Retrieved
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 T = TypeVar("T")
+
 
 # --- data
 
@@ -159,14 +161,59 @@ class Embedder(Protocol):
         """Unit vectors of every window of every text (w, d), and the index of the text each belongs to (w,)."""
 
 
+class RetrievalTools(Protocol):
+    """What retrievers work with, the same for all banks and questions of a run."""
+
+    async def run(self, work: Callable[..., T], *arguments: Any) -> T:
+        """Return what `work` computes of its arguments in a thread; few are at work at a time."""
+
+    def vectors(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Return what the run's embedder makes of texts, from the store where it was ever made.
+
+        Blocks: to be called within `run`, for as many texts at once as there are.
+        """
+
+    async def ask(
+        self,
+        question: Question,
+        template: str,
+        read: Callable[[str], T],
+        *,
+        stage: str,
+        schema: dict[str, Any] | None = None,
+        max_tokens: int | None = None,
+        repairs: int = 1,
+        **values: Any,
+    ) -> Asked[T]:
+        """Return what is read of the greedy reply of the builder's model to a template that is filled in with values.
+
+        `read` raises `ValueError` with what is wrong; the reply is then sent back, up to `repairs` times. `stage` names
+        the cost, and the call among those about one question.
+        """
+
+
 class Retriever(Protocol):
-    """Kind `retriever`. Its options hold `k`, the number of units retrieved per question."""
+    """Kind `retriever`: finds evidence in a memory. Its options hold `k`, where it takes the best of many.
+
+    `needs` names what it works with (`embedder`, `builder`) and `prompts` the templates that it has filled in. `reads`
+    are the kinds of units that it is made for (none: any); `pinned` are those of which it shows every unit, so that a
+    search while answering does not offer them.
+    """
+
+    needs: tuple[str, ...]
+    prompts: tuple[str, ...]
+    reads: tuple[str, ...]
+    pinned: tuple[str, ...]
 
     def identity(self) -> Mapping[str, Any]:
-        """What determines the ranking beyond its options (the embedder's identity)."""
+        """Return what determines the ranking beyond options, embedder, model and templates."""
 
-    def retrieve(self, bank: MemoryBank, questions: Sequence[Question]) -> list[list[Evidence]]:
-        """For each question of one bank the k best units, best first, ties by unit position. Runs in a thread."""
+    async def retrieve(self, bank: MemoryBank, questions: Sequence[Question], tools: RetrievalTools) -> list[Retrieved]:
+        """Return for each question of one bank its evidence, best first, ties by unit position.
+
+        Nothing is changed, neither in the bank nor in the retriever: what is found for a question does not depend on
+        what else is asked.
+        """
 
 
 # --- backbones

@@ -54,16 +54,6 @@ def host_memory() -> int:
 
 
 @cache
-def cpu_has_bfloat16() -> bool:
-    """Whether the processor multiplies bfloat16 by itself (AVX512-BF16 or AMX); elsewhere it is slower than float32."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:  # another system
-        return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags
-
-
-@cache
 def _listed() -> tuple[GPU | None, ...]:
     if shutil.which("nvidia-smi") is None:
         return ()

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from metamem.core.errors import ConfigError
-from metamem.core.machine import cpu_has_bfloat16, visible_gpus
+from metamem.core.machine import visible_gpus
 from metamem.core.registry import option, register
 from metamem.core.weights import weights_hash
 from metamem.embedding.models import HUB_ID, PACKAGE, find_model, load_model, model_files
@@ -30,9 +30,8 @@ DEFAULT_OVERLAP = 32
 
 
 class Precision(StrEnum):
-    """Of the model's products. `auto`: bfloat16 on a CPU that has it, twice as fast there; else float32."""
+    """Of the model's products."""
 
-    auto = "auto"
     float32 = "float32"
     bfloat16 = "bfloat16"
 
@@ -58,7 +57,9 @@ class MiniLM:
             None, f"tokens from one window's start to the next's (null: window - {DEFAULT_OVERLAP})"
         )
         precision: Precision = option(
-            Precision.auto, "of the products: bfloat16 moves a cosine by about 0.001; auto: on a CPU that has it"
+            Precision.float32,
+            "of the products: float32, or bfloat16, which moves a cosine by about 0.001, so that a ranking may depend "
+            "on what is embedded together",
         )
         batch_size: int = option(16, "windows per forward pass")
         device: str | None = option(None, "torch device, such as cpu or cuda:0 (null: the fastest)", result=False)
@@ -100,18 +101,10 @@ class MiniLM:
             "weights": weights_hash(folder, model_files(folder)),
             "window": self.config.window,
             "stride": self.stride,
-            "precision": str(self.precision),
+            "precision": str(self.config.precision),
             # In bfloat16 the last digits depend on what shares a pass.
             "batch_size": self.config.batch_size,
         }
-
-    @property
-    def precision(self) -> Precision:
-        """What `auto` comes to on this machine."""
-        if self.config.precision is not Precision.auto:
-            return self.config.precision
-        on_cpu = self.config.device == "cpu" or (self.config.device is None and not visible_gpus())
-        return Precision.bfloat16 if on_cpu and cpu_has_bfloat16() else Precision.float32
 
     def embed(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Unit vectors (w, d) of all windows in the order of the texts, and each one's text (w,); at least one a text.
@@ -154,7 +147,7 @@ class MiniLM:
         order = sorted(range(len(windows)), key=lambda i: (-len(windows[i]), i))
         size = self.config.batch_size
         batches = [order[start : start + size] for start in range(0, len(order), size)]
-        low = self.precision is Precision.bfloat16
+        low = self.config.precision is Precision.bfloat16
 
         def embed(rows: list[int]) -> NDArray[np.float32]:
             with torch.inference_mode(), torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=low):

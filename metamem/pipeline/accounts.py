@@ -1,15 +1,17 @@
-"""What building the memories of a run took, over all its conversations, for its result and for one line to read.
+"""What building the memories of a run and retrieving from them took, for its result and for lines to read.
 
-In: banks, and what the store counts. Out: a plain summary: calls, tokens and seconds by stage, figures, failed calls.
+In: banks, what the store counts, what was retrieved. Out: plain summaries: calls, tokens and seconds by
+stage, figures, failed calls.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from metamem.core.banks import Cost, MemoryBank
+from metamem.core.banks import Cost, MemoryBank, Unread
+from metamem.core.retrieved import Retrieved
 
 
 class Account:
@@ -35,16 +37,52 @@ class Account:
             "reused": stored.get("banks_reused", 0),
             "incomplete": stored.get("banks_incomplete", 0),
             "counts": dict(sorted((name, count) for name, count in self._counts.items() if count)),
-            "costs": {
-                stage: {
-                    "calls": cost.calls,
-                    "prompt_tokens": cost.prompt_tokens,
-                    "completion_tokens": cost.completion_tokens,
-                    "seconds": round(cost.seconds, 3),
-                }
-                for stage, cost in sorted(self._costs.items())
-            },
+            "costs": _plain(self._costs),
         }
+
+
+def retrieval_summary(found: Iterable[Retrieved]) -> dict[str, Any]:
+    """Return what retrieval took and lost, by stage, over all questions; empty where it asked nothing."""
+    costs: dict[str, Cost] = {}
+    unread: list[Unread] = []
+    for one in found:
+        unread += one.unread
+        for stage, cost in one.costs.items():
+            costs[stage] = costs.get(stage, Cost()) + cost
+    if not costs and not unread:
+        return {}
+    return {
+        "costs": _plain(costs),
+        "unread": len(unread),
+        "undelivered": sum(not u.delivered for u in unread),
+    }
+
+
+def retrieval_notes(summary: Mapping[str, Any]) -> list[str]:
+    """Return lines worth reading of `retrieval_summary`; none of an empty one."""
+    if not summary:
+        return []
+    costs = summary["costs"].values()
+    calls = sum(cost["calls"] for cost in costs)
+    tokens = sum(cost["prompt_tokens"] + cost["completion_tokens"] for cost in costs)
+    lines = [f"retrieval took {calls:,} calls, {tokens:,} tokens"]
+    if summary["unread"]:
+        lines.append(f"retrieval: {summary['unread']:,} calls gave nothing that can be read")
+    if summary["undelivered"]:
+        lines.append(
+            f"retrieval: {summary['undelivered']:,} of them were not delivered: the next run asks for those again"
+        )
+    return lines
+
+
+def mismatch_note(retriever: str, reads: Collection[str], memory: str, kinds: Collection[str]) -> list[str]:
+    """Return a line that says so where a retriever is made for other kinds of units than a memory holds."""
+    if not reads or not set(kinds) - set(reads):
+        return []
+    return [
+        f"retriever={retriever} is made for units of kind {', '.join(reads)}; memory={memory} holds "
+        f"{', '.join(sorted(kinds))}"
+    ]
 
 
 def notes(summary: Mapping[str, Any]) -> list[str]:
@@ -58,13 +96,12 @@ def notes(summary: Mapping[str, Any]) -> list[str]:
         f"memory: {summary['units']:,} units of {summary['conversations']:,} conversations "
         f"({summary['built']:,} built, {summary['reused']:,} reused) took {calls:,} calls, {tokens:,} tokens"
     ]
-    refused = {name[8:]: count for name, count in summary["counts"].items() if name.startswith("refused_")}
+    refused = sum(count for name, count in summary["counts"].items() if name.startswith("refused_"))
     if refused:
-        reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(refused.items()))
-        lines.append(f"memory: of what was read, {sum(refused.values()):,} pieces were refused ({reasons})")
+        lines.append(f"memory: {refused:,} things that replies stated were refused (memory.counts says which and why)")
     if summary["unread"]:
         lines.append(
-            f"memory: {summary['unread']:,} calls gave nothing or not all: why stands in the banks' about.json"
+            f"memory: {summary['unread']:,} calls gave nothing or not all (the banks' about.json says which and why)"
         )
     if summary["incomplete"]:
         lines.append(
@@ -85,3 +122,15 @@ def recall_notes(metrics: Iterable[Mapping[str, float]], budget: int | None) -> 
         if values:
             shares.append(f"{sum(values) / len(values):.1%} of the evidence {level}s ({len(values):,} questions)")
     return [f"evidence within {budget:,} tokens holds {' and '.join(shares)}"] if shares else []
+
+
+def _plain(costs: Mapping[str, Cost]) -> dict[str, dict[str, float]]:
+    return {
+        stage: {
+            "calls": cost.calls,
+            "prompt_tokens": cost.prompt_tokens,
+            "completion_tokens": cost.completion_tokens,
+            "seconds": round(cost.seconds, 3),
+        }
+        for stage, cost in sorted(costs.items())
+    }

@@ -1,36 +1,45 @@
 """Memory and evidence: every conversation's memory is built or found, and every question's evidence retrieved.
 
-In: questions, the memories of a run, a retriever. Out: `Gathered`, in the order of question ids.
+In: questions, and the memory, store and retriever of a run. Out: `Gathered`, in the order of question ids.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from metamem.config.options import EvidenceOptions
 from metamem.core.banks import MemoryBank
-from metamem.core.contracts import Dataset, Retriever, Tracker
+from metamem.core.contracts import Caller, Tracker
 from metamem.core.records import Evidence, Question
-from metamem.memory.growing import Memories
-from metamem.pipeline.accounts import Account, notes, recall_notes
+from metamem.core.retrieved import Retrieved
+from metamem.pipeline.accounts import (
+    Account,
+    mismatch_note,
+    notes,
+    recall_notes,
+    retrieval_notes,
+    retrieval_summary,
+)
+from metamem.pipeline.prepare import Prepared
 from metamem.retrieval.evidence import assemble, prepared_evidence
 from metamem.retrieval.metrics import evidence_retrieved, kept_recall, retrieval_metrics
 
-# Conversations whose memory is built at a time, and banks that are searched at a time: enough to keep two cores busy
-# and banks few.
-_CONSTRUCTIONS = 64
-
-_SEARCHES = 2
+# Conversations under way at a time, from the first call to the last evidence. Where a model is asked, it is calls in
+# flight that are bounded: a system whose calls follow one another has one per conversation, and an engine should get
+# as many as it takes. Where none is, the processor is what conversations wait for, and their banks are kept few.
+_ASKING = 1024
+_COMPUTING = 8
 
 
 @dataclass(frozen=True)
 class Gathered:
     """Evidence per question id, the retrieval metrics where evidence is known, and whether all of it was retrieved
-    (None: unknown). `memory` sums up what building took. `banks` are the memories by conversation, where they were
-    asked for.
+    (None: unknown).
+
+    `memory` sums up what building took, `retrieval` what retrieving asked a model for. `traces` tell per question what
+    its retrieval did beside ranking, `banks` are the memories by conversation, where they were asked for.
     """
 
     evidence: Mapping[str, tuple[Evidence, ...]]
@@ -38,83 +47,134 @@ class Gathered:
     retrieved: Mapping[str, bool | None]
     memory: Mapping[str, Any] = field(default_factory=dict)
     banks: Mapping[str, MemoryBank] = field(default_factory=dict)
+    retrieval: Mapping[str, Any] = field(default_factory=dict)
+    traces: Mapping[str, Retrieved] = field(default_factory=dict)
 
     def of(self, ids: Collection[str]) -> Gathered:
-        """What concerns some of the questions."""
-        return Gathered(
-            {i: v for i, v in self.evidence.items() if i in ids},
-            {i: v for i, v in self.metrics.items() if i in ids},
-            {i: v for i, v in self.retrieved.items() if i in ids},
-            self.memory,
-            self.banks,
+        """Return what concerns some of the questions."""
+        return replace(
+            self,
+            evidence={i: v for i, v in self.evidence.items() if i in ids},
+            metrics={i: v for i, v in self.metrics.items() if i in ids},
+            retrieved={i: v for i, v in self.retrieved.items() if i in ids},
+            traces={i: v for i, v in self.traces.items() if i in ids},
         )
 
 
 async def gather_evidence(
-    dataset: Dataset,
+    prepared: Prepared,
     questions: Sequence[Question],
-    memories: Memories,
-    retriever: Retriever,
-    options: EvidenceOptions,
     tracker: Tracker,
+    builder: Caller | None = None,
     keep_banks: bool = False,
 ) -> Gathered:
-    """Evidence for every question, conversation by conversation; memory is built once per conversation and kept in
-    the store. All conversations are under way at once, their calls to the builder too.
-    """
-    evidence: dict[str, tuple[Evidence, ...]] = {}
-    metrics: dict[str, dict[str, float]] = {}
-    retrieved: dict[str, bool | None] = {}
-    banks: dict[str, MemoryBank] = {}
-    by_conversation: dict[str, list[Question]] = {}
-    for question in sorted(questions, key=lambda q: q.id):
-        if question.prepared is not None:
-            ranked = prepared_evidence(question)
-            evidence[question.id] = assemble(question, ranked, options.budget, options.tokenizer, options.order)
-            retrieved[question.id] = None
-        elif question.conversation_id is None:
-            # A question without a conversation has nothing to retrieve from; it is answered from no evidence.
-            evidence[question.id] = ()
-            retrieved[question.id] = None
-        else:
-            by_conversation.setdefault(question.conversation_id, []).append(question)
-    if not by_conversation:
-        return Gathered(evidence, metrics, retrieved)
-    tracker.stage("memory and evidence", sum(map(len, by_conversation.values())), "question")
-    building, searching = asyncio.Semaphore(_CONSTRUCTIONS), asyncio.Semaphore(_SEARCHES)
-    memories.context.advance = tracker.advance
-    taken = Account()
+    """Gather the evidence of every question, conversation by conversation, of memories that are built once and kept in
+    the store.
 
-    async def one(conversation_id: str, asked: list[Question]) -> None:
-        async with building:
-            bank = await memories.of(dataset.conversations[conversation_id])
-        taken.add(bank)
-        bank = bank.evidence
-        if keep_banks:
-            banks[conversation_id] = bank
-        async with searching:
-            found = await asyncio.to_thread(retriever.retrieve, bank, asked)
-        for question, ranked in zip(asked, found, strict=True):
-            kept = assemble(question, ranked, options.budget, options.tokenizer, options.order)
-            evidence[question.id] = kept
-            retrieved[question.id] = evidence_retrieved(question, kept)
-            measured = retrieval_metrics(question, ranked)
+    `builder` is the role that memories and retrievers ask; many conversations are under way at once. Raises what
+    the memory, the retriever and the store raise.
+    """
+    gathering = _Gathering(prepared, tracker, builder, keep_banks)
+    by_conversation: dict[str, list[Question]] = {}
+    ordered = sorted(questions, key=lambda q: q.id)
+    for question in ordered:
+        if question.prepared is None and question.conversation_id is not None:
+            by_conversation.setdefault(question.conversation_id, []).append(question)
+        else:
+            # A question without a conversation has nothing to retrieve from; it is answered from no evidence.
+            gathering.keep(question, prepared_evidence(question))
+    if by_conversation:
+        await gathering.gather(by_conversation)
+    return gathering.gathered([q.id for q in ordered])
+
+
+class _Gathering:
+    """The gathering of one run's evidence, while it is under way."""
+
+    def __init__(self, prepared: Prepared, tracker: Tracker, builder: Caller | None, keep_banks: bool) -> None:
+        self._prepared = prepared
+        self._tracker = tracker
+        self._tools = prepared.tools(builder)
+        self._memories = prepared.memories(builder, tracker)
+        self._keep_banks = keep_banks
+        self._under_way = asyncio.Semaphore(_ASKING if builder is not None else _COMPUTING)
+        self._account = Account()
+        self._kinds: set[str] = set()
+        self._evidence: dict[str, tuple[Evidence, ...]] = {}
+        self._metrics: dict[str, dict[str, float]] = {}
+        self._retrieved: dict[str, bool | None] = {}
+        self._found: dict[str, Retrieved] = {}
+        self._banks: dict[str, MemoryBank] = {}
+        self._unbuilt = 0
+
+    async def gather(self, by_conversation: Mapping[str, Sequence[Question]]) -> None:
+        """Build the memories and retrieve from them; evidence that is ready before the last memory is shown then."""
+        self._unbuilt = len(by_conversation)
+        self._total = sum(map(len, by_conversation.values()))
+        self._tracker.stage("building memories", self._unbuilt, "conversation")
+        async with asyncio.TaskGroup() as group:
+            for conversation_id, asked in sorted(by_conversation.items()):
+                group.create_task(self._one(conversation_id, asked))
+
+    async def _one(self, conversation_id: str, asked: Sequence[Question]) -> None:
+        p = self._prepared
+        async with self._under_way:
+            conversation = p.dataset.conversations[conversation_id]
+            bank = await self._memories.of(conversation)
+            self._built(bank)
+            found = await p.retriever.retrieve(bank.evidence, asked, self._tools)
+        for question, one in zip(asked, found, strict=True):
+            self._found[question.id] = replace(one, evidence=())
+            self.keep(question, one.evidence)
+            measured = retrieval_metrics(question, one.evidence)
             if measured is not None:
-                metrics[question.id] = measured | kept_recall(question, kept)
-            tracker.advance("question")
+                self._metrics[question.id] = measured | kept_recall(question, self._evidence[question.id])
+            if not self._unbuilt:
+                self._tracker.advance("question")
             await asyncio.sleep(0)
 
-    async with asyncio.TaskGroup() as group:
-        for conversation_id, asked in sorted(by_conversation.items()):
-            group.create_task(one(conversation_id, asked))
-    summary = taken.summary(memories.store.counts)
-    for line in notes(summary) + recall_notes(metrics.values(), options.budget):
-        tracker.note(line)
-    ids = [q.id for q in sorted(questions, key=lambda q: q.id)]
-    return Gathered(
-        {i: evidence[i] for i in ids},
-        {i: metrics[i] for i in ids if i in metrics},
-        {i: retrieved[i] for i in ids},
-        summary,
-        dict(sorted(banks.items())),
-    )
+    def keep(self, question: Question, ranked: Sequence[Evidence]) -> None:
+        """Keep what a question's prompt shows of ranked evidence."""
+        options = self._prepared.config.evidence
+        kept = assemble(question, ranked, options.budget, options.tokenizer, options.order)
+        self._evidence[question.id] = kept
+        known = question.prepared is None and question.conversation_id is not None
+        self._retrieved[question.id] = evidence_retrieved(question, kept) if known else None
+
+    def _built(self, bank: MemoryBank) -> None:
+        self._account.add(bank)
+        self._kinds.update(unit.kind for unit in bank.evidence.units)
+        if self._keep_banks:
+            self._banks[bank.conversation_id] = bank.evidence
+        self._unbuilt -= 1
+        self._tracker.advance("conversation")
+        if not self._unbuilt:
+            self._tracker.stage("retrieving evidence", self._total, "question")
+            self._tracker.advance("question", len(self._found))
+
+    def gathered(self, ids: Sequence[str]) -> Gathered:
+        """Return what was gathered, with what it took, and say what is worth reading of it."""
+        p, summary = self._prepared, {}
+        retrieval = retrieval_summary(self._found.values())
+        if self._found:
+            summary = self._account.summary(p.store.counts)
+            config = p.config
+            for line in (
+                *mismatch_note(config.retriever.name, p.retriever.reads, config.memory.name, self._kinds),
+                *notes(summary),
+                *retrieval_notes(retrieval),
+                *recall_notes(self._metrics.values(), config.evidence.budget),
+            ):
+                self._tracker.note(line)
+        return Gathered(
+            {i: self._evidence[i] for i in ids},
+            {i: self._metrics[i] for i in ids if i in self._metrics},
+            {i: self._retrieved[i] for i in ids},
+            summary,
+            dict(sorted(self._banks.items())),
+            retrieval,
+            {i: self._found[i] for i in ids if self._found.get(i, _NOTHING) != _NOTHING},
+        )
+
+
+_NOTHING = Retrieved()

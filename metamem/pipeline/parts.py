@@ -111,15 +111,8 @@ class RunParts:
     async def gather(self, questions: Sequence[Question]) -> None:
         """Build memories and retrieve the evidence of these questions."""
         p = self.prepared
-        self.gathered = await gather_evidence(
-            p.dataset,
-            questions,
-            p.memories(self.callers.get("builder")),
-            p.retriever,
-            p.config.evidence,
-            self.tracker,
-            keep_banks=p.config.search.calls > 0 or p.scores_memories,
-        )
+        keep_banks = p.config.search.calls > 0 or p.scores_memories
+        self.gathered = await gather_evidence(p, questions, self.tracker, self.callers.get("builder"), keep_banks)
 
     async def _gather(self) -> None:
         """Gather the evidence of the questions that are to be answered, and see whether their prompts fit."""
@@ -159,7 +152,7 @@ class RunParts:
                 self.prepared.prompts,
                 self.callers.get("policy"),
             ),
-            searcher=self.prepared.searcher(),
+            searcher=self.prepared.searcher(self.prepared.tools()),
             banks=self.gathered.banks,
         )
 

@@ -27,6 +27,7 @@ from metamem.core.contracts import (
     Rubric,
     Split,
     Splitter,
+    Tracker,
 )
 from metamem.core.errors import ConfigError, DataError
 from metamem.core.files import file_digest
@@ -48,6 +49,7 @@ from metamem.pipeline.roles import (
 )
 from metamem.prompts.templates import Prompts
 from metamem.retrieval import searching
+from metamem.retrieval.tools import Tools
 from metamem.store.store import MemoryStore, constructor_identity
 
 
@@ -76,22 +78,26 @@ class Prepared:
         wanted = set(getattr(self.split, part))
         return [q for q in self.dataset.questions if q.id in wanted]
 
-    def searcher(self) -> searching.Searcher | None:
-        """What searches memories for answers; None where they may not."""
+    def tools(self, builder: Caller | None = None) -> Tools:
+        """Return what the retrievals of one run work with."""
+        return Tools(self.embedder, self.store, self.prompts, builder)
+
+    def searcher(self, tools: Tools) -> searching.Searcher | None:
+        """Return what searches memories for answers; None where they may not."""
         config = self.config
         if not config.search.calls:
             return None
-        return searching.Searcher(config.search, self.embedder, self.store, config.evidence.tokenizer)
+        return searching.Searcher(config.search, tools, config.evidence.tokenizer, self.retriever.pinned)
 
-    def memories(self, builder: Caller | None) -> Memories:
-        """The memories of the run, as this builder writes them."""
-        context = MemoryContext(builder, self.embedder, self.prompts)
+    def memories(self, builder: Caller | None, tracker: Tracker) -> Memories:
+        """Return the memories of the run, as this builder writes them."""
+        context = MemoryContext(builder, self.embedder, self.prompts, advance=tracker.advance)
         return Memories(self.memory, self.memory_identity, self.store, context, self.config.memory.sessions)
 
     @property
     def built(self) -> bool:
-        """Whether memories are made by the builder role."""
-        return "builder" in self.memory.needs and self.contents["memory"] is not None
+        """Whether the builder's model is asked: to make memories, or to retrieve from them."""
+        return "builder" in (*self.memory.needs, *self.retriever.needs) and self.contents["memory"] is not None
 
     @property
     def scores_memories(self) -> bool:
@@ -148,11 +154,11 @@ def prepare(config: BaseConfig, split: Split | None = None) -> Prepared:
     store = MemoryStore(Path(config.outputs) / "memory")
     memory: MemoryConstructor = build("memory", config.memory)
     embedder: Embedder = build("embedder", config.embedder)
-    retriever: Retriever = build("retriever", config.retriever, embedder=embedder, store=store)
+    retriever: Retriever = build("retriever", config.retriever)
     # A policy whose options are wrong, or whose templates are missing, is known before anything is paid.
     optimizer: Optimizer | None = None if config.optimizer is None else build("optimizer", config.optimizer)
     recall = config.recall and make_recall(config.recall, embedder, store, prompts)
-    declaring = {"memory": memory, **({"optimizer": optimizer} if optimizer else {})}
+    declaring = {"memory": memory, "retriever": retriever, **({"optimizer": optimizer} if optimizer else {})}
     declared = declared_templates(config, prompts, **declaring)
     prepared_only = all(q.prepared is not None for q in dataset.questions)
     with speaking_of(key_of(backbones["builder"], backbones)):
@@ -160,6 +166,7 @@ def prepare(config: BaseConfig, split: Split | None = None) -> Prepared:
     memory_identity = constructor_identity(config.memory, **parts)
     if config.search.calls and prepared_only:
         raise ConfigError(f"search.calls: the questions of dataset={config.dataset.name} have no memory to search")
+    builds = not prepared_only and "builder" in (*memory.needs, *retriever.needs)
     contents: dict[str, Any] = {
         "dataset": [file_digest(p) for p in loader.files()],
         "split": split_hash(split),
@@ -167,13 +174,13 @@ def prepare(config: BaseConfig, split: Split | None = None) -> Prepared:
         "rubric": dict(rubric.identity()) if rubric else None,
         # What the config does not say of it: the weights of what it works with.
         "memory": None if prepared_only else [memory.version, parts.get("constructor"), parts.get("embedder")],
-        "retriever": None if prepared_only else dict(retriever.identity()),
+        "retriever": None if prepared_only else retriever_parts(retriever, embedder),
         "tokenizer": tokenizer_identity(config.evidence.tokenizer) if _counts_tokens(config) else None,
         **({"recall": own} if recall and (own := recall_identity(recall, prompts)) else {}),
         **({"search": found} if (found := searching.identity(config.search, embedder)) else {}),
         **({"plugins": used} if (used := _plugins_used(config)) else {}),
         "roles": {
-            role: role_identity(config, role, backbones) for role in used_roles(config, rubric, parts, optimizer)
+            role: role_identity(config, role, backbones) for role in used_roles(config, rubric, builds, optimizer)
         },
     }
     return Prepared(
@@ -230,6 +237,14 @@ def recall_identity(recall: Recall, prompts: Prompts) -> dict[str, Any]:
 def _counts_tokens(config: BaseConfig) -> bool:
     """Whether what a prompt shows depends on how tokens are counted."""
     return bool(config.evidence.budget or (config.search.calls and config.search.tokens))
+
+
+def retriever_parts(retriever: Retriever, embedder: Embedder) -> dict[str, Any]:
+    """Return what decides a retriever's rankings beyond its options, the model it asks and the templates."""
+    return {
+        **({"embedder": dict(embedder.identity())} if "embedder" in retriever.needs else {}),
+        **retriever.identity(),
+    }
 
 
 def _plugins_used(config: BaseConfig) -> dict[str, str]:

@@ -32,16 +32,14 @@ def _evaluators(config: BaseConfig) -> list[type]:
     return [REGISTRY.entry("evaluator", name).component for name in config.evaluator]
 
 
-def used_roles(
-    config: BaseConfig, rubric: Rubric | None, parts: Mapping[str, Any], optimizer: Optimizer | None
-) -> list[str]:
-    """Return the roles that a program uses under this config."""
+def used_roles(config: BaseConfig, rubric: Rubric | None, builds: bool, optimizer: Optimizer | None) -> list[str]:
+    """Return the roles that a program uses; `builds`: a memory or a retriever asks the builder's model."""
     judging_only = isinstance(config, EvalConfig) and config.from_ is not None
     used = {
         "policy": not judging_only,
-        "judge": rubric is not None or (scores_memories(config) and "builder" in parts),
+        "judge": rubric is not None or (scores_memories(config) and builds),
         "reflector": optimizer is not None and bool(optimizer.prompts),
-        "builder": "builder" in parts,
+        "builder": builds,
     }
     return [role for role, wanted in used.items() if wanted]
 

@@ -45,10 +45,7 @@ def evaluate(config: EvalConfig, frame: Frame) -> dict[str, Any]:
         _refuse_seen(systems, {q.id for q in questions}, config)
     # What is evaluated counts by content, not by where it lies.
     recalls = [_recall(s, config) for s in systems]
-    made = [make_recall(r, prepared.embedder, prepared.store, prepared.prompts) if r else None for r in recalls]
-    shown_by = [
-        [plain(r), recall_identity(m, prepared.prompts)] if m else None for r, m in zip(recalls, made, strict=True)
-    ]
+    shown_by = [_shown_by(r, prepared) if r else None for r in recalls]
     contents = {
         **prepared.contents,
         "systems": [
@@ -182,6 +179,12 @@ def _recall(system: System, config: EvalConfig) -> Any:
     if system.meta_memory is None:
         return None
     return config.recall or typed_options("recall", system.recall or DEFAULT_RECALL)
+
+
+def _shown_by(recall: Any, prepared: Prepared) -> list[Any]:
+    """Return what decides which guidelines a prompt shows."""
+    made = make_recall(recall, prepared.embedder, prepared.store, prepared.prompts)
+    return [plain(recall), recall_identity(made, prepared.prompts)]
 
 
 def _trained_otherwise(system: System, config: EvalConfig) -> list[str]:

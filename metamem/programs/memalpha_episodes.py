@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from metamem.core.banks import MemoryBank
 from metamem.core.calls import Message
-from metamem.core.contracts import Caller, Evaluator, MemoryContext, Retriever, Tracker
+from metamem.core.contracts import Caller, Evaluator, MemoryContext, RetrievalTools, Retriever, Tracker
 from metamem.core.errors import ConfigError
 from metamem.core.files import cannot_write
 from metamem.core.json_form import digest, to_json
@@ -81,6 +81,7 @@ class Makers:
 
     memory: MemAlpha
     retriever: Retriever
+    tools: RetrievalTools
     prompts: Prompts
     builder: Caller
     policy: Caller
@@ -181,10 +182,10 @@ async def _answers(
     """The reader's answer to each question and its score; None where there is none."""
     # Named by what it holds: retrievers keep indexes by a bank's id.
     bank = replace(bank, id=digest(to_json(bank.units), 32))
-    found = await asyncio.to_thread(makers.retriever.retrieve, bank, questions)
+    found = await makers.retriever.retrieve(bank, questions, makers.tools)
     kept = {
-        q.id: assemble(q, evidence, makers.budget, makers.tokenizer, makers.order)
-        for q, evidence in zip(questions, found, strict=True)
+        q.id: assemble(q, one.evidence, makers.budget, makers.tokenizer, makers.order)
+        for q, one in zip(questions, found, strict=True)
     }
     name = makers.evaluator.name
     bench = Bench(

@@ -17,7 +17,9 @@ from metamem.backbones.caller import JournaledCaller
 from metamem.backbones.journal import Journal
 from metamem.config.options import EvalConfig
 from metamem.core.errors import ConfigError, unknown
+from metamem.core.json_form import canonical
 from metamem.core.records import Evidence, Question, Turn
+from metamem.core.retrieved import Retrieved
 from metamem.core.text import format_date, render_unit
 from metamem.memory import histories
 from metamem.pipeline.evidence import Gathered, gather_evidence
@@ -50,15 +52,8 @@ async def _gather(prepared: Prepared, question: Question) -> Gathered:
     try:
         if caller is not None:
             await builder.start()
-        return await gather_evidence(
-            prepared.dataset,
-            [question],
-            prepared.memories(caller),
-            prepared.retriever,
-            config.evidence,
-            NoTracker(NoTracker.Config(), run_directory=Path()),
-            keep_banks=True,
-        )
+        tracker = NoTracker(NoTracker.Config(), run_directory=Path())
+        return await gather_evidence(prepared, [question], tracker, caller, keep_banks=True)
     finally:
         if caller is not None:
             await asyncio.shield(builder.close())
@@ -80,6 +75,7 @@ def described(prepared: Prepared, question: Question, gathered: Gathered) -> Ite
         yield f"[{number}] rank {item.rank + 1}, score {item.score:.3f}, {_origin(item, question)}"
         yield from (f"    {line}" for line in render_unit(item.unit).splitlines())
         yield from (f"    | {line}" for line in histories.of_unit(history, item.unit.id))
+    yield from _found(gathered.traces.get(question.id))
     yield "\ngold evidence:" if _gold(question) else "\ngold evidence: the data set names none"
     turns = _turns(prepared, question)
     for name in question.evidence_turns:
@@ -97,6 +93,16 @@ def described(prepared: Prepared, question: Question, gathered: Gathered) -> Ite
             yield from (f"  {line}" for line in histories.lines(history))
         else:
             yield "  (show_history=true prints each)"
+
+
+def _found(retrieved: Retrieved | None) -> Iterator[str]:
+    """How the evidence was found, where more than a ranking was made."""
+    if retrieved is None:
+        return
+    calls = sum(cost.calls for cost in retrieved.costs.values())
+    yield f"\nretrieval: {calls} calls" + (f", {len(retrieved.unread)} gave nothing" if retrieved.unread else "")
+    yield from (f"  {canonical(dict(row))}" for row in retrieved.trace)
+    yield from (f"  effect on {unit}: {canonical(dict(entries))}" for unit, entries in retrieved.effects.items())
 
 
 def _origin(item: Evidence, question: Question) -> str:

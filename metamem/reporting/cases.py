@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from metamem.core.files import read_rows, write_atomically
+from metamem.core.json_form import to_json
 from metamem.core.records import Evidence, Question
+from metamem.core.retrieved import Retrieved
 from metamem.core.text import format_date, render_unit
 from metamem.pipeline.evidence import Gathered
 
@@ -21,7 +23,7 @@ FILE = "cases.jsonl"
 def save_cases(directory: Path, questions: Iterable[Question], gathered: Gathered) -> None:
     """Write the questions whose evidence was gathered, in the order of ids; the file is the same whenever written."""
     rows = [
-        _case(q, gathered.evidence[q.id], gathered.retrieved.get(q.id))
+        _case(q, gathered.evidence[q.id], gathered.retrieved.get(q.id)) | _how(gathered.traces.get(q.id))
         for q in sorted(questions, key=lambda q: q.id)
         if q.id in gathered.evidence
     ]
@@ -38,6 +40,14 @@ def load_cases(directory: Path) -> dict[str, Mapping[str, Any]]:
     """Question id → its case; empty for a run that kept none."""
     path = directory / FILE
     return {row["id"]: row for row in read_rows(path)} if path.exists() else {}
+
+
+def _how(retrieved: Retrieved | None) -> dict[str, Any]:
+    """How the evidence was found and what finding it changes, where a retriever says so."""
+    if retrieved is None:
+        return {}
+    told = {"trace": to_json(retrieved.trace), "effects": to_json(retrieved.effects)}
+    return {name: value for name, value in told.items() if value}
 
 
 def _case(question: Question, evidence: tuple[Evidence, ...], retrieved: bool | None) -> dict[str, Any]:

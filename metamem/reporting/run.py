@@ -146,6 +146,7 @@ def _data(directory: Path, result: Mapping[str, Any], systems: Iterable[Mapping[
                 "draw": a["draw"],
                 "reply": told(from_json(Attempt, a)) if a.get("searches") else a["response"],
                 "error": a["error"] or "",
+                "shown": ", ".join(a.get("shown") or ()),
                 "cut": a["finish_reason"] == "length",
                 "tokens": [a["usage"]["prompt_tokens"], a["usage"]["completion_tokens"]],
                 "verdicts": _verdicts(verdicts.get(a["id"], ()), str(result.get("reward"))),

@@ -7,28 +7,23 @@ which list, what for, by BM25 or by embeddings, how many.
 
 from __future__ import annotations
 
-import asyncio
+import sys
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
 from metamem.core.banks import MemoryBank
-from metamem.core.contracts import Embedder
+from metamem.core.contracts import Embedder, RetrievalTools, Retriever
 from metamem.core.errors import ConfigError, unknown
 from metamem.core.records import Evidence, Question
 from metamem.core.registry import option
 from metamem.replies.tool_calls import Call, ToolsIn
+from metamem.retrieval.bm25 import Bm25
+from metamem.retrieval.dense import Dense
 from metamem.retrieval.evidence import EvidenceOrder, assemble
-from metamem.retrieval.scoring import Bm25Scores, DenseScores
-from metamem.store.store import MemoryStore
 
 NAME = "search"
-# A list that is always shown is not searched.
-_ALWAYS_SHOWN = ("core",)
-_DECIMALS = 5
-# Searches that run at a time: enough to keep two cores busy.
-_AT_ONCE = 2
 
 
 class Method(StrEnum):
@@ -79,23 +74,28 @@ class Refused(ValueError):
 
 
 class Searcher:
-    """Searches banks for calls of the tool."""
+    """Searches banks for calls of the tool, with the retrievers that its methods name."""
 
-    def __init__(self, options: SearchOptions, embedder: Embedder, store: MemoryStore, tokenizer: str) -> None:
+    def __init__(
+        self, options: SearchOptions, tools: RetrievalTools, tokenizer: str, pinned: Collection[str] = ()
+    ) -> None:
+        """Search with a run's tools; the lists of the `pinned` kinds, which are always shown, are not offered."""
         self.options = options
+        self._tools = tools
         self._tokenizer = tokenizer
-        self._scores: dict[Method, Bm25Scores | DenseScores] = {
-            Method.bm25: Bm25Scores(1.5, 0.75, True),
-            Method.embedding: DenseScores(embedder, store),
+        self._pinned = frozenset(pinned)
+        # Everything is ranked: which list is meant, and what is shown already, comes after.
+        self._retrievers: dict[Method, Retriever] = {
+            Method.bm25: Bm25(Bm25.Config(k=sys.maxsize)),
+            Method.embedding: Dense(Dense.Config(k=sys.maxsize)),
         }
-        self._slots = asyncio.Semaphore(_AT_ONCE)
 
     def tools(self, bank: MemoryBank) -> tuple[dict[str, Any], ...]:
         """The tool, for this bank; nothing where there is nothing to search.
 
         An argument that leaves no choice is not offered: the list of a memory that has one, the only method.
         """
-        lists = _lists(bank)
+        lists = self._lists(bank)
         if not lists:
             return ()
         properties: dict[str, Any] = {"query": {"type": "string", "description": "what to look for, in words"}}
@@ -120,7 +120,7 @@ class Searcher:
     ) -> tuple[Evidence, ...]:
         """The units that a call asks for, best first, without those whose ids are `shown` already. Raises `Refused`.
 
-        `question` is only named, for the budget; what is found depends on the call alone.
+        `question` is the one that is being answered; what is found depends on the call alone.
         """
         given = call.arguments
         query, wanted = str(given["query"]).strip(), given.get("k")
@@ -129,28 +129,21 @@ class Searcher:
         if wanted is not None and not 1 <= wanted <= self.options.k:
             raise Refused(f"k must be from 1 to {self.options.k}, found {wanted}")
         method = Method(given.get("method") or self.options.methods[0])
-        lists = [given["memory"]] if given.get("memory") else _lists(bank)
-        async with self._slots:
-            scores = await asyncio.to_thread(self._scored, method, bank, query)
-        allowed = [
-            i
-            for i, unit in enumerate(bank.units)
-            # A unit that shares no word with the query is not what was looked for; any meaning has some likeness.
-            if unit.kind in lists and unit.id not in shown and (method is Method.embedding or scores[i] > 0)
+        lists = [given["memory"]] if given.get("memory") else self._lists(bank)
+        (ranked,) = await self._retrievers[method].retrieve(bank, [replace(question, text=query)], self._tools)
+        # A unit that shares no word with the query is not what was looked for; any meaning has some likeness.
+        found = [
+            e
+            for e in ranked.evidence
+            if e.unit.kind in lists and e.unit.id not in shown and (method is Method.embedding or e.score > 0)
         ]
-        best = sorted(allowed, key=lambda i: (-scores[i], i))[: wanted or self.options.k]
-        found = [Evidence(bank.units[i], scores[i], rank) for rank, i in enumerate(best)]
+        found = [replace(e, rank=rank) for rank, e in enumerate(found[: wanted or self.options.k])]
         return assemble(question, found, self.options.tokens, self._tokenizer, EvidenceOrder.score)
 
-    def _scored(self, method: Method, bank: MemoryBank, query: str) -> list[float]:
-        (row,) = self._scores[method](bank, [query])
-        return [round(float(score), _DECIMALS) for score in row]
+    def _lists(self, bank: MemoryBank) -> list[str]:
+        return [kind for kind in dict.fromkeys(unit.kind for unit in bank.units) if kind not in self._pinned]
 
 
 def identity(options: SearchOptions, embedder: Embedder) -> Mapping[str, Any] | None:
     """What decides a search's results beyond its options: the embedder's weights; None where there is nothing."""
     return {"embedder": dict(embedder.identity())} if options.embeds else None
-
-
-def _lists(bank: MemoryBank) -> list[str]:
-    return [kind for kind in dict.fromkeys(unit.kind for unit in bank.units) if kind not in _ALWAYS_SHOWN]

@@ -45,10 +45,14 @@ def figures(by_label: Mapping[str, Sequence[Judged]], gathered: Gathered) -> dic
     }
 
 
-def retrieval_figures(gathered: Gathered, questions: Iterable[Question]) -> dict[str, float] | None:
-    """Mean retrieval metrics over the questions whose evidence is known; None when it is for none of them."""
+def retrieval_figures(gathered: Gathered, questions: Iterable[Question]) -> dict[str, Any] | None:
+    """Return the mean retrieval metrics over the questions whose evidence is known, and what retrieving took.
+
+    The metrics are missing when the evidence of none is known, and the costs when nothing was asked; None: both.
+    """
     rows = [gathered.metrics.get(q.id) for q in questions]
-    return aggregate_retrieval(rows) if any(row is not None for row in rows) else None
+    means = aggregate_retrieval(rows) if any(row is not None for row in rows) else {}
+    return {**means, **gathered.retrieval} or None
 
 
 def strict_score(judged: Sequence[Judged]) -> float | None:

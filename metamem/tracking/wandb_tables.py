@@ -16,7 +16,7 @@ from metamem.runs.changes import changes_of
 GUIDELINE_COLUMNS = ("id", "text", "born", "changed", "support")
 LINEAGE_COLUMNS = ("step", "action", "id", "before", "after", "support")
 ATTEMPT_COLUMNS = (
-    *("question_id", "type", "system", "draw", "question", "accepted", "evidence retrieved", "evidence"),
+    *("question_id", "type", "system", "draw", "question", "accepted", "evidence retrieved", "evidence", "shown"),
     *("reply", "verdict", "raw verdict", "prompt tokens", "completion tokens"),
 )
 
@@ -54,6 +54,7 @@ def _attempts(directory: Path) -> Iterator[list[Any]]:
             " | ".join(q.get("answers") or ()),
             {True: "yes", False: "no"}.get(q.get("retrieved"), "unknown"),
             "\n".join(u["text"] for u in q.get("evidence") or ()),
+            a["shown"],
             a["reply"] or a["error"],
             {True: "right", False: "wrong", None: "invalid"}[found["right"]],
             found["raw"],

@@ -33,4 +33,4 @@ def test_contracts_are_of_registered_kinds_and_name_their_methods() -> None:
     load_components()
     assert set(CONTRACTS) <= set(KINDS) and not {e.kind for e in REGISTRY} - set(KINDS)
     assert lacks("splits of hairs", object()) == []
-    assert lacks("retriever", object()) == ["identity", "retrieve"]
+    assert lacks("retriever", object()) == ["identity", "needs", "pinned", "prompts", "reads", "retrieve"]

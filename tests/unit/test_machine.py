@@ -49,17 +49,3 @@ def test_a_device_that_is_not_there_is_refused_by_its_key(monkeypatch: pytest.Mo
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     with pytest.raises(ConfigError, match=r"embedder\.device=cuda:1: this machine shows no GPU. Choices: cpu, null"):
         build("embedder", {"name": "minilm", "device": "cuda:1"})
-
-
-def test_embedding_precision_follows_the_machine_and_is_part_of_the_identity(
-    two_gpus: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import metamem.embedding.minilm
-
-    auto, forced = build("embedder", {"name": "minilm"}), build("embedder", {"name": "minilm", "precision": "bfloat16"})
-    monkeypatch.setattr(metamem.embedding.minilm, "cpu_has_bfloat16", lambda: True)
-    assert (str(auto.precision), str(forced.precision)) == ("float32", "bfloat16")  # it goes to a GPU
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert str(auto.precision) == "bfloat16"
-    monkeypatch.setattr(metamem.embedding.minilm, "cpu_has_bfloat16", lambda: False)
-    assert str(auto.precision) == "float32"

@@ -303,7 +303,7 @@ def _search_line(counts: Mapping[str, Any]) -> Text | None:
     return Text.assemble(("searches         ", "dim"), f"{count(counts['searches'])} while answering{refused}")
 
 
-def _retrieval_line(metrics: Mapping[str, float]) -> Text | None:
+def _retrieval_line(metrics: Mapping[str, Any]) -> Text | None:
     """The metrics at cut-off 10, by level; result.json has those at the others."""
     by_level: dict[str, list[str]] = {}
     for key, value in metrics.items():

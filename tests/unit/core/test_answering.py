@@ -29,6 +29,7 @@ from metamem.pipeline.bench import Bench
 from metamem.programs.stored_answers import read_stored
 from metamem.prompts.templates import Prompts
 from metamem.retrieval.searching import Searcher, SearchOptions
+from metamem.retrieval.tools import Tools
 from metamem.store.store import MemoryStore
 from metamem.tracking.trackers import Trackers
 
@@ -73,13 +74,17 @@ class Scripted:
         return [g if isinstance(g, Generation) else Generation(g, usage=Usage(10, 3)) for g in made]
 
 
+def searching(**options: Any) -> Searcher:
+    tools = Tools(build("embedder", {"name": "hashing"}), MemoryStore())
+    return Searcher(SearchOptions(**options), tools, "words", ("core",))
+
+
 def attempted(
     backbone: Scripted, folder: Path | None = None, attempts: int = 1, temperature: float = 0.0, **options: Any
 ) -> tuple[Judged, JournaledCaller]:
     journal: Any = Journal(folder, "e", "r") if folder else SimpleNamespace(get=lambda key: None, put=lambda *a, **k: 0)
     caller = JournaledCaller(backbone, journal, "policy")  # type: ignore[arg-type]
-    embedder = build("embedder", {"name": "hashing"})
-    searcher = Searcher(SearchOptions(**{"calls": 2, "methods": ["bm25"], **options}), embedder, MemoryStore(), "words")
+    searcher = searching(**{"calls": 2, "methods": ["bm25"], **options})
     bench = Bench(
         prompts=PROMPTS,
         policy=caller,
@@ -288,7 +293,6 @@ def test_nothing_is_offered_where_all_is_shown_or_there_is_no_memory() -> None:
         ({}, {}),
     ):
         backbone = Scripted(lambda r, _: call())
-        searcher = Searcher(SearchOptions(calls=2), build("embedder", {"name": "hashing"}), MemoryStore(), "words")
         counted: Any = SimpleNamespace(get=lambda key: None, put=lambda *a, **k: 0)
         bench = Bench(
             prompts=PROMPTS,
@@ -298,7 +302,7 @@ def test_nothing_is_offered_where_all_is_shown_or_there_is_no_memory() -> None:
             evidence=evidence,
             seed=1,
             tracker=Trackers([]),
-            searcher=searcher,
+            searcher=searching(calls=2),
             banks=banks,
         )
         judged = asyncio.run(bench.attempt(QUESTION, None, "t", 1, 0.0))
@@ -318,7 +322,7 @@ def test_text_that_was_found_cannot_close_the_section_that_shows_it() -> None:
         evidence={},
         seed=1,
         tracker=Trackers([]),
-        searcher=Searcher(SearchOptions(calls=1), build("embedder", {"name": "hashing"}), MemoryStore(), "words"),
+        searcher=searching(calls=1),
         banks={"c": hostile},
     )
     asyncio.run(bench.attempt(QUESTION, None, "t", 1, 0.0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 import subprocess
 import sys
@@ -19,8 +20,9 @@ from metamem.core.records import MemoryUnit, Question
 from metamem.core.registry import build
 from metamem.core.weights import weights_hash
 from metamem.embedding.models import find_model, model_files
-from metamem.store.store import MemoryStore
+from tests.retrieving import ask, ranked
 
+VOCABULARY = "we went to Oslo in May and bought a green lamp because my sister likes old trains and greyhounds".split()
 FILLER = "We talked about the weather and about nothing else of note. "
 
 
@@ -106,9 +108,9 @@ def test_a_model_is_identified_by_its_content_and_not_by_its_place(tmp_path: Pat
 
 def test_importing_and_constructing_loads_no_heavy_library() -> None:
     code = (
-        "import sys; import metamem.embedding.minilm, metamem.memory.cutting, metamem.retrieval.retrievers\n"
+        "import sys; import metamem.embedding.minilm, metamem.memory.cutting, metamem.retrieval.hybrid\n"
         "from metamem.core.registry import build\n"
-        "build('retriever', {'name': 'hybrid'}, embedder=build('embedder', {'name': 'minilm'}))\n"
+        "build('retriever', {'name': 'hybrid'}), build('embedder', {'name': 'minilm'})\n"
         "heavy = {'torch', 'transformers', 'sentence_transformers', 'bm25s', 'scipy', 'numpy', 'huggingface_hub'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
@@ -127,7 +129,7 @@ def folder() -> Path:
 
 @pytest.fixture(scope="module")
 def minilm(folder: Path) -> Any:
-    return build("embedder", {"name": "minilm", "precision": "float32"})
+    return build("embedder", {"name": "minilm"})
 
 
 def test_the_installed_package_is_found_first(folder: Path, minilm: Any) -> None:
@@ -178,7 +180,7 @@ def test_windows_fit_exactly_and_lose_no_token(options: dict[str, int], minilm: 
 def test_minilm_does_not_depend_on_order_or_batch(minilm: Any) -> None:
     texts = [f"{FILLER * (n % 5)} number {n}" for n in range(20)]
     vectors, owners = minilm.embed(texts)
-    backwards, _ = build("embedder", {"name": "minilm", "precision": "float32", "batch_size": 3}).embed(texts[::-1])
+    backwards, _ = build("embedder", {"name": "minilm", "batch_size": 3}).embed(texts[::-1])
     first = {int(o): i for i, o in reversed(list(enumerate(owners)))}
     assert [first[n] for n in range(20)] == list(range(20))
     assert backwards[::-1] == pytest.approx(vectors, abs=1e-5)
@@ -195,13 +197,38 @@ def test_bfloat16_moves_a_cosine_little_and_repeats_exactly(minilm: Any) -> None
 
 
 @pytest.mark.slow
+def test_the_best_ten_units_are_the_same_embedded_alone_or_in_batches(minilm: Any) -> None:
+    rng = random.Random("turns")
+    units = [" ".join(rng.choices(VOCABULARY, k=rng.choice([6, 12, 30]))) for _ in range(40)]
+    units += units[:5]  # what is said again ties
+    questions = [" ".join(rng.choices(VOCABULARY, k=7)) for _ in range(8)]
+
+    class Alone:
+        """Embeds one text at a time."""
+
+        def identity(self) -> dict[str, str]:
+            return {"embedder": "alone"}
+
+        def embed(self, texts: list[str]) -> Any:
+            made = [minilm.embed([text])[0] for text in texts]
+            return np.concatenate(made), np.repeat(np.arange(len(texts)), [len(m) for m in made])
+
+    held = MemoryBank("b", "c", tuple(MemoryUnit(str(i), text) for i, text in enumerate(units)))
+    asked = [ask(text) for text in questions]
+    dense = build("retriever", {"name": "dense", "k": 10})
+    batched, alone = ranked(dense, held, asked, minilm), ranked(dense, held, asked, Alone())
+    assert [[e.unit.id for e in found] for found in batched] == [[e.unit.id for e in found] for found in alone]
+    assert not (minilm.embed(units)[0] == Alone().embed(units)[0]).all(), "the vectors themselves differ"
+
+
+@pytest.mark.slow
 def test_a_needle_deep_in_a_long_unit_is_found(minilm: Any) -> None:
     long = FILLER * 55 + "My sister adopted a greyhound called Biscuit. " + FILLER * 20
     assert len(minilm._loaded().tokenizer(FILLER * 55, truncation=False)["input_ids"]) > 600
     units = tuple(MemoryUnit(str(i), t) for i, t in enumerate([FILLER * 20, "I like pets in general.", long]))
-    dense = build("retriever", {"name": "dense", "k": 1}, embedder=minilm, store=MemoryStore())
     question = Question("q", "What is the name of my sister's greyhound?", "t", ("Biscuit",))
-    assert dense.retrieve(MemoryBank("b", "c", units), [question])[0][0].unit.id == "2"
+    dense = build("retriever", {"name": "dense", "k": 1})
+    assert ranked(dense, MemoryBank("b", "c", units), [question], minilm)[0][0].unit.id == "2"
 
 
 @pytest.mark.slow

@@ -85,7 +85,7 @@ def test_the_account_of_banks_adds_up_and_says_what_was_lost() -> None:
     }
     told = "\n".join(notes(summary))
     assert "3 conversations (2 built, 1 reused) took 6 calls, 45 tokens" in told
-    assert "3 pieces were refused (3 nowhere)" in told
+    assert "3 things that replies stated were refused" in told
     assert "2 calls gave nothing" in told
     assert notes(Account().summary({})) == []
 

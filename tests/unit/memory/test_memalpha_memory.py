@@ -25,7 +25,7 @@ from metamem.core.banks import MemoryBank
 from metamem.core.calls import Generation, Message, Request
 from metamem.core.contracts import Dataset, MemoryContext
 from metamem.core.errors import ConfigError
-from metamem.core.records import Conversation, MemoryUnit, Question, Session, Turn
+from metamem.core.records import Conversation, MemoryUnit, Session, Turn
 from metamem.core.registry import REGISTRY, load_components
 from metamem.memory import histories
 from metamem.memory.chunks import chunks_of, counter
@@ -37,6 +37,7 @@ from metamem.memory.memalpha.state import Memory, Part
 from metamem.programs.show import show
 from metamem.prompts.templates import Prompts
 from metamem.store.store import MemoryStore
+from tests.retrieving import ask, ranked
 from tests.server import Reply, Server
 
 load_components()
@@ -329,7 +330,7 @@ def units(*kinds: str) -> tuple[MemoryUnit, ...]:
 
 def shown(bank: MemoryBank, text: str, **options: Any) -> list[str]:
     retriever = REGISTRY.build("retriever", {"name": "memalpha", **options})
-    (evidence,) = retriever.retrieve(bank, [Question("q", text, "t", ("a",))])
+    (evidence,) = ranked(retriever, bank, [ask(text)])
     assert [e.rank for e in evidence] == list(range(len(evidence)))
     return [e.unit.id for e in evidence]
 

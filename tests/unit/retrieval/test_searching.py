@@ -13,6 +13,7 @@ from metamem.core.records import MemoryUnit, Question
 from metamem.core.registry import build, load_components
 from metamem.replies.tool_calls import Call
 from metamem.retrieval.searching import Refused, Searcher, SearchOptions
+from metamem.retrieval.tools import Tools
 from metamem.store.store import MemoryStore
 
 load_components()
@@ -28,8 +29,8 @@ BANK = MemoryBank(
 
 
 def searcher(**options: Any) -> Searcher:
-    embedder = build("embedder", {"name": "hashing"})
-    return Searcher(SearchOptions(calls=3, **options), embedder, MemoryStore(), "words")
+    tools = Tools(build("embedder", {"name": "hashing"}), MemoryStore())
+    return Searcher(SearchOptions(calls=3, **options), tools, "words", ("core",))
 
 
 def found(made: Searcher, shown: tuple[str, ...] = (), bank: MemoryBank = BANK, **arguments: Any) -> list[str]:
@@ -38,8 +39,10 @@ def found(made: Searcher, shown: tuple[str, ...] = (), bank: MemoryBank = BANK, 
     return [e.unit.id for e in evidence]
 
 
-def test_all_lists_are_searched_and_core_which_is_always_shown_is_not() -> None:
+def test_all_lists_are_searched_but_those_that_are_always_shown() -> None:
     assert found(searcher(), query="Oslo") == ["s1", "e1"]
+    tools = Tools(build("embedder", {"name": "hashing"}), MemoryStore())
+    assert found(Searcher(SearchOptions(calls=3), tools, "words"), query="Oslo") == ["s1", "c1", "e1"]
 
 
 def test_one_list_is_searched_where_it_is_named() -> None:

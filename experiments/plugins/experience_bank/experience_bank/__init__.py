@@ -2,10 +2,7 @@
 
 The policy answers each question of a batch under what the recall shows of the bank, credits the experiences that were
 shown with the outcome, and keeps one more: a lesson in a sentence, with its question, outcome and utility `about` it.
-The recall shows the experiences of the nearest questions, the useful ones first. Learn, then evaluate, with
-
-    experiments/train.py optimizer=experience_bank recall=experiences
-    experiments/eval.py meta_memory=RUN
+Learn with `experiments/train.py optimizer=experience_bank recall=experiences`.
 """
 
 import asyncio
@@ -25,7 +22,6 @@ from metamem import (
     option,
     register,
     shuffled,
-    told,
 )
 
 add_templates(Path(__file__).parent / "templates")
@@ -47,7 +43,7 @@ class ExperienceBank:
         temperature: float = option(0.7, "sampling temperature of the attempts", least=0)
         rate: float = option(0.3, "share of a new outcome in a utility", least=0, most=1)
         max_words: int = option(40, "words asked for per lesson at most", least=1)
-        lesson_tokens: int = option(256, "new tokens per lesson at most", least=1)
+        tokens: int = option(256, "new tokens per lesson at most", least=1)
 
     def __init__(self, config):
         self.config = config
@@ -58,14 +54,12 @@ class ExperienceBank:
 
     def plan(self, batch):
         """Return that each question is attempted, and one lesson asked for where it was judged."""
-        lessons = Asked("experience", 0, len(batch), len(batch), self.config.lesson_tokens)
+        lessons = Asked("experience", 0, len(batch), len(batch), self.config.tokens)
         return Bounds(len(batch) * self.config.attempts, (lessons,))
 
     async def step(self, at, batch, laboratory):
-        """Live through a batch: the bank is the same for all its questions, and changes after the last."""
-        lived = await asyncio.gather(
-            *(self._live(q, at.meta_memory, laboratory) for q in sorted(batch, key=lambda q: q.id))
-        )
+        """Live through a batch; the bank changes after its last question."""
+        lived = await asyncio.gather(*(self._live(question, at.meta_memory, laboratory) for question in batch))
         memory = at.meta_memory
         for judged, _ in lived:
             for name in sorted({name for attempt in judged.attempts for name in attempt.shown}):
@@ -74,25 +68,23 @@ class ExperienceBank:
                 memory = memory.noted(name, utility=round(known + self.config.rate * (outcome - known), 6))
         held = {g.about["question_id"]: g.id for g in memory.guidelines}
         operations = []
-        for judged, lesson in lived:
-            question = judged.question
+        for question, judged, lesson in ((j.question, j, text) for j, text in lived if text):
             about = {"question_id": question.id, "question": question.text, "outcome": judged.score}
             if question.id in held:
                 operations.append(Operation(Action.update, held[question.id], lesson, (question.id,), about))
-            elif lesson:
+            else:
                 operations.append(Operation(Action.add, None, lesson, (question.id,), {**about, "utility": 0.0}))
         memory, changes, refused = apply(memory, operations, laboratory.step)
-        used = sum(bool(attempt.shown) for judged, _ in lived for attempt in judged.attempts)
-        return Update(memory, at.state, changes, refused, {"attempts_with_experience": used})
+        return Update(memory, at.state, changes, refused)
 
     async def _live(self, question, memory, laboratory):
         judged = await laboratory.attempt(question, memory, self.config.attempts, self.config.temperature)
         pairs = zip(judged.attempts, judged.verdicts, strict=True)
-        attempts = [{"text": told(a), "correct": v.correct} for a, v in pairs if v.valid and a.error is None]
+        attempts = [{"text": a.response, "correct": v.correct} for a, v in pairs if v.valid and not a.error]
         if not attempts:
             return judged, ""
         about = {"question": question.text, "truth": list(question.answers), "max_words": self.config.max_words}
-        reply = await laboratory.ask("experience", self.config.lesson_tokens, attempts=attempts, **about)
+        reply = await laboratory.ask("experience", self.config.tokens, attempts=attempts, **about)
         return judged, reply.text if isinstance(reply, Generation) else ""
 
 
@@ -122,6 +114,6 @@ class Experiences:
         """Return the experiences of other questions, the best first."""
         held = [g for g in meta_memory.guidelines if g.about.get("question_id") not in (None, question.id)]
         near = await asyncio.to_thread(self._similarity, question.text, [g.about["question"] for g in held])
-        ranked = [(score + self.config.weight * g.about["utility"], g) for score, g in zip(near, held, strict=True)]
-        kept = [pair for score, pair in zip(near, ranked, strict=True) if score >= self.config.least]
-        return [g for _, g in sorted(kept, key=lambda pair: -pair[0])[: self.config.k]]
+        pairs = [(score, g) for score, g in zip(near, held, strict=True) if score >= self.config.least]
+        pairs.sort(key=lambda pair: -pair[0] - self.config.weight * pair[1].about["utility"])
+        return [g for _, g in pairs[: self.config.k]]

@@ -1,4 +1,4 @@
-"""How well every unit of a bank fits a question: cosine of embeddings, BM25, and the fusion of rankings.
+"""BM25 over words: how well the words of every unit fit a question, and the retriever that ranks by it.
 
 In: a `MemoryBank` and question texts. Out: one row of scores per question, one score per unit in the bank's order. Any
 number of threads may ask at once.
@@ -10,11 +10,14 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from metamem.core.banks import MemoryBank
-from metamem.core.contracts import Embedder
-from metamem.store.store import MemoryStore
+from metamem.core.contracts import RetrievalTools
+from metamem.core.records import Evidence, Question
+from metamem.core.registry import option, register
+from metamem.retrieval.base import RankingRetriever, best
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,45 +39,17 @@ STOPWORDS = frozenset(_STOPWORDS.split())
 _INDEXES_KEPT = 16
 
 
-class DenseScores:
-    """Cosine similarity of each question to each unit: that of the unit's best window."""
-
-    def __init__(self, embedder: Embedder, store: MemoryStore) -> None:
-        self.embedder = embedder
-        self._store = store
-
-    def __call__(self, bank: MemoryBank, texts: Sequence[str]) -> NDArray[np.float64]:
-        """Scores (questions, units). Vectors that were ever computed come from the store, without loading the model."""
-        import numpy as np
-
-        scores = np.full((len(texts), len(bank.units)), -1.0)
-        if bank.units and texts:
-            identity = self.embedder.identity()
-            held = self._store.index(identity, [unit.text for unit in bank.units], self._embed)
-            asked = self._store.index(identity, texts, self._embed)
-            windows = held["vectors"].astype(np.float64)
-            # A product for each question alone: one for all would round differently with the number of questions.
-            for row, vector in zip(asked["owners"], asked["vectors"].astype(np.float64), strict=True):
-                # The best window counts, of a unit and of a question that is longer than a window.
-                np.maximum.at(scores[row], held["owners"], windows @ vector)
-        return scores
-
-    def _embed(self, texts: list[str]) -> dict[str, NDArray[Any]]:
-        vectors, owners = self.embedder.embed(texts)
-        return {"vectors": vectors, "owners": owners}
-
-
 class Bm25Scores:
     """BM25 of each unit for each question (bm25s, its Lucene variant); without a known word all scores are 0."""
 
-    def __init__(self, k1: float, b: float, stopwords: bool) -> None:
+    def __init__(self, k1: float = 1.5, b: float = 0.75, stopwords: bool = True) -> None:
         self._k1, self._b = k1, b
         self._skipped = STOPWORDS if stopwords else frozenset()
         self._guard = threading.Lock()
         self._indexes: OrderedDict[str, tuple[MemoryBank, Any]] = OrderedDict()
 
     def __call__(self, bank: MemoryBank, texts: Sequence[str]) -> NDArray[np.float64]:
-        """Scores (questions, units)."""
+        """Return scores (questions, units)."""
         import numpy as np
 
         scores = np.zeros((len(texts), len(bank.units)))
@@ -87,18 +62,21 @@ class Bm25Scores:
         return scores
 
     def words(self, text: str) -> list[str]:
-        """The words that count: lower case, without function words."""
+        """Return the words that count: lower case, without function words."""
         return [word for word in _WORDS.findall(text.lower()) if word not in self._skipped]
 
     def _index(self, bank: MemoryBank) -> Any:
-        """The bank's index, None when no unit holds a word. The latest few are kept: questions may come one by one."""
+        """Return the bank's index, None when no unit holds a word. The latest few are kept: questions may come singly.
+
+        They are held by the bank's id, and by what it holds, since a bank that no store has named has no id.
+        """
         with self._guard:
             if (kept := self._indexes.get(bank.id)) and kept[0].units == bank.units:
                 self._indexes.move_to_end(bank.id)
                 return kept[1]
         import bm25s
 
-        words = [self.words(unit.text) for unit in bank.units]
+        words = [self.words(unit.found_by) for unit in bank.units]
         index = None
         if any(words):
             index = bm25s.BM25(k1=self._k1, b=self._b, method="lucene", backend="numpy")
@@ -110,10 +88,23 @@ class Bm25Scores:
         return index
 
 
-def fuse(rankings: Sequence[Sequence[int]], units: int, constant: int) -> list[float]:
-    """Reciprocal rank fusion: each unit's score from rankings of unit positions, best first."""
-    scores = [0.0] * units
-    for ranking in rankings:
-        for rank, position in enumerate(ranking, start=1):
-            scores[position] += 1.0 / (constant + rank)
-    return scores
+@register("retriever", "bm25")
+class Bm25(RankingRetriever):
+    """BM25 over words (bm25s)."""
+
+    @dataclass
+    class Config:
+        """How much is retrieved, and BM25's parameters."""
+
+        k: int = option(20, "units retrieved per question", least=1)
+        k1: float = option(1.5, "how soon repetitions of a word stop counting", least=0)
+        b: float = option(0.75, "how far long units are held back", least=0, most=1)
+        stopwords: bool = option(True, "leave English function words out")
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self._scores = Bm25Scores(config.k1, config.b, config.stopwords)
+
+    def rank(self, bank: MemoryBank, questions: Sequence[Question], tools: RetrievalTools) -> list[list[Evidence]]:
+        """Return the k best units of each question; those that share no word with it come last, at 0, in bank order."""
+        return [best(bank, scores, self.config.k) for scores in self._scores(bank, [q.text for q in questions])]

@@ -1,0 +1,56 @@
+"""Similarity of embeddings: the cosine of every unit to a question, and the retriever that ranks by it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from metamem.core.banks import MemoryBank
+from metamem.core.contracts import RetrievalTools
+from metamem.core.records import Evidence, Question
+from metamem.core.registry import option, register
+from metamem.retrieval.base import RankingRetriever, best
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+def dense_scores(bank: MemoryBank, texts: Sequence[str], tools: RetrievalTools) -> NDArray[np.float64]:
+    """Return the cosine of each question to each unit (questions, units): that of their best windows.
+
+    Blocks; raises what the embedder and the store raise.
+    """
+    import numpy as np
+
+    scores = np.full((len(texts), len(bank.units)), -1.0)
+    if bank.units and texts:
+        held, owners = tools.vectors([unit.found_by for unit in bank.units])
+        asked, askers = tools.vectors(texts)
+        windows = held.astype(np.float64)
+        # A product for each question alone: one for all would round differently with the number of questions.
+        for row, vector in zip(askers, asked.astype(np.float64), strict=True):
+            np.maximum.at(scores[row], owners, windows @ vector)
+    return scores
+
+
+@register("retriever", "dense")
+class Dense(RankingRetriever):
+    """Exact cosine similarity of embeddings; a unit counts with its best window."""
+
+    needs: tuple[str, ...] = ("embedder",)
+
+    @dataclass
+    class Config:
+        """How much is retrieved."""
+
+        k: int = option(20, "units retrieved per question", least=1)
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    def rank(self, bank: MemoryBank, questions: Sequence[Question], tools: RetrievalTools) -> list[list[Evidence]]:
+        """Return the k most similar units of each question. Raises what the embedder and the store raise."""
+        scores = dense_scores(bank, [q.text for q in questions], tools)
+        return [best(bank, row, self.config.k) for row in scores]

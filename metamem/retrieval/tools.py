@@ -1,0 +1,115 @@
+"""What retrievers work with: threads, vectors from the store, and a model to plan queries or to rerank with.
+
+In: the parts of a run. Out: `Tools`, which all banks and questions of the run share.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from metamem.core.banks import Cost, Unread
+from metamem.core.calls import Draw, Failure, Message, Request
+from metamem.core.contracts import Caller, Embedder
+from metamem.core.records import Question
+from metamem.core.retrieved import Asked
+from metamem.prompts.templates import Prompts
+from metamem.store.store import MemoryStore
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+T = TypeVar("T")
+
+# Rankings that are computed at a time: enough to keep two cores busy, and few banks' arrays in memory.
+_AT_ONCE = 2
+REPAIR = "repair_memory"
+# Characters of an unreadable reply that are shown to the model again.
+_SHOWN = 20000
+
+
+class Tools:
+    """Serves the retrievals of one run (`contracts.RetrievalTools`); belongs to one event loop."""
+
+    def __init__(
+        self, embedder: Embedder, store: MemoryStore, prompts: Prompts | None = None, caller: Caller | None = None
+    ) -> None:
+        """Work with a run's embedder and store; only retrievers that ask a model need `prompts` and a `caller`."""
+        self._embedder = embedder
+        self._store = store
+        self._prompts = prompts
+        self._caller = caller
+        self._slots = asyncio.Semaphore(_AT_ONCE)
+
+    async def run(self, work: Callable[..., T], *arguments: Any) -> T:
+        """Return what `work` computes of its arguments in a thread, when there is a place for it."""
+        async with self._slots:
+            return await asyncio.to_thread(work, *arguments)
+
+    def vectors(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Return the unit vectors of all windows of texts (w, d), and each one's text (w,), in the order of the texts.
+
+        What was ever computed comes from the store, without loading the model. Raises what the embedder and the store
+        raise.
+        """
+
+        held = self._store.index(self._embedder.identity(), texts, self._embed)
+        return held["vectors"], held["owners"]
+
+    def _embed(self, texts: list[str]) -> dict[str, NDArray[Any]]:
+        """Embed each text once: units of one text then have one vector, and tie."""
+        import numpy as np
+
+        places = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+        vectors, owners = self._embedder.embed(list(places))
+        starts = np.searchsorted(owners, np.arange(len(places) + 1))
+        windows = [np.arange(starts[places[text]], starts[places[text] + 1]) for text in texts]
+        rows = np.concatenate(windows) if windows else np.zeros(0, np.int64)
+        return {"vectors": vectors[rows], "owners": np.repeat(np.arange(len(texts)), [len(w) for w in windows])}
+
+    async def ask(
+        self,
+        question: Question,
+        template: str,
+        read: Callable[[str], T],
+        *,
+        stage: str,
+        schema: dict[str, Any] | None = None,
+        max_tokens: int | None = None,
+        repairs: int = 1,
+        **values: Any,
+    ) -> Asked[T]:
+        """Return what is read of the model's greedy reply to a template, with up to `repairs` requests to mend it.
+
+        `read` raises `ValueError` with what is wrong. Each call is a row of the journal of its own. A call that is not
+        delivered, and a reply that stays unreadable, give no value and an `Unread`.
+        """
+        assert self._caller is not None, "this retriever does not name the builder among its needs"
+        assert self._prompts is not None
+        sampling = replace(self._caller.sampling(), temperature=0.0)
+        if max_tokens is not None:
+            sampling = replace(sampling, max_tokens=max_tokens)
+        messages = self._prompts.render(template, **values)
+        draw = Draw(f"retrieval/{question.id}/{stage}")
+        keys: list[str] = []
+        cost, said, problem = Cost(), "", ""
+        for repeat in range(repairs + 1):
+            began = time.perf_counter()
+            (reply,) = await self._caller(Request(messages, sampling, (draw,), schema, repeat))
+            seconds = round(time.perf_counter() - began, 6)
+            if isinstance(reply.outcome, Failure):
+                return Asked(None, cost, Unread(stage, (), reply.outcome.reason, said, delivered=False), tuple(keys))
+            said, usage = reply.outcome.text, reply.outcome.usage
+            cost += Cost(1, usage.prompt_tokens, usage.completion_tokens, seconds)
+            keys.append(reply.key)
+            try:
+                return Asked(read(said), cost, None, tuple(keys))
+            except ValueError as error:
+                problem = str(error)
+            again = self._prompts.render(REPAIR, problem=problem)
+            messages = (*messages, Message("assistant", said[:_SHOWN] or "(empty)"), *again)
+        return Asked(None, cost, Unread(stage, (), problem, said), tuple(keys))
