@@ -1,7 +1,7 @@
 """metamem: learn and study meta-memory, the guidelines that teach a frozen LLM to use what its memory retrieves.
 
-What a script or a plugin imports stands here: `from metamem import register, option`. A name is loaded when it is first
-asked for, so that `import metamem` stays light.
+What a script or a plugin imports stands here: `from metamem import register, option, run`. A name is loaded when it is
+first asked for, so that `import metamem` stays light.
 """
 
 __version__ = "0.1.0"
@@ -39,10 +39,13 @@ _PUBLIC = {
     "apply": "metamem.core.meta_memory",
     "diff": "metamem.core.meta_memory",
     "format_date": "metamem.core.text",
+    "load": "metamem.statistics.tables",
+    "main": "metamem.cli.python",
     "option": "metamem.core.registry",
     "parse_json": "metamem.replies.json_in_text",
     "register": "metamem.core.registry",
     "render_unit": "metamem.core.text",
+    "run": "metamem.cli.python",
     "shuffled": "metamem.optimizers.batched",
     "told": "metamem.core.text",
 }

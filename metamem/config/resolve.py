@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from metamem.config.options import COMPONENTS, EvalConfig, TrainConfig
-from metamem.core.contracts import Scorer
+from metamem.core.contracts import Placeholder, Scorer
 from metamem.core.errors import ConfigError, unknown
 from metamem.core.registry import REGISTRY, check_ranges, load_studies
 
@@ -169,32 +169,35 @@ def _check(config: TrainConfig | EvalConfig) -> None:
     if config.study:
         load_studies()
         REGISTRY.entry("study", config.study)
-    if config.backbone.name == "same":
-        raise ConfigError("backbone: 'same' is for the other roles; name a backbone for the policy")
-    judges_only = (
-        isinstance(config, EvalConfig) and config.from_ is not None and config.judge.name not in ("same", "auto")
-    )
-    if config.backbone.name == "auto" and config.dataset.name != "sample" and not judges_only:
-        choices = [n for n in REGISTRY.names("backbone") if n not in ("same", "auto")]
-        raise ConfigError(
-            f"backbone: dataset={config.dataset.name} needs a backbone named, on the command line or by an experiment. "
-            f"Choices: {', '.join(choices)}. For example: "
-            "backbone=openai backbone.base_url=http://localhost:8000/v1 backbone.model=NAME"
-        )
-    if config.backbone.name == "auto":
-        config.backbone = REGISTRY.options("backbone", {"name": "simulated"})
+    for role in ("judge", "builder"):
+        if config.study == "cross_backbone" and _placeholder(getattr(config, role)):
+            raise ConfigError(
+                f"{role}: a study across backbones needs one {role} for all of them; name it with backbone@{role}=NAME"
+            )
+    _put_backbones(config)
     if config.study == "perplexity" or getattr(config, "perplexity", None) is not None:
         _check_scorer(config.backbone.name)
     if config.study == "perplexity" and config.search.calls:
         raise ConfigError("search.calls: a study of perplexity scores replies to single prompts; leave it at 0")
-    for role in ("judge", "builder"):
-        if config.study == "cross_backbone" and getattr(config, role).name == "same":
-            raise ConfigError(
-                f"{role}: a study across backbones needs one {role} for all of them; name it with backbone@{role}=NAME"
-            )
+
+
+def _put_backbones(config: TrainConfig | EvalConfig) -> None:
+    """Put the backbones that are meant in the place of names that stand for them."""
+    name = config.dataset.name
+    own = bool(getattr(REGISTRY.entry("dataset", name).component, "own", False))
+    # Where a named judge judges stored answers, no policy is needed.
+    judges_only = isinstance(config, EvalConfig) and config.from_ is not None and _placeholder(config.judge) is None
+    if (meant := _placeholder(config.backbone)) is not None:
+        config.backbone = REGISTRY.options("backbone", meant.stands_for(None, name, own or judges_only))
     for role in ("judge", "reflector", "builder"):
-        if getattr(config, role).name in ("same", "auto"):
-            setattr(config, role, config.backbone)
+        if (meant := _placeholder(getattr(config, role))) is not None:
+            # The policy's own options, not a copy: one backbone plays both.
+            setattr(config, role, meant.stands_for(config.backbone, name, own))
+
+
+def _placeholder(options: Any) -> type[Placeholder] | None:
+    component = REGISTRY.entry("backbone", options.name).component
+    return component if issubclass(component, Placeholder) else None
 
 
 def _check_scorer(name: str) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from metamem.core.errors import DataError
-from metamem.core.files import write_atomically
+from metamem.core.files import read_json, write_atomically
 from metamem.core.meta_memory import MetaMemory, from_dict, from_texts, to_dict
 
 
@@ -38,12 +38,12 @@ def load_checkpoint(path: Path, key: str = "meta_memory") -> Checkpoint:
 
     Raises `DataError` naming the file; a missing file is an error, never an empty meta-memory.
     """
+    if not path.exists():
+        raise DataError(f"{key}: no such file: {path}")
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"{key}: no such file: {path}") from None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{key}: {path} cannot be read as JSON: {error}") from None
+        data = read_json(path)
+    except DataError as error:
+        raise DataError(f"{key}: {error}") from None
     if isinstance(data, dict) and isinstance(held := data.get("meta_memory"), dict):
         try:
             # Version 0.1 kept the step inside.
@@ -51,6 +51,6 @@ def load_checkpoint(path: Path, key: str = "meta_memory") -> Checkpoint:
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise DataError(f"{key}: {path} is not a checkpoint of this version: {error}") from None
     texts = list(data.values()) if isinstance(data, dict) else data
-    if isinstance(texts, list) and all(isinstance(t, str) and t.strip() for t in texts):
+    if isinstance(texts, list) and texts and all(isinstance(t, str) and t.strip() for t in texts):
         return Checkpoint(from_texts([" ".join(t.split()) for t in texts]))
     raise DataError(f"{key}: {path}: expected a checkpoint, a list of sentences or an object of name → sentence")

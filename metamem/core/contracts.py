@@ -10,7 +10,7 @@ and only gets the dependencies its constructor names. The dependencies handed ou
     retriever   none; what it works with comes with each call, as `RetrievalTools`
     backbone    none
     rubric      none
-    evaluator   `judge` (a `Caller` for the judge role), `rubric`, `seed`
+    evaluator   `judge` (a `Caller` for the judge role), `rubric`, `prompts`, `seed`
     optimizer   none; a step works with the `Laboratory` it is given
     recall      `embedder`, `store`, `prompts`, `caller` (the policy's `Caller`)
     prompts     none
@@ -60,7 +60,7 @@ class Dataset:
 
 
 class DatasetLoader(Protocol):
-    """Kind `dataset`."""
+    """Kind `dataset`. A class whose attribute `own` is True has the project's own data: no backbone need be named."""
 
     def load(self) -> Dataset:
         """Read and validate everything. Raises `DataError` naming file and record."""
@@ -89,6 +89,14 @@ class Splitter(Protocol):
 
     def files(self) -> Sequence[Path]:
         """The files the split is read from, if any."""
+
+
+@runtime_checkable
+class Folding(Protocol):
+    """A splitter whose options may ask for all its folds at once."""
+
+    def folds(self) -> Mapping[str, Any]:
+        """Return fold → its options, where all folds are meant; nothing where one is."""
 
 
 @dataclass
@@ -235,6 +243,18 @@ class Backbone(Protocol):
 
 
 @runtime_checkable
+class Placeholder(Protocol):
+    """A name of kind `backbone` that is no backbone: it stands for another one."""
+
+    @classmethod
+    def stands_for(cls, policy: Any, dataset: str, own: bool) -> Any:
+        """Return the options that are meant, or a mapping with a name. `policy` are the policy's options, None where
+        the policy itself is meant; `own`: the chosen data set is the project's own. Raises `ConfigError` where a
+        backbone has to be named.
+        """
+
+
+@runtime_checkable
 class Scorer(Protocol):
     """A backbone that can say how likely its model finds a text; what perplexity is made of."""
 
@@ -245,8 +265,22 @@ class Scorer(Protocol):
         """
 
 
+@runtime_checkable
+class MeasuresPrompts(Protocol):
+    """A backbone that can tell whether a prompt fits its model."""
+
+    def overflow(self, messages: Sequence[Message], sampling: Sampling, tools: Sequence[dict[str, Any]] = ()) -> int:
+        """Return by how many tokens a prompt with its reply is too long; 0 or less when it fits."""
+
+
 class Caller(Protocol):
-    """A backbone in a role, behind the journal: what the stages and policies call."""
+    """A backbone in a role, behind the journal: what the stages and policies call.
+
+    `counts` holds what the role asked for and was given; whoever calls may add to it.
+    """
+
+    backbone: Backbone
+    counts: Counter[str]
 
     async def __call__(self, request: Request) -> list[Reply]:
         """One reply per draw, in their order; failures come as replies that hold a `Failure`."""
@@ -279,6 +313,32 @@ class Evaluator(Protocol):
 
     async def evaluate(self, question: Question, attempt: Attempt, repeat: int = 0) -> Verdict:
         """The verdict of an attempt that was delivered and is not empty (the stage handles failed and empty ones)."""
+
+
+@runtime_checkable
+class AsksJudge(Protocol):
+    """An evaluator whose verdicts need the judge role. One without this is made without a judge."""
+
+    @classmethod
+    def wants(cls, questions: Sequence[Question]) -> Sequence[Question]:
+        """Return the questions that the judge is asked about, each as the rubric is to see it.
+
+        Called on the class, before anything is made: the rubric is checked against them.
+        """
+
+
+@runtime_checkable
+class ScoresMemories(Protocol):
+    """An evaluator that has figures of the memories themselves, beside those of answers. It is given a judge."""
+
+    async def banks(
+        self, banks: Mapping[str, MemoryBank], judged: Mapping[str, Sequence[Judged]], tracker: Tracker
+    ) -> tuple[Mapping[str, Mapping[str, Any]], Sequence[Mapping[str, Any]]]:
+        """Return figures of each system, and JSON rows with more (one an episode, say); nothing for memories of a kind
+        that it does not know.
+
+        `banks` are the memories that a builder wrote, by conversation; `judged` are the answers of each system.
+        """
 
 
 class Rubric(Protocol):

@@ -14,7 +14,7 @@ from typing import Any
 
 from metamem.core.banks import MemoryBank
 from metamem.core.calls import Draw, Failure, Message, Request
-from metamem.core.contracts import Caller, Evaluator, Judged, Recall, Tracker
+from metamem.core.contracts import Caller, Evaluator, Judged, MeasuresPrompts, Recall, Tracker
 from metamem.core.errors import ConfigError, unknown
 from metamem.core.json_form import digest
 from metamem.core.meta_memory import MetaMemory
@@ -222,27 +222,25 @@ class Bench:
 
     def _fits(self, messages: tuple[Message, ...], tools: tuple[dict[str, Any], ...] = ()) -> bool:
         """False when the policy's backbone measures prompts and finds this one too long (`on_overflow`)."""
-        overflow = getattr(getattr(self._policy, "backbone", None), "overflow", None)
-        if overflow is None or self._policy is None:
+        policy = self._policy
+        if policy is None or not isinstance(policy.backbone, MeasuresPrompts):
             return True
-        return bool(overflow(messages, self._policy.sampling(), *([tools] if tools else [])) <= 0)
+        return policy.backbone.overflow(messages, policy.sampling(), tools) <= 0
 
     def _count_searches(self, searches: Sequence[Search]) -> None:
-        counts = getattr(self._policy, "counts", None)
-        if counts is not None and searches:
-            counts["searches"] += len(searches)
-            counts["searches_refused"] += sum(s.result != FOUND for s in searches)
+        if searches and self._policy is not None:
+            self._policy.counts["searches"] += len(searches)
+            self._policy.counts["searches_refused"] += sum(s.result != FOUND for s in searches)
 
     def _count_dropped(self, question: Question, units: int) -> None:
-        counts = getattr(self._policy, "counts", None)
-        if counts is None:
+        if self._policy is None:
             return
-        if not counts["evidence_dropped"]:
+        if not self._policy.counts["evidence_dropped"]:
             self._tracker.note(
                 f"the prompt of question {question.id} is too long for the model: the {units} least relevant pieces of "
                 "its evidence are left out, and so with others; counted as evidence_dropped of the policy's calls"
             )
-        counts["evidence_dropped"] += units
+        self._policy.counts["evidence_dropped"] += units
 
     def _render(
         self,

@@ -56,12 +56,19 @@ class RunParts:
         self.run = run
         self.tracker = tracker
         self.journal = Journal(Path(config.outputs), config.name, run.id, config.journal.reuse)
-        wanted = [r for r in roles if r != "judge" or prepared.rubric is not None or prepared.rewarded]
+        wanted = [r for r in roles if r != "judge" or prepared.rubric is not None or prepared.scores_memories]
         if "policy" in roles and prepared.built:
             wanted.append("builder")
         self.callers = {role: JournaledCaller(prepared.backbones[role], self.journal, role) for role in wanted}
         self.evaluators: dict[str, Evaluator] = {
-            name: build("evaluator", options, judge=self.callers.get("judge"), rubric=prepared.rubric, seed=config.seed)
+            name: build(
+                "evaluator",
+                options,
+                judge=self.callers.get("judge"),
+                rubric=prepared.rubric,
+                prompts=prepared.prompts,
+                seed=config.seed,
+            )
             for name, options in config.evaluator.items()
         }
         self.gathered = Gathered({}, {}, {})
@@ -104,7 +111,7 @@ class RunParts:
     async def gather(self, questions: Sequence[Question]) -> None:
         """Build memories and retrieve the evidence of these questions."""
         p = self.prepared
-        keep_banks = p.config.search.calls > 0 or p.rewarded
+        keep_banks = p.config.search.calls > 0 or p.scores_memories
         self.gathered = await gather_evidence(p, questions, self.tracker, self.callers.get("builder"), keep_banks)
 
     async def _gather(self) -> None:

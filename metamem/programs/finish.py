@@ -5,35 +5,28 @@ In: the state after the last step. Out: the content of result.json.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from metamem.config.options import TrainConfig
 from metamem.core.checkpoints import load_checkpoint
-from metamem.core.contracts import Judged, Tracker
+from metamem.core.contracts import Judged
 from metamem.core.meta_memory import MetaMemory, items_json, to_dict
 from metamem.pipeline.bench import Bench
 from metamem.pipeline.parts import RunParts, labels
-from metamem.pipeline.prepare import Prepared
-from metamem.programs.command_line import next_command, real_command
+from metamem.programs.frame import OpenRun
+from metamem.programs.overrides import next_command, real_command
 from metamem.programs.train_state import State
-from metamem.runs.directory import Run, evaluation_rows
+from metamem.runs.directory import evaluation_rows
 from metamem.runs.test_reads import record_read
 from metamem.statistics.judged import figures, retrieval_figures, strict_score
 
 
-async def test_and_conclude(
-    config: TrainConfig,
-    prepared: Prepared,
-    run: Run,
-    parts: RunParts,
-    bench: Bench,
-    state: State,
-    tracker: Tracker,
-    about_run: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Test without guidelines, with the best and with the last meta-memory; put the result together."""
+async def tested(opened: OpenRun, parts: RunParts, bench: Bench, state: State) -> dict[str, Any]:
+    """Test without guidelines, with the best and with the last meta-memory; return the result of the training."""
+    prepared, run = opened.prepared, opened.run
+    config = prepared.config
+    assert isinstance(config, TrainConfig)
     best, steps, last = state.best(), state.position.step, state.position.meta_memory
     chosen = last if best is None else load_checkpoint(run.checkpoint_path(best)).meta_memory
     systems: list[tuple[dict[str, Any], MetaMemory | None]] = [
@@ -57,7 +50,7 @@ async def test_and_conclude(
             systems=[s["label"] for s, _ in systems],
         )
         if readers > 1:
-            tracker.note(f"this test part has been read by {readers} runs (metamem reads)")
+            opened.tracker.note(f"this test part has been read by {readers} runs (metamem reads)")
     by_label: dict[str, list[Judged]] = {}
     for system, meta_memory in systems:
         if test:
@@ -75,7 +68,7 @@ async def test_and_conclude(
     stepwise = [strict_score(judged) for label, judged in by_label.items() if label.startswith("step-")]
     known = [value for value in stepwise if value is not None]
     return {
-        **about_run,
+        **opened.about,
         "roles": labels(parts),
         "score": score,
         "headline": f"validation {score:.3f}" if score is not None else f"{len(last.guidelines)} guidelines",
@@ -93,5 +86,5 @@ async def test_and_conclude(
         "memory": dict(parts.gathered.memory) or None,
         "calls": parts.calls(),
         "next": next_command(run.directory),
-        "real": real_command(config.backbone.name),
+        "real": real_command() if prepared.for_trying else "",
     }

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from metamem.backbones.caller import JournaledCaller
-from metamem.config.identity import plain
 from metamem.config.options import EvalConfig
 from metamem.core.calls import Failure, Generation, Message
 from metamem.core.contracts import Reply, Tracker
@@ -24,15 +23,9 @@ from metamem.core.errors import ConfigError, DataError
 from metamem.core.grouping import base_id
 from metamem.core.json_form import digest
 from metamem.core.records import Attempt, Question
-from metamem.pipeline.parts import RunParts, about
-from metamem.pipeline.prepare import Prepared, prepare
-from metamem.programs.command_line import job_overrides
-from metamem.programs.event_loop import run_async
-from metamem.programs.finishing import already_finished
+from metamem.pipeline.parts import RunParts, labels
+from metamem.programs.frame import Frame, OpenRun
 from metamem.programs.stored_answers import Stored, StoredSystem, options_then, prompts_again, questions_of, read_stored
-from metamem.programs.watching import open_trackers
-from metamem.reporting.write import write_report
-from metamem.runs.directory import Run
 from metamem.statistics.perplexity import OWN, REFERENCE, WITH, WITHOUT, decide, figures, paired, perplexity, sentence
 
 FILE = "perplexity.jsonl"
@@ -51,7 +44,7 @@ class Wanted:
     left_out: str = ""
 
 
-def analyse(config: EvalConfig) -> dict[str, Any]:
+def analyse(config: EvalConfig, frame: Frame) -> dict[str, Any]:
     """Score what a run stored; continues an unfinished analysis and reports a finished one.
 
     Raises `ConfigError` or `DataError` before anything is scored.
@@ -62,7 +55,7 @@ def analyse(config: EvalConfig) -> dict[str, Any]:
         )
     source = read_stored(Path(str(config.perplexity)), config.part.value, "perplexity")
     used = unjudged(config)
-    prepared = prepare(used, source.split)
+    prepared = frame.prepare(used, source.split)
     questions = questions_of(source, prepared.dataset, config, "perplexity")
     stored = [
         [
@@ -72,16 +65,14 @@ def analyse(config: EvalConfig) -> dict[str, Any]:
         ]
         for s in source.systems
     ]
-    run = Run("perplexity", used, {**prepared.contents, "scored": digest(stored)}, job_overrides(), config)
-    try:
-        about_run = about(prepared, run, "perplexity", part=config.part.value)
-        with open_trackers(config, run, about_run) as tracker:
-            if run.finished:
-                return already_finished(run, tracker)
-            run.rewind({})
-            return run_async(_analyse(config, prepared, run, tracker, about_run, source, questions))
-    finally:
-        run.close()
+    return frame.perform(
+        "perplexity",
+        prepared,
+        lambda opened: _analyse(config, opened, source, questions),
+        shown=config,
+        contents={**prepared.contents, "scored": digest(stored)},
+        part=config.part.value,
+    )
 
 
 def unjudged(config: EvalConfig) -> EvalConfig:
@@ -94,22 +85,17 @@ def unjudged(config: EvalConfig) -> EvalConfig:
 
 
 async def _analyse(
-    config: EvalConfig,
-    prepared: Prepared,
-    run: Run,
-    tracker: Tracker,
-    about_run: Mapping[str, Any],
-    source: Stored,
-    by_id: Mapping[str, Question],
+    config: EvalConfig, opened: OpenRun, source: Stored, by_id: Mapping[str, Question]
 ) -> dict[str, Any]:
-    parts = RunParts(prepared, run, tracker, ["policy"], list(by_id.values()))
+    run, tracker = opened.run, opened.tracker
+    parts = RunParts(opened.prepared, run, tracker, ["policy"], list(by_id.values()))
     scorer = parts.callers["policy"]
     # What was true of the replies stays true of their figures; no judge had a part in these.
     stamps = [s for s in source.result.get("stamps") or () if s != "self-judged"]
-    about_run = {**about_run, "stamps": list(dict.fromkeys([*stamps, *about_run["stamps"]]))}
-    roles = {role: caller.label for role, caller in parts.callers.items()}
-    reads = [{"label": source.place.name, "file": str(source.place)}]
-    tracker.started({**about_run, "config": plain(config), "roles": roles, "reads": reads})
+    stamps = list(dict.fromkeys([*stamps, *opened.about["stamps"]]))
+    opened = replace(opened, about={**opened.about, "stamps": stamps})
+    roles = labels(parts)
+    opened.announce(roles, [{"label": source.place.name, "file": str(source.place)}])
     writer = str((source.result.get("roles") or {}).get("policy"))
     notes = list(source.notes)
     if writer != scorer.label:
@@ -131,7 +117,7 @@ async def _analyse(
     decided = decide(cells)
     last = next((c for c in reversed(decided) if c["what"] == REFERENCE), None)
     result = {
-        **about_run,
+        **opened.about,
         "of": str(source.place),
         "written_by": writer,
         "roles": roles,
@@ -149,10 +135,7 @@ async def _analyse(
         "notes": notes,
         "calls": parts.calls(),
     }
-    run.finish(result)
-    tracker.finished(result)
-    write_report(run.directory)
-    return result
+    return opened.conclude(result)
 
 
 def texts_of(question: Question, attempts: Sequence[Attempt]) -> Iterator[Wanted]:

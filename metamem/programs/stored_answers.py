@@ -26,7 +26,7 @@ from metamem.core.text import render_unit
 from metamem.pipeline.bench import answer_prompt
 from metamem.prompts.templates import Prompts
 from metamem.retrieval.evidence import evidence_hash
-from metamem.runs.directory import CHECKPOINTS
+from metamem.runs.directory import CHECKPOINTS, read_result
 from metamem.runs.systems import read_systems, stored_attempts, system_names
 
 
@@ -60,9 +60,10 @@ def read_stored(place: Path, part: str, key: str) -> Stored:
     """
     if not (place / "attempts.jsonl").exists():
         raise DataError(f"{key}: {place} is not a run that answered questions: it holds no attempts.jsonl")
-    if not (place / "result.json").exists():
-        raise DataError(f"{key}: {place} is not finished: give its command again to finish it")
-    result, config = read_object(place / "result.json"), read_object(place / "config.json")
+    try:
+        result, config = read_result(place), read_object(place / "config.json")
+    except DataError as error:
+        raise DataError(f"{key}: {error}") from None
     if config.get("from"):
         raise DataError(f"{key}: {place} judged the replies of another run again; give that run, {config['from']}")
     if calls := (config.get("search") or {}).get("calls"):

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from metamem.config.identity import plain
 from metamem.config.options import Accept, TrainConfig
-from metamem.core.contracts import Ending, Judged, Optimizer, Split, Tracker
+from metamem.core.contracts import Ending, Judged, Optimizer, Split
 from metamem.core.errors import ConfigError
 from metamem.core.json_form import to_json
 from metamem.core.learned import Position, Update
@@ -24,48 +23,36 @@ from metamem.core.records import Question, Status
 from metamem.datasets.splits import save_split
 from metamem.pipeline.bench import Bench
 from metamem.pipeline.laboratory import StepLaboratory
-from metamem.pipeline.parts import RunParts, about, labels
-from metamem.pipeline.prepare import Prepared, prepare
-from metamem.programs.command_line import job_overrides
-from metamem.programs.event_loop import run_async
-from metamem.programs.finish import test_and_conclude
+from metamem.pipeline.parts import RunParts, labels
+from metamem.pipeline.prepare import Prepared
+from metamem.programs.finish import tested
+from metamem.programs.frame import Frame, OpenRun, run_async
 from metamem.programs.train_state import State, keep_step, restore
-from metamem.programs.watching import open_trackers
 from metamem.reporting.cases import save_cases
-from metamem.reporting.write import write_report
 from metamem.runs.directory import Run
 from metamem.statistics.judged import strict_score
 
 ROLES = ("policy", "judge", "reflector")
 
 
-def train(config: TrainConfig) -> dict[str, Any]:
+def train(config: TrainConfig, frame: Frame) -> dict[str, Any]:
     """Train one meta-memory; continues an unfinished run and reports a finished one."""
-    prepared = with_training_part(prepare(config))
-    run = Run("train", config, prepared.contents, job_overrides())
-    try:
-        about_run = about(prepared, run, "train")
-        with open_trackers(config, run, about_run) as tracker:
-            if run.finished:
-                return report_finished(run, tracker)
-            return run_async(
-                _train_alone(RunParts(prepared, run, tracker, ROLES, asked_questions(prepared)), about_run)
-            )
-    finally:
-        run.close()
+    prepared = with_training_part(frame.prepare(config))
+    with frame.open("train", prepared) as opened:
+        if opened.run.finished:
+            return opened.already_finished()
+        parts = parts_of(opened, asked_questions(prepared))
+        return run_async(_train_alone(parts, opened))
+
+
+def parts_of(opened: OpenRun, asked: Sequence[Question], lead: RunParts | None = None) -> RunParts:
+    """Return the parts that a training works with, on the evidence of the questions `asked`."""
+    return RunParts(opened.prepared, opened.run, opened.tracker, ROLES, asked, lead)
 
 
 def asked_questions(prepared: Prepared) -> list[Question]:
     """The questions of all parts."""
     return [q for part in ("train", "validation", "test") for q in prepared.questions(part)]
-
-
-def report_finished(run: Run, tracker: Tracker) -> dict[str, Any]:
-    """Report a run that needs nothing more, and return its result."""
-    tracker.note(f"already finished: {run.directory} (start over with run.force=true)")
-    result = run.result()
-    tracker.finished(result)
-    return result
 
 
 def with_training_part(prepared: Prepared) -> Prepared:
@@ -104,16 +91,16 @@ def policy_of(prepared: Prepared) -> Optimizer:
 
 @dataclass
 class Begun:
-    """What a run is about to do: its batches, where it stands, and what was said of it."""
+    """What a run is about to do: its batches, and where it stands."""
 
+    opened: OpenRun
     batches: list[list[Question]]
     state: State
-    about: Mapping[str, Any]
 
 
-def begin(parts: RunParts, about_run: Mapping[str, Any]) -> Begun:
+def begin(parts: RunParts, opened: OpenRun) -> Begun:
     """Go back to the last checkpoint and say what is to be done; nothing is started yet."""
-    prepared, run, tracker = parts.prepared, parts.run, parts.tracker
+    prepared, run = opened.prepared, opened.run
     config = prepared.config
     assert isinstance(config, TrainConfig)
     train_part = sorted(prepared.questions("train"), key=lambda q: q.id)
@@ -121,16 +108,12 @@ def begin(parts: RunParts, about_run: Mapping[str, Any]) -> Begun:
     state = restore(run)
     save_split(prepared.split, run.directory / "split.json")
     resumed_at = state.at.step if state.at else None
-    tracker.started(
-        {**about_run, "config": plain(config), "steps": len(batches), "resumed_at": resumed_at, "roles": labels(parts)}
-    )
-    for what, count in about_run["dataset"]["notices"].items():
-        tracker.note(f"{config.dataset.name}: {what}: {count}")
-    return Begun(batches, state, about_run)
+    opened.announce(labels(parts), steps=len(batches), resumed_at=resumed_at)
+    return Begun(opened, batches, state)
 
 
-async def _train_alone(parts: RunParts, about_run: Mapping[str, Any]) -> dict[str, Any]:
-    begun = begin(parts, about_run)
+async def _train_alone(parts: RunParts, opened: OpenRun) -> dict[str, Any]:
+    begun = begin(parts, opened)
     async with parts:
         return await train_run(parts, begun)
 
@@ -164,11 +147,7 @@ async def train_run(parts: RunParts, begun: Begun) -> dict[str, Any]:
         tracker.advance("step")
         if ending is not None:
             await _end_step(parts, bench, state, laboratory, ending, True)
-    result = await test_and_conclude(config, prepared, run, parts, bench, state, tracker, begun.about)
-    run.finish(result)
-    tracker.finished(result)
-    write_report(run.directory)
-    return result
+    return begun.opened.conclude(await tested(begun.opened, parts, bench, state))
 
 
 async def _end_step(

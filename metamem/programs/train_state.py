@@ -5,15 +5,16 @@ In: a run's directory. Out: a `State` at the last checkpoint, with the run's log
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from metamem.config.identity import plain
 from metamem.core.checkpoints import save
 from metamem.core.contracts import Tracker
-from metamem.core.errors import UserError
+from metamem.core.errors import DataError
+from metamem.core.files import read_object
 from metamem.core.learned import Position
 from metamem.core.meta_memory import Change, from_dict
 from metamem.runs.directory import Run
@@ -72,27 +73,31 @@ def keep_step(
 
 
 def restore(run: Run) -> State:
-    """The state at the last checkpoint, with the logs cut back to it."""
+    """Return the state at the last checkpoint, with the logs cut back to it."""
     checkpoints = run.checkpoints()
     if not checkpoints:
         run.rewind({})
         return State()
-    data = read_checkpoint(checkpoints[-1])
-    step = int(data["step"])
-    for earlier in range(step):
+    state = read_checkpoint(checkpoints[-1])
+    for step in range(state.position.step):
         # The best step is read back at the end: better to learn now that it is gone.
-        read_checkpoint(run.checkpoint_path(earlier))
-    run.rewind(run.kept_sizes(step))
-    rejected = tuple(data["rejected"])
-    at = Position(step, from_dict(data["meta_memory"]), data.get("state"), step not in rejected)
-    return State(at, {int(s): float(v) for s, v in data["scores"].items()}, rejected)
+        read_checkpoint(run.checkpoint_path(step))
+    run.rewind(run.kept_sizes(state.position.step))
+    return state
 
 
-def read_checkpoint(path: Any) -> dict[str, Any]:
-    """Read a checkpoint file. Raises `UserError` when it is missing or damaged."""
+def read_checkpoint(path: Path) -> State:
+    """Return the state that a checkpoint keeps. Raises `DataError` when the file is missing, damaged or no
+    checkpoint.
+    """
+    advice = "Start over with run.force=true; stored replies are used again"
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{path} is missing or damaged: {error}. Start over with run.force=true; stored replies are used again."
-        ) from None
+        data = read_object(path)
+    except DataError as error:
+        raise DataError(f"{error}. {advice}") from None
+    try:
+        step, rejected = int(data["step"]), tuple(int(s) for s in data["rejected"])
+        at = Position(step, from_dict(data["meta_memory"]), data.get("state"), step not in rejected)
+        return State(at, {int(s): float(v) for s, v in data["scores"].items()}, rejected)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"{path} is no checkpoint of this version: {error}. {advice}") from None

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from metamem.core.errors import DataError
 from metamem.core.files import read_object, read_rows
 from metamem.core.json_form import from_json
 from metamem.core.records import Attempt
@@ -19,6 +18,7 @@ from metamem.core.text import told
 from metamem.reporting.cases import load_cases
 from metamem.reporting.figures import Figure, Series
 from metamem.runs.changes import changes_of
+from metamem.runs.directory import read_result
 from metamem.statistics.intervals import wilson, with_intervals
 
 SUMMARIES = ("overall", "task_averaged", "abstention", "evidence retrieved", "evidence missed")
@@ -49,9 +49,7 @@ class RunReport:
 
 def read_run(directory: Path) -> RunReport:
     """Read a finished run. Raises `DataError` when it is not one."""
-    if not (directory / "result.json").exists():
-        raise DataError(f"{directory} is not finished: give its command again to finish it")
-    result = read_object(directory / "result.json")
+    result = read_result(directory)
     metrics, steps, timings = (_rows(directory / f"{name}.jsonl") for name in ("metrics", "steps", "timings"))
     systems = _systems(result)
     data = _data(directory, result, systems)
@@ -73,7 +71,7 @@ def read_run(directory: Path) -> RunReport:
 
 def run_data(directory: Path) -> dict[str, Any]:
     """A finished run's questions with evidence, and attempts with verdicts. Raises `DataError` when it is not one."""
-    result = read_object(directory / "result.json")
+    result = read_result(directory)
     return _data(directory, result, _systems(result))
 
 

@@ -20,8 +20,10 @@ from metamem.core.checkpoints import load_checkpoint, save
 from metamem.core.errors import DataError, UserError
 from metamem.core.files import read_object
 from metamem.core.meta_memory import MetaMemory
-from metamem.programs.command_line import given_overrides
 from metamem.programs.evaluate import evaluate
+from metamem.programs.frame import Frame, Program
+from metamem.programs.overrides import given_overrides
+from metamem.runs.directory import read_result
 
 
 def eval_config(run: Path, **changes: Any) -> EvalConfig:
@@ -56,16 +58,19 @@ class Evaluations:
 
     rows: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
-    def run(self, like: Path, label: str, meta_memory: Any, part: str = "test", **changes: Any) -> Path | None:
-        """Evaluate `meta_memory` (as on the command line) with the options of the run `like`; the run's directory, or
-        None when it failed. `label` names the job in tables and the directory.
+    def run(
+        self, like: Path, label: str, meta_memory: Any, part: str = "test", program: Program = evaluate, **changes: Any
+    ) -> Path | None:
+        """Evaluate `meta_memory` (as on the command line) with the options of the run `like`, or do with them what
+        another `program` does; return the run's directory, or None when it failed. `label` names the job in tables
+        and the directory.
         """
         row: dict[str, Any] = {"number": f"e{len(self.rows)}", "overrides": [label], "status": "failed", "error": ""}
         self.rows.append(row)
         try:
             config = eval_config(like, meta_memory=meta_memory, part=Part(part), **changes)
             with given_overrides([f"+evaluate={label}"]):
-                result = evaluate(config)
+                result = program(config, Frame())
         except KeyboardInterrupt:
             raise
         except Exception as error:
@@ -81,7 +86,7 @@ class Evaluations:
 
 def chosen_checkpoint(run: Path) -> Path:
     """The checkpoint that a training run chose by validation, else its last. Raises `DataError` without any."""
-    best = read_object(run / "result.json").get("best_step")
+    best = read_result(run).get("best_step")
     checkpoints = sorted((run / "checkpoints").glob("step_*.json"))
     if not checkpoints:
         raise DataError(f"{run} is not a training run: it holds no checkpoints/step_*.json")

@@ -15,7 +15,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from metamem.reporting.console.memory_tables import reward_table, stream_table
+from metamem.reporting.console.memory_tables import memory_table, stream_table
 from metamem.reporting.console.text import (
     WARNING,
     count,
@@ -86,7 +86,7 @@ def sections(result: Mapping[str, Any], width: int) -> list[RenderableType]:
     if result.get("streams"):
         parts.append(stream_table(result["streams"]))
     if result.get("rewards"):
-        parts.append(reward_table(result["rewards"]))
+        parts.append(memory_table(result["rewards"]))
     if result.get("compare"):
         parts.append(comparison_table(result["compare"]))
     lines = (_validation_line(result.get("validation") or ()), _retrieval_line(result.get("retrieval") or {}))

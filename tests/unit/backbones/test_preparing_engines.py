@@ -17,13 +17,12 @@ from metamem.backbones.engine import tiny_checkpoint
 from metamem.backbones.engine.devices import Machine
 from metamem.backbones.engine.memory_needs import GIB
 from metamem.cli.hydra_bridge import config_folder, export
+from metamem.cli.running import perform
 from metamem.config.options import EvalConfig
 from metamem.config.resolve import resolve
 from metamem.core.errors import UserError
 from metamem.core.machine import GPU
 from metamem.pipeline import parts
-from metamem.programs.evaluate import evaluate
-from metamem.programs.plan import dry_run
 
 Run = Callable[..., str]
 
@@ -74,7 +73,7 @@ def run(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
             config = resolve(compose("eval", overrides=given))
         assert isinstance(config, EvalConfig)
         try:
-            dry_run(config) if config.dry_run else evaluate(config)
+            perform(config)
         except UserError as error:
             return f"{' '.join(capsys.readouterr().out.split())} {type(error).__name__}: {error}"
         return " ".join(capsys.readouterr().out.split())
