@@ -1,13 +1,16 @@
-"""Starting train.py and eval.py as a user does: in a process of their own."""
+"""Running train.py and eval.py as a user does, in a process of their own, or in this one, whose engines they share."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -38,6 +41,25 @@ def run(program: str, *arguments: str, code: int = 0, **more: str) -> str:
     printed, _ = process.communicate(timeout=300)
     assert process.returncode == code, f"exit code {process.returncode}, expected {code}:\n{printed}"
     return printed
+
+
+def run_here(program: str, *arguments: str, code: int = 0) -> str:
+    """Run `train` or `eval` in this process, expect its exit code, and return what it printed.
+
+    An engine that it starts stays in this process's pool for whoever wants the same one next.
+    """
+    from metamem.cli.main import run_program
+
+    printed = io.StringIO()
+    with (
+        mock.patch.dict(os.environ),
+        mock.patch.object(sys, "argv", [program]),
+        contextlib.redirect_stdout(printed),
+        contextlib.redirect_stderr(printed),
+    ):
+        found = run_program(program, arguments)
+    assert found == code, f"exit code {found}, expected {code}:\n{printed.getvalue()}"
+    return printed.getvalue()
 
 
 def only_run(outputs: Path, name: str = "train") -> Path:

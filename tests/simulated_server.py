@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from metamem.backbones.simulated import Simulated
+from metamem.backbones.scripted import Scripted
 from metamem.core.calls import Draw, Message, Request, Sampling
 from metamem.core.registry import REGISTRY
 
@@ -25,7 +25,7 @@ class SeededDraw(Draw):
 
 def simulated_reply(**options: Any) -> Callable[[dict[str, Any]], str]:
     """`reply(body)` for `tests.server.Server`."""
-    backbone: Simulated = REGISTRY.build("backbone", {"name": "simulated", **options})
+    backbone: Scripted = REGISTRY.build("backbone", {"name": "simulated", **options})
 
     def reply(body: dict[str, Any]) -> str:
         messages = tuple(Message(m["role"], m["content"]) for m in body["messages"])

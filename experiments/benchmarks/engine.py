@@ -409,11 +409,11 @@ def main() -> int:
 
 def measure(names: Sequence[str], rounds: int) -> int:
     """Run benchmarks and compare each with its bound."""
-    from metamem.backbones.engine import checkpoint
+    from metamem.backbones.engine import tiny_checkpoint
 
     missed = 0
     with tempfile.TemporaryDirectory() as place:
-        model = checkpoint.write(Path(place) / "tiny")
+        model = tiny_checkpoint.write(Path(place) / "tiny")
         for name in names:
             figure = BENCHMARKS[name](rounds, Path(place), model)
             least = name == "cache"

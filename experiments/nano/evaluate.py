@@ -24,7 +24,7 @@ from typing import Any
 
 import guidance
 
-from metamem.backbones.engine.weights import MARK
+from metamem.backbones.engine.weights import STAMP_FILE
 from metamem.backbones.nano import FOLDER
 from metamem.core.files import read_rows
 from metamem.core.meta_memory import load
@@ -86,7 +86,7 @@ def random_checkpoint(folder: Path) -> Path:
         if tensor.ndim == 2:
             tensors[name] = drawn.normal(0, 0.05, tensor.shape).astype(np.float32)
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    (folder / MARK).write_text(json.dumps({"stamp": "random weights"}))
+    (folder / STAMP_FILE).write_text(json.dumps({"stamp": "random weights"}))
     return folder
 
 

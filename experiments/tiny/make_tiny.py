@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from metamem.backbones.engine.checkpoint import write
+from metamem.backbones.engine.tiny_checkpoint import write
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:

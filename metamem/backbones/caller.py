@@ -35,7 +35,8 @@ class JournaledCaller:
         self._journal = journal
         self._clock = clock
         self._identity: Mapping[str, Any] = backbone.identity()
-        self._flying: dict[str, asyncio.Future[Generation | Failure]] = {}
+        # By key, draws that some call of this role is asking for now; whoever wants one meanwhile waits for it.
+        self._under_way: dict[str, asyncio.Future[Generation | Failure]] = {}
 
     @property
     def label(self) -> str:
@@ -43,12 +44,13 @@ class JournaledCaller:
         return str(self._identity.get("model") or self._identity.get("identity") or self._identity.get("kind"))
 
     def sampling(self) -> Sampling:
-        """The resolved sampling of the backbone's config."""
+        """Return the resolved sampling of the backbone's config."""
         return self.backbone.sampling()
 
     async def __call__(self, request: Request) -> list[Reply]:
-        """One reply per draw. Failures of the model come as `Failure`; errors of the user (a wrong key) and bugs are
-        raised.
+        """Return one reply per draw.
+
+        Failures of the model come as `Failure`; errors of the user (a wrong key) and bugs are raised.
         """
         request_id = request_hash(self._identity, request)
         keys = [draw_key(request_id, request, draw) for draw in request.draws]
@@ -57,26 +59,28 @@ class JournaledCaller:
         waited: dict[str, asyncio.Future[Generation | Failure]] = {}
         loop = asyncio.get_running_loop()
         for key, draw in zip(keys, request.draws, strict=True):
+            # Greedy draws share one key: one reply serves them all.
             if key in ready or key in waited:
                 continue
-            if key in self._flying:
-                waited[key] = self._flying[key]
+            if key in self._under_way:
+                waited[key] = self._under_way[key]
             elif (stored := self._journal.get(key)) is not None:
                 ready[key] = stored
                 self.counts["reused"] += 1
             else:
-                waited[key] = self._flying[key] = loop.create_future()
+                waited[key] = self._under_way[key] = loop.create_future()
                 missing.append((key, draw))
         if missing:
             await self._ask(request_id, request, missing)
         replies = []
         for key in keys:
+            # Shielded: this call may be cancelled while others wait for the same draw.
             outcome: Generation | Failure = ready[key] if key in ready else await asyncio.shield(waited[key])
             replies.append(Reply(key, outcome, key in ready))
         return replies
 
     async def score(self, messages: Sequence[Message], continuation: str) -> Reply:
-        """The scores of a text as the reply to a prompt (`Generation.scores`), by the same rules as a reply.
+        """Return the scores of a text as the reply to a prompt (`Generation.scores`), by the same rules as a reply.
 
         The key holds no sampling: it cannot change a score.
         """
@@ -84,7 +88,7 @@ class JournaledCaller:
         return reply
 
     async def _asked(self, request: Request) -> list[Generation]:
-        """What the backbone gives for a request: samples, or the scores of its continuation."""
+        """Return what the backbone gives for a request: samples, or the scores of its continuation."""
         if request.continuation is None:
             return await self.backbone.generate(request)
         if not isinstance(self.backbone, Scorer):
@@ -113,15 +117,17 @@ class JournaledCaller:
                     for run in runs:
                         group.create_task(self._deliver(request_id, request, run))
         except BaseExceptionGroup as error:
+            # A user's mistake is shown by its message: a group around it would look like a bug.
             raise error.exceptions[0] from None
         finally:
             # Whoever waits for a draw that this call gave up on is told so.
             for key, _ in missing:
-                future = self._flying.pop(key)
+                future = self._under_way.pop(key)
                 if not future.done():
                     future.cancel()
 
     async def _deliver(self, request_id: str, request: Request, run: list[tuple[str, Draw]]) -> None:
+        """Ask for a run of draws, and for the rest again while fewer come than were asked for."""
         while run:
             part = replace(request, draws=tuple(d for _, d in run))
             self.counts["calls"] += 1
@@ -132,15 +138,16 @@ class JournaledCaller:
                     raise BackboneError("no sample was delivered")
             except BackboneError as error:
                 for key, _ in run:
-                    self._flying[key].set_result(Failure(error.reason))
+                    self._under_way[key].set_result(Failure(error.reason))
                 self.counts["failed"] += len(run)
                 return
             seconds = round(self._clock() - began, 6)
             rows = [(key, draw, g) for (key, draw), g in zip(run, generations, strict=False)]
+            # On disk before anyone sees it: what was acted on is never asked for again.
             self._journal.put(request_id, request, self._identity, rows, role=self.role, seconds=seconds)
             for key, _, generation in rows:
                 self.counts["delivered"] += 1
                 self.counts["prompt_tokens"] += generation.usage.prompt_tokens
                 self.counts["completion_tokens"] += generation.usage.completion_tokens
-                self._flying[key].set_result(generation)
+                self._under_way[key].set_result(generation)
             run = run[len(rows) :]

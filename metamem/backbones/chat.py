@@ -48,14 +48,14 @@ class Malformed(ValueError):
 
 
 def unsendable(sampling: Sampling) -> list[str]:
-    """The fields of `sampling` that differ from their default and that the `openai` dialect has no field for."""
+    """Return the fields of `sampling` that differ from their default and that the `openai` dialect has no field for."""
     default = Sampling()
     names = ("top_k", "min_p", "repetition_penalty", "thinking", "thinking_budget")
     return [name for name in names if getattr(sampling, name) != getattr(default, name)]
 
 
 def sampling_fields(sampling: Sampling, dialect: Dialect) -> dict[str, Any]:
-    """Every sampling field as the server wants it named."""
+    """Return every sampling field as the server wants it named."""
     fields: dict[str, Any] = {
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
@@ -83,7 +83,7 @@ def sampling_fields(sampling: Sampling, dialect: Dialect) -> dict[str, Any]:
 def body(
     request: Request, n: int, *, model: str, fields: Mapping[str, Any], structured: bool, extra: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The JSON body that asks for the first `n` draws of a request. `fields` come from `sampling_fields`.
+    """Return the JSON body that asks for the first `n` draws of a request. `fields` come from `sampling_fields`.
 
     A sampled request carries the seed of its first draw: engines seed choice i with seed + i, as `Draw.seed` does.
     """
@@ -107,7 +107,7 @@ def body(
 
 
 def read(payload: Any, n: int) -> list[Generation]:
-    """The samples in a server's reply, in the order of their draws: at least one, at most `n`.
+    """Return the samples in a server's reply, in the order of their draws: at least one, at most `n`.
 
     Raises `Malformed` with a short reason. Tokens of the prompt count once per sample; those of the completion, which
     servers only tell in sum, are shared out evenly, the remainder to the first.
@@ -129,7 +129,7 @@ def read(payload: Any, n: int) -> list[Generation]:
 
 
 def message(error: Any) -> str:
-    """What a server says went wrong; empty when it says nothing. It may be long, and may echo the key."""
+    """Return what a server says went wrong; empty when it says nothing. It may be long, and may echo the key."""
     for _ in range(3):
         if not isinstance(error, dict):
             break
@@ -138,7 +138,10 @@ def message(error: Any) -> str:
 
 
 def _in_order(choices: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """By index where the server numbers them all, else as they come; cut at a missing index: its draw is missing."""
+    """Order by index where the server numbers them all, else as they come.
+
+    Cut at a missing index: its draw is missing.
+    """
     numbers = [c.get("index") for c in choices]
     if not all(isinstance(i, int) for i in numbers) or len(set(numbers)) < len(numbers):
         return choices
@@ -164,8 +167,9 @@ def _generation(choice: dict[str, Any], usage: Usage) -> Generation:
 
 
 def _calls(said: dict[str, Any]) -> tuple[ToolCall, ...]:
-    """The calls that a server read out of a reply. Odd ones are kept as they are: whoever offered the tools answers
-    them.
+    """Return the calls that a server read out of a reply.
+
+    Odd ones are kept as they are: whoever offered the tools answers them.
     """
     listed = said.get("tool_calls")
     if not isinstance(listed, list):
@@ -182,7 +186,7 @@ def _calls(said: dict[str, Any]) -> tuple[ToolCall, ...]:
 
 
 def _text(content: Any) -> str:
-    """Content as text: a string, a list of parts of which those with text count, or nothing."""
+    """Return content as text: a string, a list of parts of which those with text count, or nothing."""
     if content is None or isinstance(content, str):
         return content or ""
     if isinstance(content, list):

@@ -73,7 +73,7 @@ class Connection:
         await asyncio.sleep(0)  # lets the transports of closed sockets go before the loop does
 
     async def call(self, path: str, body: Mapping[str, Any] | None, seconds: float) -> Any:
-        """One try, a POST of `body` or a GET without one, in at most `seconds`: the reply's parsed JSON."""
+        """Try once, a POST of `body` or a GET without one, in at most `seconds`; return the reply's parsed JSON."""
         import aiohttp
         import openai
 
@@ -95,7 +95,7 @@ class Connection:
         raise problem  # outside the handlers, so that the client's exception does not travel along as its context
 
     async def _post(self, path: str, body: Mapping[str, Any]) -> Any:
-        """A POST through the client's sockets, as the client's own would be.
+        """Send a POST through the client's sockets, as the client's own would be.
 
         What the client does around a call (models of options, copies, merged headers) takes most of a call's processor
         time; the errors are those that it would raise.
@@ -120,17 +120,17 @@ class Connection:
         return json.loads(response.content)
 
     def wrong_key(self, reason: str) -> UnreachableError:
-        """The error for a server that refuses the key, or wants one where none is given."""
+        """Return the error for a server that refuses the key, or wants one where none is given."""
         state = "refuses the key in" if self._key else "wants a key, but none is in"
         told = f"{self.address} {state} the environment variable {self._key_name} ({reason})"
         return UnreachableError(f"backbone.api_key_env: {told}")
 
     def clean(self, text: str) -> str:
-        """One line of at most 320 characters, without the key, which some services echo."""
+        """Return one line of at most 320 characters, without the key, which some services echo."""
         return " ".join((text.replace(self._key, "***") if self._key else text).split())[:320]
 
     def _answered(self, status: int, headers: Mapping[str, str], told: str) -> Exception:
-        """What an HTTP status other than success means for the call."""
+        """Return what an HTTP status other than success means for the call."""
         reason = self.clean(f"status {status}: {told}" if told else f"status {status}")
         if status == 401:
             return self.wrong_key(reason)
@@ -140,7 +140,7 @@ class Connection:
 
 
 def _lost(error: BaseException, seconds: float) -> str:
-    """Why no reply came, from the innermost cause: the client's own words are only 'Connection error.'."""
+    """Say why no reply came, from the innermost cause: the client's own words are only 'Connection error.'."""
     if isinstance(error, TimeoutError):
         return f"no reply within {seconds:g} s"
     while error.__cause__ is not None:

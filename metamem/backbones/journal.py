@@ -42,8 +42,9 @@ Reuse = Enum("Reuse", {"run": "run", "experiment": "experiment", "global": "glob
 
 
 def request_hash(identity: Mapping[str, Any], request: Request) -> str:
-    """Digest of everything that determines a reply except which draw it is: the model's identity and the whole
-    request.
+    """Return the digest of everything that determines a reply except which draw it is.
+
+    That is the model's identity and the whole request.
     """
     body: list[Any] = [identity, request.messages, request.sampling, request.schema, request.repeat]
     if request.tools:
@@ -55,7 +56,7 @@ def request_hash(identity: Mapping[str, Any], request: Request) -> str:
 
 
 def _tools_text(tools: tuple[dict[str, Any], ...]) -> str:
-    """The JSON text of tools. One tuple is sent with very many requests: the texts of the last few are kept."""
+    """Return the JSON text of tools. One tuple is sent with very many requests: the texts of the last few are kept."""
     kept = _TOOLS.get(id(tools))
     if kept is None or kept[0] is not tools:
         if len(_TOOLS) >= _TOOLS_KEPT:
@@ -65,7 +66,7 @@ def _tools_text(tools: tuple[dict[str, Any], ...]) -> str:
 
 
 def draw_key(request_id: str, request: Request, draw: Draw) -> str:
-    """The key of one draw of a request. A greedy request has one reply, whatever the draw."""
+    """Return the key of one draw of a request. A greedy request has one reply, whatever the draw."""
     if request.sampling.temperature <= 0:
         return request_id
     text = json.dumps([request_id, draw.scope, draw.index])
@@ -83,7 +84,9 @@ class Journal:
             Reuse["global"]: sorted(outputs.glob("*/journal/*")),
         }[reuse]
         self._segments: list[Path] = []
+        # Where each key's row is: the segment's number, the offset in it and the length.
         self._places: dict[bytes, tuple[int, int, int]] = {}
+        # Open files of segments, least recently read first: a long sweep has more of them than a process may open.
         self._handles: OrderedDict[int, int] = OrderedDict()
         self._writer: int | None = None
         self._requests: set[str] = set()
@@ -100,12 +103,12 @@ class Journal:
         return bytes.fromhex(key) in self._places
 
     def get(self, key: str) -> Generation | None:
-        """The reply that stands under `key`, or None."""
+        """Return the reply that stands under `key`, or None."""
         row = self.row(key)
         return None if row is None else from_json(Generation, row["reply"])
 
     def row(self, key: str) -> dict[str, Any] | None:
-        """The whole row under `key`, or None. A row that cannot be read is counted and forgotten."""
+        """Return the whole row under `key`, or None. A row that cannot be read is counted and forgotten."""
         place = self._places.get(bytes.fromhex(key))
         if place is None:
             return None
@@ -115,6 +118,7 @@ class Journal:
             if row["key"] != key:
                 raise ValueError("another key")
         except (OSError, ValueError, KeyError, TypeError):
+            # A damaged row costs a repeated call, never a run.
             self.unreadable_rows += 1
             del self._places[bytes.fromhex(key)]
             return None
@@ -146,6 +150,7 @@ class Journal:
         for key, draw, generation in replies:
             row = {"key": key, "request": request_id, "draw": to_json(draw), "reply": to_json(generation), **about}
             lines.append(_line(row))
+        # In one write, the body before its replies: a reader that meets a row has met its request.
         try:
             offset = write_whole(self._open(), b"".join(lines))
         except OSError as error:
@@ -155,6 +160,7 @@ class Journal:
             self._requests.add(request_id)
             offset += len(lines.pop(0))
         for (key, _, _), line in zip(replies, lines, strict=True):
+            # The first reply under a key stands, also where another process was given one meanwhile.
             self._places.setdefault(bytes.fromhex(key), (segment, offset, len(line)))
             offset += len(line)
 
@@ -169,12 +175,14 @@ class Journal:
         self._handles.clear()
 
     def _open(self) -> int:
-        """The handle of this process's own segment, made at the first write (always the last of the segments)."""
+        """Return the handle of this process's own segment, made at the first write."""
         if self._writer is None:
             self.folder.mkdir(parents=True, exist_ok=True)
             host = re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname())[:40]
             path = self.folder / f"{host}-{os.getpid()}-{secrets.token_hex(4)}.jsonl"
             self._writer = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o644)
+            # Always the last of the segments: `put` counts on that. Each segment holds the bodies of its own requests,
+            # so that a reader needs no other file for them.
             self._segments.append(path)
             self._requests.clear()
         return self._writer
@@ -195,6 +203,7 @@ class Journal:
         with path.open("rb") as stream:
             offset = 0
             for line in stream:
+                # Only the key is read here: parsing whole rows would make the start of a large experiment slow.
                 if line.startswith(_PREFIX) and line.endswith(b"}\n"):
                     try:
                         key = bytes.fromhex(line[start : start + _KEY_DIGITS].decode("ascii"))

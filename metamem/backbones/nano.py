@@ -35,11 +35,11 @@ class Nano(VLLM):
         dtype: str = option("float32", "precision of the weights: auto, bfloat16, float16 or float32")
 
         def arguments(self) -> dict[str, Any]:
-            """The engine arguments that these options stand for."""
+            """Return the engine arguments that these options stand for."""
             return {"kv_cache_memory_bytes": _CACHE, **super().arguments()}
 
     def _find(self) -> Weights:
-        """The checkpoint. Raises `ConfigError` for a folder that holds none."""
+        """Return the checkpoint. Raises `ConfigError` for a folder that holds none."""
         folder = Path(self.config.path).expanduser() if self.config.path else FOLDER
         if not (folder / "config.json").is_file():
             raise ConfigError(f"backbone.path: {folder} holds no checkpoint (no config.json)")

@@ -58,7 +58,7 @@ class OpenAIBackbone:
         connect_timeout: float = option(10.0, "seconds to connect, and for the check at start", above=0, result=False)
 
         def __post_init__(self) -> None:
-            """Raises `ConfigError` that names the option as the user types it."""
+            """Check what ranges do not say. Raises `ConfigError` that names the option as the user types it."""
             super().__post_init__()
             try:
                 self.dialect = Dialect(self.dialect)
@@ -75,7 +75,10 @@ class OpenAIBackbone:
                 raise ConfigError("backbone.extra_body.chat_template_kwargs.enable_thinking: use backbone.thinking")
 
     def __init__(self, config: Config, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
-        """Raises `ConfigError` when address or model are not given or the dialect cannot carry the sampling."""
+        """Take the options.
+
+        Raises `ConfigError` when address or model are not given or the dialect cannot carry the sampling.
+        """
         if not config.base_url:
             raise ConfigError("give backbone.base_url, the server's address, such as http://localhost:8000/v1")
         try:
@@ -99,7 +102,10 @@ class OpenAIBackbone:
         self._sampling_fields(self.sampling())
 
     def identity(self) -> Mapping[str, Any]:
-        """Address and model, or what `identity` names; and whatever else of the config changes a reply. No secrets."""
+        """Return address and model, or what `identity` names; and whatever else of the config changes a reply.
+
+        No secrets.
+        """
         config = self.config
         named: dict[str, Any] = {"identity": config.identity} if config.identity else {}
         named = named or {"kind": "openai", "model": config.model, "address": self._address}
@@ -112,7 +118,7 @@ class OpenAIBackbone:
         return named
 
     def sampling(self) -> Sampling:
-        """The resolved sampling of the config."""
+        """Return the resolved sampling of the config."""
         return self.config.resolved()
 
     async def start(self) -> None:
@@ -141,7 +147,7 @@ class OpenAIBackbone:
             await connection.close()
 
     async def generate(self, request: Request) -> list[Generation]:
-        """Samples of the first draws of `request`: at least one, at most `max_samples`, one when greedy.
+        """Return samples of the first draws of `request`: at least one, at most `max_samples`, one when greedy.
 
         Raises `BackboneError` when the call fails for good, `UnreachableError` when the key is refused.
         """

@@ -42,12 +42,12 @@ class SamplingOptions:
     )
 
     def __post_init__(self) -> None:
-        """Raises `ConfigError` that names the option as the user types it."""
+        """Check what ranges do not say. Raises `ConfigError` that names the option as the user types it."""
         if not all(isinstance(s, str) and s for s in self.stop):
             raise ConfigError(f"backbone.stop must be a list of strings, none of them empty, got {list(self.stop)!r}")
 
     def resolved(self) -> Sampling:
-        """Every sampling field with its value. A budget without thinking bounds nothing and is None."""
+        """Return every sampling field with its value. A budget without thinking bounds nothing and is None."""
         return Sampling(
             # float(): 1 and 1.0 are one value here, but not in the JSON that journal keys are made of.
             temperature=float(self.temperature),

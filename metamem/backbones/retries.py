@@ -33,12 +33,12 @@ class Transient(Exception):
 
 
 def passes(status: int) -> bool:
-    """True for an HTTP status that may be another one on the next try: 408, 409, 429 and 5xx."""
+    """Tell whether an HTTP status may be another one on the next try: 408, 409, 429 and 5xx."""
     return status in RETRIED or status >= 500
 
 
 def wait(failed: int, rng: random.Random, retry_after: float | None = None) -> float:
-    """Seconds to wait after `failed` failed tries.
+    """Return the seconds to wait after `failed` failed tries.
 
     Exponential backoff with full jitter (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/):
     uniform between 0 and 0.5 s doubled with each try, at most 30 s. A server's Retry-After is waited out first.
@@ -48,7 +48,7 @@ def wait(failed: int, rng: random.Random, retry_after: float | None = None) -> f
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
-    """The wait in seconds that a response asks for: `retry-after-ms`, or `Retry-After` in seconds or as a date.
+    """Return the wait in seconds that a response asks for: `retry-after-ms`, or `Retry-After` in seconds or as a date.
 
     `now` is a Unix time. None when there is none or it cannot be read (RFC 9110, section 10.2.3).
     """
@@ -72,7 +72,7 @@ async def retrying(
     sleep: Callable[[float], Awaitable[None]],
     failed: Callable[[], None] = lambda: None,
 ) -> T:
-    """The result of `call`, tried again up to `retries` times after a `Transient`. Other errors go through.
+    """Return the result of `call`, tried again up to `retries` times after a `Transient`. Other errors go through.
 
     `rng` is only called after a failure; `failed` is told of each try that will be repeated. Raises `BackboneError`
     with the last reason and the number of tries.

@@ -2,8 +2,8 @@
 
 In: a `Request`. Out: its samples, all from one call of the engine, which queues and batches by itself. Here are the
 options, what identifies the model, how a prompt is measured before it is sent, and `score` for perplexity. Starting
-and rebuilding is in `engine.engine`, rendering and reading in `engine.requests`. Nothing here imports vLLM before
-`start`.
+and rebuilding is in `engine.engine`, rendering in `engine.renderer`, reading in `engine.sampling`. Nothing here imports
+vLLM before `start`.
 """
 
 from __future__ import annotations
@@ -12,12 +12,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from metamem.backbones.engine import requests
+from metamem.backbones.engine.arguments import check_engine_options
+from metamem.backbones.engine.devices import check_installed
 from metamem.backbones.engine.engine import Engine, load_renderer
-from metamem.backbones.engine.options import HARMLESS, OWN_OPTIONS, EngineOptions, OnOverflow
+from metamem.backbones.engine.model_shape import check_parts, read_shape
+from metamem.backbones.engine.options import HARMLESS, EngineOptions, OnOverflow
 from metamem.backbones.engine.pool import shared_pool
-from metamem.backbones.engine.shape import check_parts, read_shape
-from metamem.backbones.engine.spec import EngineSpec, check_engine_options, check_installed
+from metamem.backbones.engine.renderer import Prompt
+from metamem.backbones.engine.sampling import log_probabilities, parameters, read, scoring
+from metamem.backbones.engine.spec import EngineSpec
 from metamem.backbones.engine.weights import Weights, find_weights
 from metamem.core.calls import Generation, Message, Request, Sampling
 from metamem.core.errors import BackboneError, ConfigError
@@ -43,14 +46,17 @@ class VLLM:
         trust_remote_code: bool = option(False, "run Python code that comes with the model")
 
         def arguments(self) -> dict[str, Any]:
-            """The engine arguments that these options stand for."""
+            """Return the engine arguments that these options stand for."""
             more = {"quantization": self.quantization} if self.quantization else {}
             return {**super().arguments(), **more, "trust_remote_code": self.trust_remote_code}
 
     def __init__(self, config: Any) -> None:
-        """Raises `MissingExtraError` without vLLM, `ConfigError` for an argument that vLLM does not take."""
+        """Take the options.
+
+        Raises `MissingExtraError` without vLLM, `ConfigError` for an engine argument that is an option itself.
+        """
         check_installed(getattr(config, "name", "vllm"))
-        check_engine_options(config.engine, OWN_OPTIONS)
+        check_engine_options(config.engine)
         self.config = config
         self._engine: Engine | None = None
         self._pooled = False
@@ -59,8 +65,10 @@ class VLLM:
     # --- what it is
 
     def weights(self) -> Weights:
-        """The weights that are named; looked up once. Raises `ConfigError` or `UnreachableError` for none, and for ones
-        that cannot be spread as asked, or whose context is shorter than asked for.
+        """Return the weights that are named; looked up once.
+
+        Raises `ConfigError` or `UnreachableError` for none, and for ones that cannot be spread as asked, or whose
+        context is shorter than asked for.
         """
         if self._weights is None:
             weights = self._find()
@@ -74,8 +82,10 @@ class VLLM:
         return find_weights(self.config.model, self.config.revision)
 
     def identity(self) -> Mapping[str, Any]:
-        """The weights by content (for the hub: id and commit), tokenizer and chat template among them; precision and
-        whatever else of the engine's arguments changes a reply; a stamp for weights that mean nothing.
+        """Return the weights by content (for the hub: id and commit), tokenizer and chat template among them.
+
+        With them precision and whatever else of the engine's arguments changes a reply, and a stamp for weights that
+        mean nothing.
         """
         weights = self.weights()
         arguments = {n: v for n, v in self.config.arguments().items() if n not in HARMLESS}
@@ -84,12 +94,12 @@ class VLLM:
         return {"kind": "vllm", **weights.identity, **arguments, **({"stamp": stamp} if stamp else {})}
 
     def sampling(self) -> Sampling:
-        """The resolved sampling of the config."""
+        """Return the resolved sampling of the config."""
         resolved: Sampling = self.config.resolved()
         return resolved
 
     def spec(self) -> EngineSpec:
-        """What its engine is started from. Raises as `weights` does."""
+        """Return what its engine is started from. Raises as `weights` does."""
         weights = self.weights()
         arguments = self.config.arguments()
         if weights.commit:
@@ -132,7 +142,7 @@ class VLLM:
         return self._engine
 
     async def generate(self, request: Request) -> list[Generation]:
-        """A sample for each draw; one when greedy.
+        """Return a sample for each draw; one when greedy.
 
         Raises `BackboneError` for a prompt that is empty or too long, a schema that the engine cannot follow, and when
         the engine stands still; `EngineDied`, a `UserError`, when it died a second time.
@@ -148,20 +158,22 @@ class VLLM:
                 f"takes (backbone.max_model_len) {kept} are kept for the reply (max_tokens)"
             )
         async with shared_pool().turn(self.engine.spec):
-            output = await self.engine.generate(prompt.tokens, requests.parameters(request), self.config.timeout)
-        return requests.read(output, prompt.opened)
+            output = await self.engine.generate(prompt.tokens, parameters(request), self.config.timeout)
+        return read(output, prompt.opened)
 
     def overflow(self, messages: Sequence[Message], sampling: Sampling, tools: Sequence[dict[str, Any]] = ()) -> int:
-        """How many tokens of a prompt are too many for a caller that is to leave evidence out; 0 when it fits, or
-        where `on_overflow` is `error`.
+        """Return how many tokens of a prompt are too many for a caller that is to leave evidence out.
+
+        0 when it fits, or where `on_overflow` is `error`.
         """
         if self.config.on_overflow is OnOverflow.error:
             return 0
         return max(0, -self._left(self._prompt(messages, sampling, tools), sampling))
 
     def prompt_room(self) -> tuple[int, int] | None:
-        """The tokens that a prompt may have beside `max_tokens`, and those of prompt and reply together; None where too
-        long a prompt is made to fit, or where nothing is known. Needs no engine.
+        """Return the tokens that a prompt may have beside `max_tokens`, and those of prompt and reply together.
+
+        None where too long a prompt is made to fit, or where nothing is known. Needs no engine.
         """
         context = self.config.max_model_len or read_shape(self.weights().config).limit
         if context is None or self.config.on_overflow is OnOverflow.drop_evidence:
@@ -169,8 +181,9 @@ class VLLM:
         return context - self.config.max_tokens, context
 
     async def counter(self) -> Callable[[Sequence[Message]], int]:
-        """What counts a prompt's tokens, 0 for one that is refused; starts no engine. Raises whatever a tokenizer's
-        files may cause.
+        """Return what counts a prompt's tokens, 0 for one that is refused; starts no engine.
+
+        Raises whatever a tokenizer's files may cause.
         """
         pooled = shared_pool().engine(self.spec())
         known = pooled.renderer if isinstance(pooled, Engine) and pooled.running else None
@@ -185,7 +198,7 @@ class VLLM:
         return count
 
     async def score(self, messages: Sequence[Message], continuation: str) -> list[float]:
-        """The natural log-probability of each token of a continuation, given the prompt and what precedes it.
+        """Return the natural log-probability of each token of a continuation, given the prompt and what precedes it.
 
         The prompt is rendered without thinking. Raises `BackboneError` when both do not fit into the model's context.
         """
@@ -199,13 +212,11 @@ class VLLM:
                 f"prompt and continuation have {len(tokens)} tokens; the model takes {self.engine.context - 1} at most"
             )
         async with shared_pool().turn(self.engine.spec):
-            output = await self.engine.generate(tokens, requests.scoring(), self.config.timeout)
-        return requests.log_probabilities(output, len(prompt.tokens))
+            output = await self.engine.generate(tokens, scoring(), self.config.timeout)
+        return log_probabilities(output, len(prompt.tokens))
 
-    def _prompt(
-        self, messages: Sequence[Message], sampling: Sampling, tools: Sequence[dict[str, Any]] = ()
-    ) -> requests.Prompt:
+    def _prompt(self, messages: Sequence[Message], sampling: Sampling, tools: Sequence[dict[str, Any]] = ()) -> Prompt:
         return self.engine.renderer.prompt(messages, sampling.thinking, tools)
 
-    def _left(self, prompt: requests.Prompt, sampling: Sampling) -> int:
+    def _left(self, prompt: Prompt, sampling: Sampling) -> int:
         return self.engine.context - sampling.max_tokens - len(prompt.tokens)

@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from metamem.config.options import EvalConfig, TrainConfig
-from metamem.core.registry import REGISTRY, Entry, load_components
+from metamem.core.registry import KINDS, REGISTRY, Entry, load_components
+
+# Studies are named by their experiments and chosen by these.
+CONFIG_GROUPS = tuple(kind for kind in KINDS if kind != "study")
 
 
 def config_folder() -> Path:
@@ -32,6 +35,8 @@ def export() -> None:
     store.store(name="train_options", node=TrainConfig)
     store.store(name="eval_options", node=EvalConfig)
     for entry in REGISTRY:
+        if entry.kind not in CONFIG_GROUPS:
+            continue
         package = f"evaluator.{entry.name}" if entry.kind == "evaluator" else None
         store.store(group=entry.kind, name=entry.name, node=_node(entry), package=package)
 

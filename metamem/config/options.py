@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from typing import Any
 
-from metamem.backbones.engine.pool import Placement
+from metamem.backbones.engine.placement import Placement
 from metamem.backbones.journal import Reuse
 from metamem.core.registry import option
 from metamem.retrieval.evidence import EvidenceOrder
@@ -177,24 +177,6 @@ class EvalConfig(BaseConfig):
         result=False,
     )
 
-
-# The studies (`metamem.studies.studies`), by name.
-STUDY_NAMES = (
-    "ablation",
-    "conflict_resolution",
-    "cost",
-    "cross_backbone",
-    "cross_domain",
-    "data_scale",
-    "guidelines",
-    "main_table",
-    "memalpha_reward",
-    "perplexity",
-    "training_steps",
-)
-
-# Those whose jobs are evaluations; the others' are trainings.
-EVALUATION_STUDIES = ("conflict_resolution", "memalpha_reward")
 
 # Config key → registered kind. A key that differs from its kind is a role.
 COMPONENTS: Mapping[str, str] = {

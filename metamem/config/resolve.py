@@ -11,10 +11,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from metamem.config.options import COMPONENTS, STUDY_NAMES, EvalConfig, TrainConfig
+from metamem.config.options import COMPONENTS, EvalConfig, TrainConfig
 from metamem.core.contracts import Scorer
 from metamem.core.errors import ConfigError, unknown
-from metamem.core.registry import REGISTRY, check_ranges
+from metamem.core.registry import REGISTRY, check_ranges, load_studies
 
 
 def resolve(composed: Any) -> TrainConfig | EvalConfig:
@@ -117,8 +117,9 @@ def _check(config: TrainConfig | EvalConfig) -> None:
         or config.name[0] == "."
     ):
         raise ConfigError(f"name: use letters, digits, '.', '_' and '-' only, got '{config.name}'")
-    if config.study and config.study not in STUDY_NAMES:
-        raise ConfigError(unknown("study", config.study, STUDY_NAMES))
+    if config.study:
+        load_studies()
+        REGISTRY.entry("study", config.study)
     if config.backbone.name == "same":
         raise ConfigError("backbone: 'same' is for the other roles; name a backbone for the policy")
     judges_only = (

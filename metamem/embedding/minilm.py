@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 from metamem.core.errors import ConfigError
 from metamem.core.machine import visible_gpus
 from metamem.core.registry import option, register
-from metamem.embedding.models import HUB_ID, PACKAGE, find_model, load_model, weights_hash
+from metamem.core.weights import weights_hash
+from metamem.embedding.models import HUB_ID, PACKAGE, find_model, load_model, model_files
 
 if TYPE_CHECKING:
     import numpy as np
@@ -94,9 +95,10 @@ class MiniLM:
 
     def identity(self) -> Mapping[str, Any]:
         """The hash of the model's weights, tokenizer and pooling, and how texts are cut; loads no model."""
+        folder = self._find()
         return {
             "embedder": "minilm",
-            "weights": weights_hash(self._find()),
+            "weights": weights_hash(folder, model_files(folder)),
             "window": self.config.window,
             "stride": self.stride,
             "precision": str(self.config.precision),

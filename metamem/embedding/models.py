@@ -10,8 +10,6 @@ import importlib.util
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +23,7 @@ _FILES = ("*.safetensors", "tokenizer.json", "vocab.txt", "config.json", "module
 
 
 def find_model(name: str | None) -> Path:
-    """The folder of a sentence-transformers model.
+    """Return the folder of a sentence-transformers model.
 
     `name` is a folder or a hub id; None is the installed package first, the hub's all-MiniLM-L6-v2 second. Raises
     `UnreachableError` when the hub cannot give it, `ConfigError` for a folder without safetensors weights.
@@ -55,7 +53,10 @@ def find_model(name: str | None) -> Path:
 
 
 def load_model(folder: Path, device: str | None) -> Any:
-    """The `SentenceTransformer` of a folder, ready to embed; torch then uses no more threads than there are CPUs."""
+    """Return the `SentenceTransformer` of a folder, ready to embed.
+
+    Torch then uses no more threads than there are CPUs.
+    """
     with _quiet():
         from sentence_transformers import SentenceTransformer
 
@@ -64,25 +65,9 @@ def load_model(folder: Path, device: str | None) -> Any:
     return model.eval()
 
 
-def weights_hash(folder: Path) -> str:
-    """Hash of the files of a model that decide its vectors, whatever the folder is called."""
-    files = sorted({file for pattern in _FILES for file in folder.glob(pattern)})
-    listing = "\n".join(f"{file.relative_to(folder).as_posix()} {_file_hash(file)}" for file in files)
-    return sha256(listing.encode()).hexdigest()[:32]
-
-
-def _file_hash(file: Path) -> str:
-    facts = file.stat()
-    return _hash_of(file.resolve(), facts.st_size, facts.st_mtime_ns)
-
-
-@lru_cache(maxsize=256)
-def _hash_of(file: Path, size: int, modified: int) -> str:
-    with file.open("rb") as stream:
-        digest = sha256()
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+def model_files(folder: Path) -> list[Path]:
+    """Return the files of a model that decide its vectors."""
+    return sorted({file for pattern in _FILES for file in folder.glob(pattern)})
 
 
 def _checked(folder: Path) -> Path:
@@ -92,7 +77,10 @@ def _checked(folder: Path) -> Path:
 
 
 def _bound_threads() -> None:
-    """No more threads than the CPUs this process may use: in a container torch may see the whole host's."""
+    """Have torch use no more threads than the CPUs this process may use.
+
+    In a container torch may see the whole host's.
+    """
     import torch
 
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
@@ -102,7 +90,7 @@ def _bound_threads() -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The library draws a progress bar while it reads weights; a run has its own display."""
+    """Keep the library from drawing a progress bar while it reads weights: a run has its own display."""
     from transformers.utils import logging
 
     shown = logging.is_progress_bar_enabled()

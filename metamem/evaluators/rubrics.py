@@ -18,6 +18,7 @@ from metamem.core.json_form import digest
 from metamem.core.records import Question
 from metamem.core.registry import option, register
 from metamem.core.text import format_date
+from metamem.prompts.catalog import read_templates, register_templates
 from metamem.prompts.neutral import environment
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ class _Templates:
 
     def __init__(self, name: str, folder: Path, fallback: str | None, sandboxed: bool) -> None:
         self._name, self._folder, self._fallback, self._sandboxed = name, folder, fallback, sandboxed
-        self._texts = _read_folder(folder)
+        # Templates in folders below count, too: nothing unhashed can be included.
+        self._texts = {f"{path}.jinja": t.text for path, t in read_templates(folder, f"rubric/{name}").items()}
         self.sha256 = digest(self._texts, 64)
         self._environment: Environment | None = None
         if fallback is not None and fallback not in self.types:
@@ -161,17 +163,6 @@ class FileRubric(_Templates):
             )
 
 
-def _read_folder(folder: Path) -> dict[str, str]:
-    """Path below the folder → text of every template, also of those in subfolders: nothing unhashed can be included."""
-    texts = {}
-    for path in sorted(folder.rglob("*.jinja")):
-        try:
-            texts[path.relative_to(folder).as_posix()] = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"rubric template {path} cannot be read: {error}") from error
-    return texts
-
-
 def _variables(question: Question, response: str) -> dict[str, Any]:
     answers = question.answers
     if len(answers) > 1:
@@ -186,3 +177,7 @@ def _variables(question: Question, response: str) -> dict[str, Any]:
         "abstention": question.abstention,
         "forbidden": question.forbidden_answer,
     }
+
+
+register_templates(TEMPLATES, "rubric/metamem")
+register_templates(NANO_TEMPLATES, "rubric/nano")

@@ -49,6 +49,8 @@ class Proposal:
 class MetaMem:
     """MetaMem: reflect on attempts that disagree, propose changes per question, consolidate them per batch."""
 
+    prompts = ("reflect", "propose", "consolidate", "repair")
+
     @dataclass
     class Config:
         """The method's settings."""

@@ -15,10 +15,11 @@ from typing import Any, cast
 
 from metamem.backbones.caller import JournaledCaller
 from metamem.backbones.engine.contracts import InEngine, Measuring
-from metamem.backbones.engine.fitting import check_prompts
-from metamem.backbones.engine.needs import Demand, demand
+from metamem.backbones.engine.devices import this_machine
+from metamem.backbones.engine.memory_needs import Demand, demand_of
 from metamem.backbones.engine.pool import shared_pool
-from metamem.backbones.engine.preflight import Row, check, look
+from metamem.backbones.engine.preflight import EngineRow, check
+from metamem.backbones.engine.prompt_lengths import check_prompts
 from metamem.backbones.journal import Journal
 from metamem.core.contracts import Backbone, Evaluator, Tracker
 from metamem.core.records import Question
@@ -150,8 +151,14 @@ class Workshop:
 
     async def _prepare_engines(self, inside: Sequence[InEngine]) -> None:
         """Have the process's pool place and start the engines that this run's backbones need."""
-        if inside:
-            await shared_pool().prepare([b.spec() for b in inside], look().devices, self.prepared.config.placement)
+        if not inside:
+            return
+        specs = [b.spec() for b in inside]
+        engines = len({spec.key for spec in specs})
+        # A model that loads for minutes is not evidence that is being gathered.
+        self.tracker.stage("starting engines", engines, "engine")
+        await shared_pool().prepare(specs, this_machine().devices, self.prepared.config.placement)
+        self.tracker.advance("engine", engines)
 
     async def _start(self, backbones: Sequence[Backbone]) -> None:
         # One after another: an engine's start must not race another's.
@@ -166,7 +173,7 @@ class Workshop:
         return list({id(c.backbone): c.backbone for c in self.callers.values()}.values())
 
 
-def inspect_engines(prepared: Prepared, roles: Iterable[str]) -> list[Row]:
+def inspect_engines(prepared: Prepared, roles: Iterable[str]) -> list[EngineRow]:
     """What the in-process engines of these roles need and get, before anything is loaded; equal ones are one.
 
     Raises `ConfigError` when this machine cannot hold them.
@@ -178,11 +185,11 @@ def inspect_engines(prepared: Prepared, roles: Iterable[str]) -> list[Row]:
             spec, weights = backbone.spec(), getattr(backbone, "weights", None)
             reply = getattr(prepared.config.optimizer, "reflection_tokens", 0) if role == "reflector" else 0
             reply = max(reply, backbone.sampling().max_tokens)
-            new = demand((key,), spec, weights() if weights else None, reply)
+            new = demand_of((key,), spec, weights() if weights else None, reply)
             if known := wanted.get(spec.key):
                 new = replace(known, keys=(*known.keys, key), reply=max(known.reply, new.reply))
             wanted[spec.key] = new
-    return check(list(wanted.values()), prepared.config.placement, look()) if wanted else []
+    return check(list(wanted.values()), prepared.config.placement, this_machine()) if wanted else []
 
 
 def about(prepared: Prepared, run: Run, kind: str, **more: Any) -> dict[str, Any]:

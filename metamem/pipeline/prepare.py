@@ -30,7 +30,7 @@ from metamem.core.errors import ConfigError, DataError
 from metamem.core.files import file_digest
 from metamem.core.json_form import digest, to_json
 from metamem.core.records import Question
-from metamem.core.registry import build
+from metamem.core.registry import REGISTRY, build
 from metamem.core.tokens import tokenizer_identity
 from metamem.datasets.splits import split_hash
 from metamem.evaluators.sources import judged_questions
@@ -133,8 +133,9 @@ def prepare(config: BaseConfig, split: Split | None = None) -> Prepared:
         backbones[role] = made[name]
     store = MemoryStore(Path(config.outputs) / "memory")
     memory: MemoryConstructor = build("memory", config.memory, prompts=prompts)
-    embedder: Embedder = build("embedder", config.embedder)
     retriever: Retriever = build("retriever", config.retriever)
+    declared = declared_templates(config, memory, retriever, prompts)
+    embedder: Embedder = build("embedder", config.embedder)
     prepared_only = all(q.prepared is not None for q in dataset.questions)
     with speaking_of(key_of(backbones["builder"], backbones)):
         parts = {} if prepared_only else memory_parts(memory, backbones["builder"], embedder, prompts)
@@ -145,7 +146,7 @@ def prepare(config: BaseConfig, split: Split | None = None) -> Prepared:
     contents: dict[str, Any] = {
         "dataset": [file_digest(p) for p in loader.files()],
         "split": split_hash(split),
-        "prompts": dict(prompts.texts()),
+        "prompts": dict(prompts.identity(declared)),
         "rubric": dict(rubric.identity()) if rubric else None,
         # What the config does not say of it: the weights of what it works with.
         "memory": None if prepared_only else [memory.version, parts.get("constructor"), parts.get("embedder")],
@@ -168,6 +169,22 @@ def prepare(config: BaseConfig, split: Split | None = None) -> Prepared:
         retriever,
         contents,
     )
+
+
+def declared_templates(
+    config: BaseConfig, memory: MemoryConstructor, retriever: Retriever, prompts: Prompts
+) -> list[str]:
+    """Return the templates that memory, retriever and optimizer declare.
+
+    Raises `ConfigError` for one that is not registered.
+    """
+    declared = {f"memory={config.memory.name}": memory.prompts, f"retriever={config.retriever.name}": retriever.prompts}
+    if config.optimizer is not None:
+        optimizer = REGISTRY.entry("optimizer", config.optimizer.name).component
+        declared[f"optimizer={config.optimizer.name}"] = getattr(optimizer, "prompts", ())
+    for component, names in declared.items():
+        prompts.require(component, names)
+    return [name for names in declared.values() for name in names]
 
 
 def other_fold(prepared: Prepared, config: BaseConfig) -> Prepared:

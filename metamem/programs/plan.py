@@ -34,7 +34,7 @@ from metamem.tracking.trackers import NoTracker
 _TOKENS_PER_WORD = 1.35
 
 # What models write on average, in tokens: (the scripted stand-in, a language model).
-_WRITTEN = {"answer": (55, 300), "verdict": (5, 8), "reflection": (50, 600), "proposal": (40, 250)}
+_WRITTEN = {"answer": (80, 300), "verdict": (1, 8), "reflection": (50, 600), "proposal": (20, 250)}
 
 # Guidelines once many questions were learned from (one more for every ten), and at most where nothing caps them; words
 # of each.

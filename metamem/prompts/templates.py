@@ -1,92 +1,96 @@
 """The prompts of a run: Jinja templates in, chat messages out.
 
-A template has a `user` block and, where it wants one, a `system` block. Every value that is put in is data: what looks
-like one of the prompts' section tags is neutralised, so that no memory or reply can close the section that holds it.
+A template has a `user` block and, where it wants one, a `system` block; its first comment says what it is for. Every
+value that is put in is data: what looks like one of the prompts' section tags is neutralised, so that no memory or
+reply can close the section that holds it. Which templates there are is known from folders (`metamem.prompts.catalog`):
+the project's own, and those that plugins add.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from metamem.core.calls import Message
 from metamem.core.errors import ConfigError, unknown
 from metamem.core.registry import option, register
+from metamem.prompts.catalog import PROMPTS, Template, register_templates, registered, split_example
 from metamem.prompts.neutral import environment
 
 if TYPE_CHECKING:
     import jinja2
 
-NAMES = (
-    *("answer", "reflect", "propose", "consolidate", "repair"),
-    *("extract", "update", "repair_memory"),
-    *("memorise", "call_replies", "content_fits", "memagent", "mem1"),
-    *("search", "search_results"),
-)
+NANO = "prompts/nano"
+_OWN = Path(__file__).parent / "default"
 
 
-@register("prompts", "default")
+def add_templates(folder: Path | str) -> None:
+    """Register the templates of a folder: each `NAME.jinja` is rendered by its name and has an option `prompts.NAME`.
+
+    A plugin's module calls this where it registers its components. Raises `ConfigError` for a folder without templates,
+    a name that is taken or no identifier, and a template whose first comment does not say what it is for.
+    """
+    register_templates(Path(folder), PROMPTS)
+    for name, template in registered(PROMPTS).items():
+        if not name.isidentifier():
+            raise ConfigError(f"the template {template.path}: a name has letters, digits and '_' only, got '{name}'")
+        if not template.help:
+            raise ConfigError(f"the template {template.path} needs a first comment that says what it is for")
+    _offer_options()
+
+
 class Prompts:
     """The project's own prompts; any of them can be replaced by a file."""
 
-    # Where the templates are; the later folders hold what the first ones lack.
-    FOLDERS: tuple[Path, ...] = (Path(__file__).parent / "default",)
+    # Groups of templates; the later ones hold what the first ones lack.
+    GROUPS: tuple[str, ...] = (PROMPTS,)
+    Config: Any  # an option for each template; made by `_offer_options`
 
-    @dataclass
-    class Config:
-        """Files that replace single templates; empty keeps the project's own."""
-
-        answer: str = option("", "path of a Jinja file that replaces the answer prompt")
-        reflect: str = option("", "path of a Jinja file that replaces the reflection prompt")
-        propose: str = option("", "path of a Jinja file that replaces the proposal prompt")
-        consolidate: str = option("", "path of a Jinja file that replaces the consolidation prompt")
-        repair: str = option("", "path of a Jinja file that replaces the request to repair unreadable JSON")
-        extract: str = option("", "path of a Jinja file that replaces the prompt for the facts of messages (lightmem)")
-        update: str = option("", "path of a Jinja file that replaces the prompt to update a memory (lightmem)")
-        repair_memory: str = option(
-            "", "path of a Jinja file that replaces the request to repair a memory builder's unreadable JSON"
-        )
-        memorise: str = option("", "path of a Jinja file that replaces the prompt to write a chunk down (memalpha)")
-        call_replies: str = option("", "path of a Jinja file that replaces the reply to calls that were not done")
-        content_fits: str = option("", "path of a Jinja file that replaces the question whether a write suits its part")
-        memagent: str = option("", "path of a Jinja file that replaces the prompt to rewrite the notes (memagent)")
-        mem1: str = option("", "path of a Jinja file that replaces the prompt to rewrite the state (mem1)")
-        search: str = option("", "path of a Jinja file that replaces the offer to search the memory while answering")
-        search_results: str = option("", "path of a Jinja file that replaces what shows the results of searches")
-
-    def __init__(self, config: Config) -> None:
-        self._texts: dict[str, str] = {}
-        self._given = frozenset(name for name in NAMES if getattr(config, name))
-        for name in NAMES:
-            given = getattr(config, name)
-            path = Path(given) if given else self._own(name)
+    def __init__(self, config: Any) -> None:
+        self._own: dict[str, Template] = {}
+        for group in reversed(self.GROUPS):
+            self._own |= registered(group)
+        files = {name: str(getattr(config, name, "")) for name in self._own}
+        self._given = frozenset(name for name, path in files.items() if path)
+        self._texts = {name: template.text for name, template in self._own.items()}
+        for name in self._given:
             try:
-                self._texts[name] = path.read_text(encoding="utf-8")
+                self._texts[name] = split_example(Path(files[name]).read_text(encoding="utf-8"))[0]
             except (OSError, UnicodeDecodeError) as error:
-                raise ConfigError(f"prompts.{name}: cannot read the template '{path}': {error}") from None
+                raise ConfigError(f"prompts.{name}: cannot read the template '{files[name]}': {error}") from None
         self._environment: jinja2.Environment | None = None
         self._templates: dict[str, jinja2.Template] = {}
 
-    def _own(self, name: str) -> Path:
-        return next(path for folder in self.FOLDERS if (path := folder / f"{name}.jinja").is_file())
-
     def texts(self) -> Mapping[str, str]:
-        """Name → sha256 of each template's text; enters a run's identity."""
+        """Name → sha256 of each template's text."""
         return {name: hashlib.sha256(text.encode()).hexdigest() for name, text in self._texts.items()}
+
+    def identity(self, declared: Iterable[str] = ()) -> Mapping[str, str]:
+        """Name → sha256 of the texts that can decide a run's results: the project's own templates, and those of plugins
+        that a component of the run has `declared`.
+        """
+        own = {name for name, template in registered(PROMPTS).items() if template.path.parent == _OWN}
+        return {name: text for name, text in self.texts().items() if name in own.union(declared)}
+
+    def require(self, component: str, declared: Iterable[str]) -> None:
+        """Raise `ConfigError` where a component (`memory=lightmem`) declares a template that nobody has registered."""
+        for name in declared:
+            if name not in self._texts:
+                raise ConfigError(f"{component} needs the template '{name}': {unknown('template', name, self._texts)}")
 
     def check(self) -> None:
         """Compile every template, before anything is paid.
 
-        Raises `ConfigError` naming the template and the line that cannot be compiled, or a variable that the project's
-        own template does not have.
+        Raises `ConfigError` naming the template and the line that cannot be compiled, or a variable that the registered
+        template does not have.
         """
-        for name in NAMES:
+        for name in self._texts:
             self._template(name)
             if name in self._given:
-                known = self._variables((Prompts.FOLDERS[0] / f"{name}.jinja").read_text(encoding="utf-8"))
+                known = self._variables(registered(PROMPTS)[name].text)
                 for variable in sorted(self._variables(self._texts[name]) - known):
                     raise ConfigError(f"prompts.{name}: {unknown('variable', variable, known)}")
 
@@ -97,7 +101,7 @@ class Prompts:
         return meta.find_undeclared_variables(self._environment.parse(text))
 
     def render(self, name: str, **values: Any) -> tuple[Message, ...]:
-        """The messages of prompt `name`. Raises `ConfigError` for a variable that it is not given."""
+        """The messages of prompt `name`. Raises `ConfigError` for an unknown name and a variable that is missing."""
         import jinja2
 
         template = self._template(name)
@@ -116,6 +120,8 @@ class Prompts:
     def _template(self, name: str) -> jinja2.Template:
         import jinja2
 
+        if name not in self._texts:
+            raise ConfigError(unknown("template", name, self._texts))
         if self._environment is None:
             self._environment = environment(jinja2.DictLoader(self._texts), sandboxed=bool(self._given))
         if name not in self._templates:
@@ -129,12 +135,21 @@ class Prompts:
         return self._templates[name]
 
 
-@register("prompts", "nano")
 class NanoPrompts(Prompts):
     """Prompts of few words for `backbone=nano`; what it has no role for is the default's."""
 
-    FOLDERS = (Path(__file__).parent / "nano", *Prompts.FOLDERS)
+    GROUPS = (NANO, PROMPTS)
 
-    @dataclass
-    class Config(Prompts.Config):
-        """Files that replace single templates."""
+
+def _offer_options() -> None:
+    """Give both components an option for each template that there is now."""
+    for name, component in (("default", Prompts), ("nano", NanoPrompts)):
+        fields = [(t.name, str, option("", t.help)) for t in registered(PROMPTS).values()]
+        about = {"__doc__": "Files that replace single templates; empty keeps the registered one."}
+        namespace = {**about, "__module__": __name__, "__qualname__": f"{component.__name__}.Config"}
+        component.Config = dataclasses.make_dataclass("Config", fields, namespace=namespace)
+        register("prompts", name)(component)
+
+
+register_templates(Path(__file__).parent / "nano", NANO)
+add_templates(_OWN)

@@ -56,7 +56,7 @@ def test_joblib_with_an_in_process_engine_ends_with_2_and_the_reason_before_anyt
     [
         ["backbone@judge=qwen3_4b"],
         ["backbone=simulated,tiny"],
-        ["backbone@reflector=simulated,simulated_hasty,tiny"],
+        ["backbone@reflector=simulated,simulated_other,tiny"],
         ["experiment=cross_backbone", "backbone=simulated,vllm", "backbone.seed=1"],
         ["backbone=tiny", "seed=1"],
         ["backbone=simulated,nonsense,tiny"],
@@ -97,7 +97,7 @@ def test_a_job_that_came_by_an_engine_in_another_way_refuses_it_itself(monkeypat
     "given",
     [
         ["backbone=simulated"],
-        ["backbone=openai,simulated_hasty"],
+        ["backbone=openai,simulated_other"],
         ["backbone=tiny", "dry_run=true"],
     ],
 )

@@ -121,7 +121,7 @@ EVAL_MISTAKES: dict[str, tuple[list[str], list[str]]] = {
     "from with an option of answering": (["from=.", "evaluation.attempts=2"], ["evaluation.attempts has no effect"]),
     "from with a builder": (["from=.", "backbone@builder=simulated"], ["backbone@builder has no effect"]),
     "from with a policy beside a judge": (
-        ["from=.", "backbone=simulated", "backbone@judge=simulated_hasty"],
+        ["from=.", "backbone=simulated", "backbone@judge=simulated_other"],
         ["backbone has no effect"],
     ),
     "from that only judges needs no policy": (

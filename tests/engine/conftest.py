@@ -1,4 +1,8 @@
-"""One engine with the tiny checkpoint for all tests of a session that ask one; skipped where vLLM is not installed."""
+"""One engine with the tiny checkpoint for all tests of a session that ask one; skipped where vLLM is not installed.
+
+It stands in the process's pool, so that programs which run in this process (`programs.run_here`) take it, too: an
+engine's start costs more than all that most tests ask of it.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,10 @@ from typing import Any
 
 import pytest
 
-from metamem.backbones.engine import checkpoint
+from metamem.backbones.engine import tiny_checkpoint
+from metamem.backbones.engine.devices import this_machine
+from metamem.backbones.engine.placement import Placement
+from metamem.backbones.engine.pool import Pool, shared_pool
 from metamem.core.registry import REGISTRY, load_components
 
 
@@ -32,7 +39,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny checkpoint."""
-    return checkpoint.write(tmp_path_factory.mktemp("model") / "tiny")
+    return tiny_checkpoint.write(tmp_path_factory.mktemp("model") / "tiny")
 
 
 def build(model: Path, **options: Any) -> Any:
@@ -57,9 +64,21 @@ def engine_processes(name: str = "") -> list[Any]:
 
 
 @pytest.fixture(scope="session")
-def backbone(model: Path) -> Iterator[Any]:
-    """A started backbone on its engine."""
-    made = build(model, max_model_len=8192)
-    asyncio.run(made.start())
+def pool() -> Iterator[Pool]:
+    """The process's pool of engines, which ends with the session."""
+    yield shared_pool()
+    asyncio.run(shared_pool().close())
+
+
+@pytest.fixture
+def backbone(model: Path, pool: Pool) -> Iterator[Any]:
+    """A started backbone on the session's engine."""
+    made = build(model)
+
+    async def start() -> None:
+        await pool.prepare([made.spec()], this_machine().devices, Placement.auto)
+        await made.start()
+
+    asyncio.run(start())
     yield made
     asyncio.run(made.close())

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests import programs
 
 
+@pytest.mark.usefixtures("pool")
 def test_three_real_conversations_are_built_by_the_tiny_engine(tmp_path: Path, shared: Path, model: Path) -> None:
-    printed = programs.run(
+    printed = programs.run_here(
         "eval",
         "memory=lightmem",
         "memory.reply_tokens=48",

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from metamem.backbones.caller import JournaledCaller
-from metamem.backbones.engine.requests import Renderer
+from metamem.backbones.engine.renderer import Renderer
 from metamem.backbones.journal import Journal
 from metamem.core.banks import MemoryBank
 from metamem.core.calls import Message, Request
@@ -23,6 +23,7 @@ from tests import programs
 SIX_K = ["factconsolidation_sh_6k", "factconsolidation_mh_6k"]
 
 
+@pytest.mark.usefixtures("pool")
 @pytest.mark.parametrize(("system", "asked"), [("memalpha", 104), ("memagent", 3)])
 def test_the_real_6k_contexts_are_written_down_and_answered_from_by_the_tiny_engine(
     system: str, asked: int, tmp_path: Path, shared: Path, model: Path
@@ -30,7 +31,7 @@ def test_the_real_6k_contexts_are_written_down_and_answered_from_by_the_tiny_eng
     given = ["dataset=memoryagentbench", f"dataset.path={shared / 'memoryagentbench_conflict_resolution.json'}"]
     given += [f"dataset.sources=[{','.join(SIX_K)}]", f"dataset.limit={asked}", "split=all", "part=all"]
     given += ["evaluator=by_source", "backbone=tiny", f"backbone.path={model}", "memory.max_tokens=48"]
-    printed = programs.run("eval", f"system={system}", *given, "backbone.max_tokens=24", f"outputs={tmp_path}")
+    printed = programs.run_here("eval", f"system={system}", *given, "backbone.max_tokens=24", f"outputs={tmp_path}")
     assert "Traceback" not in printed
     result = programs.result_of(programs.only_run(tmp_path, "eval"))
     builder, memory = result["calls"]["builder"], result["memory"]

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from metamem.backbones.engine.pool import Pool
 from metamem.backbones.engine.weights import find_weights
 from metamem.backbones.nano import FOLDER
 from tests import programs
@@ -17,7 +18,7 @@ OPTIONS = ("experiment=nano", "train_questions=40", "evaluator=[llm_judge,exact_
 
 
 def learn(outputs: Path, *more: str) -> Path:
-    programs.run("train", *OPTIONS, f"outputs={outputs}", *more)
+    programs.run_here("train", *OPTIONS, f"outputs={outputs}", *more)
     return programs.only_run(outputs)
 
 
@@ -34,7 +35,7 @@ def rows(path: Path) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def learned(pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return learn(tmp_path_factory.mktemp("nano"))
 
 
@@ -63,6 +64,7 @@ def test_its_replies_stand_in_the_journal_under_its_weights(learned: Path) -> No
     assert "random weights" not in programs.result_of(learned)["stamps"]
 
 
+@pytest.mark.usefixtures("pool")
 def test_with_random_weights_the_gain_vanishes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(programs.ROOT / "experiments" / "nano"))
     from evaluate import random_checkpoint

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from metamem.backbones.engine.requests import Renderer
+from metamem.backbones.engine.renderer import Renderer
 from metamem.core.calls import Message
 from tests import programs
 
@@ -16,13 +16,14 @@ SAMPLED = 6
 DATA = ["dataset.limit=12", "split=all", "part=all", "retriever.k=2"]
 
 
+@pytest.mark.usefixtures("pool")
 def test_an_analysis_by_the_engine_is_what_the_model_s_own_logits_say(model: Path, tmp_path: Path) -> None:
     guidelines = tmp_path / "guidelines.json"
     guidelines.write_text(json.dumps(["Prefer what was said last.", "Count every event once."]), encoding="utf-8")
-    programs.run("eval", f"outputs={tmp_path}", "name=answers", f"meta_memory=[null,{guidelines}]", *DATA)
+    programs.run_here("eval", f"outputs={tmp_path}", "name=answers", f"meta_memory=[null,{guidelines}]", *DATA)
     answered = programs.only_run(tmp_path, "answers")
     given = [f"perplexity={answered}", *DATA, "backbone=tiny", f"backbone.path={model}"]
-    printed = programs.run("eval", f"outputs={tmp_path}", "name=scored", *given)
+    printed = programs.run_here("eval", f"outputs={tmp_path}", "name=scored", *given)
     assert "simulated wrote the replies, tiny scores them" in printed
     directory = programs.only_run(tmp_path, "scored")
     result = programs.result_of(directory)

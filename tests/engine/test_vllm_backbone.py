@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from metamem.backbones.engine.requests import parameters, read
+from metamem.backbones.engine.sampling import parameters, read
 from metamem.core.calls import Draw, Generation, Message, Request, Sampling
 from metamem.core.errors import BackboneError
 from metamem.replies.tool_calls import Call, read_calls
@@ -155,13 +155,14 @@ def test_a_prompt_that_is_too_long_names_length_and_limit_and_keeps_room_for_the
     context = backbone.engine.context
     with pytest.raises(BackboneError, match=rf"the prompt has \d+ tokens, \d+ too many: of the {context} tokens"):
         run(backbone.generate(ask("long " * (context + 5))))
-    fixed = len(backbone.engine.renderer.prompt((Message("user", "long"),), thinking=False).tokens) - 1
-    fitting = context - SAMPLED.max_tokens - fixed
+    # Nearly all of the context is kept for a reply that ends at its first space.
+    room, sampling = 300, replace(SAMPLED, max_tokens=context - 300, stop=(" ",))
+    fitting = room - len(backbone.engine.renderer.prompt((Message("user", "long"),), thinking=False).tokens) + 1
     for words, fits in ((fitting, True), (fitting + 1, False)):
-        request = ask("long" + " long" * (words - 1), replace(SAMPLED, max_tokens=SAMPLED.max_tokens))
+        request = ask("long" + " long" * (words - 1), sampling)
         if fits:
             (reply,) = run(backbone.generate(request))
-            assert reply.usage.prompt_tokens == context - SAMPLED.max_tokens
+            assert reply.usage.prompt_tokens == room
         else:
             with pytest.raises(BackboneError, match="1 too many"):
                 run(backbone.generate(request))

@@ -7,8 +7,9 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -74,19 +75,48 @@ def test_what_cannot_be_started_is_told_before_any_process_is(
     assert {p.pid for p in processes()} == before
 
 
+@pytest.fixture(scope="module")
+def alone(model: Path) -> Iterator[Any]:
+    """A backbone whose engine only these tests ask, not started, and the processes of other engines."""
+    made = build(model, max_model_len=4096)
+    yield SimpleNamespace(backbone=made, others={p.pid for p in processes()})
+    asyncio.run(made.close())
+
+
+def test_an_engine_stops_while_it_starts_and_then_serves_one_event_loop_after_another(alone: Any) -> None:
+    backbone, before = alone.backbone, alone.others
+
+    async def interrupted() -> None:
+        starting = asyncio.create_task(backbone.start())
+        await until(lambda: bool({p.pid for p in processes()} - before))
+        starting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+
+    asyncio.run(interrupted())
+    deadline = time.monotonic() + 5
+    while {p.pid for p in processes()} - before:
+        assert time.monotonic() < deadline, "a process is left"
+        time.sleep(0.05)
+    asyncio.run(backbone.start())
+    assert len({p.pid for p in processes()} - before) == 2, "a core and a worker"
+    first = asyncio.run(backbone.generate(ask(1)))
+    assert asyncio.run(backbone.generate(ask(1))) == first
+
+
 def test_an_engine_that_dies_is_built_again_once_and_the_second_death_ends_the_run(
-    model: Path, monkeypatch: pytest.MonkeyPatch
+    alone: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    backbone = build(model)
+    backbone, before = alone.backbone, alone.others
     environment, shared = dict(os.environ), set[Path]()
     asked: Counter[tuple[int, ...]] = Counter()
-    ask_engine = Engine._asked
+    ask_engine = Engine._ask
 
     async def counted(self: Engine, llm: Any, tokens: list[int], parameters: Any) -> Any:
         asked[tuple(tokens)] += 1
         return await ask_engine(self, llm, tokens, parameters)
 
-    monkeypatch.setattr(Engine, "_asked", counted)
+    monkeypatch.setattr(Engine, "_ask", counted)
 
     async def batch(kill: str | None) -> list[Any]:
         asked.clear()
@@ -123,36 +153,11 @@ def test_an_engine_that_dies_is_built_again_once_and_the_second_death_ends_the_r
         assert "died again" in str(died[0]) and "the same command continues" in str(died[0])
         assert "INFO" in str(died[0]), "with the end of the log"
         await backbone.close()
+        await backbone.close()
 
     mine: set[int] = set()
-    before = {p.pid for p in processes()}
     asyncio.run(job())
     assert {p.pid for p in processes()} <= before
     assert dict(os.environ) == environment
     assert shared
     assert not [place for place in shared if place.exists()], "shared memory is given back"
-
-
-def test_an_engine_serves_one_event_loop_after_another_and_stops_while_it_starts(model: Path) -> None:
-    before = {p.pid for p in processes()}
-    backbone = build(model)
-
-    async def interrupted() -> None:
-        starting = asyncio.create_task(backbone.start())
-        await until(lambda: bool({p.pid for p in processes()} - before))
-        starting.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await starting
-
-    asyncio.run(interrupted())
-    deadline = time.monotonic() + 5
-    while {p.pid for p in processes()} - before:
-        assert time.monotonic() < deadline, "a process is left"
-        time.sleep(0.05)
-    asyncio.run(backbone.start())
-    assert len({p.pid for p in processes()} - before) == 2, "a core and a worker"
-    first = asyncio.run(backbone.generate(ask(1)))
-    assert asyncio.run(backbone.generate(ask(1))) == first
-    asyncio.run(backbone.close())
-    asyncio.run(backbone.close())
-    assert {p.pid for p in processes()} <= before

@@ -14,7 +14,7 @@ class InEngine(Protocol):
     """A backbone that runs in an engine of this process, which the pool places and keeps."""
 
     def spec(self) -> EngineSpec:
-        """What its engine is started from; backbones of equal specs share one."""
+        """Return what its engine is started from; backbones of equal specs share one."""
 
 
 @runtime_checkable
@@ -22,9 +22,10 @@ class Measuring(Protocol):
     """A backbone that knows how long a prompt may be, before it is started."""
 
     def prompt_room(self) -> tuple[int, int] | None:
-        """The tokens that a prompt may have beside the reply, and those of both; None where none fails for its length,
-        or where nothing is known.
+        """Return the tokens that a prompt may have beside the reply, and those of both.
+
+        None where none fails for its length, or where nothing is known.
         """
 
     async def counter(self) -> Callable[[Sequence[Message]], int]:
-        """What counts a prompt's tokens; a prompt that fails for another reason has none."""
+        """Return a function that counts a prompt's tokens; a prompt that fails for another reason has none."""

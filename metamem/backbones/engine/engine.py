@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from metamem.backbones.engine.life import Life, load_tokenizer
+from metamem.backbones.engine.environment import importing_vllm
+from metamem.backbones.engine.errors import first_line, refusals
+from metamem.backbones.engine.instance import Instance, load_tokenizer
 from metamem.backbones.engine.loop import call, in_thread
-from metamem.backbones.engine.requests import Renderer, first_line, refusals
-from metamem.backbones.engine.spec import EngineSpec, environment
+from metamem.backbones.engine.renderer import Renderer
+from metamem.backbones.engine.spec import EngineSpec
 from metamem.core.errors import BackboneError, UserError
 
 REBUILDS = 1  # in one run
@@ -26,7 +27,7 @@ _requests = itertools.count(1)
 
 
 async def load_renderer(spec: EngineSpec) -> Renderer:
-    """What turns messages into a model's tokens, without its engine. Raises whatever a tokenizer's files may cause."""
+    """Load what turns messages into a model's tokens, without its engine. Raises whatever a tokenizer's files cause."""
 
     async def loaded() -> Renderer:
         async with _starting:
@@ -36,9 +37,7 @@ async def load_renderer(spec: EngineSpec) -> Renderer:
 
 
 def _quietly(spec: EngineSpec) -> Renderer:
-    # vLLM sets its logging up when it is first imported; an engine that is started later gives it a file.
-    logging.getLogger("vllm").addHandler(logging.NullHandler())
-    with environment({"VLLM_CONFIGURE_LOGGING": "0"}):
+    with importing_vllm():
         return Renderer(load_tokenizer(spec))
 
 
@@ -55,16 +54,16 @@ class Engine:
         self.deaths = 0
         self._context: int | None = None
         self._renderer: Renderer | None = None
-        self._life: Life | None = None
-        self._launch: tuple[Life, asyncio.Task[None]] | None = None
-        self._fatal: EngineDied | None = None
+        self._instance: Instance | None = None
+        self._launch: tuple[Instance, asyncio.Task[None]] | None = None
+        self._died_again: EngineDied | None = None
         self._asleep = False
-        self._progress = 0.0
+        self._last_finished = 0.0
 
     @property
     def running(self) -> bool:
         """True while it can be asked without being started first."""
-        return self._life is not None and not self._asleep
+        return self._instance is not None and not self._asleep
 
     @property
     def context(self) -> int:
@@ -81,114 +80,124 @@ class Engine:
     @property
     def fingerprint(self) -> Mapping[str, Any]:
         """vLLM's version, the kind of device and the number of parts: what may move a reply's last digits."""
-        return self._life.fingerprint if self._life else {}
+        return self._instance.fingerprint if self._instance else {}
 
     @property
     def llm(self) -> Any:
         """vLLM's AsyncLLM, or None; to be touched on the engines' loop only (`loop.call`)."""
-        return self._life.llm if self._life else None
+        return self._instance.llm if self._instance else None
 
     @property
     def log(self) -> Path | None:
-        """What the processes of the present life write."""
-        return self._life.log if self._life else None
+        """What the processes of the present instance write."""
+        return self._instance.log if self._instance else None
 
     def begin_run(self) -> None:
-        """A run begins: deaths in earlier ones do not count."""
-        self.deaths, self._fatal = 0, None
+        """Begin a run: deaths in earlier ones do not count."""
+        self.deaths, self._died_again = 0, None
 
     async def start(self) -> None:
         """Start it unless it runs. Raises `ConfigError` with the cause when it cannot."""
-        await call(self._started())
+        await call(self._ensure_started())
 
     async def stop(self) -> None:
         """End its processes, also while they start; what waits for a reply fails. It can be started again."""
-        await call(self._stopped())
+        await call(self._stop())
 
-    async def rest(self) -> None:
-        """Give its memory to another engine until `start`: asleep on GPUs where `enable_sleep_mode` was asked for (the
-        weights wait in the host's memory), else ended. What is under way is finished first, or fails when it ends.
+    async def suspend(self) -> None:
+        """Give its memory to another engine until `start`.
+
+        Asleep on GPUs where `enable_sleep_mode` was asked for (the weights wait in the host's memory), else ended. What
+        is under way is finished first, or fails when it ends.
         """
-        await call(self._rested())
+        await call(self._suspend())
 
     async def generate(self, tokens: Sequence[int], parameters: Any, patience: float | None = None) -> Any:
-        """vLLM's `RequestOutput` for a prompt's tokens; starts the engine when it does not run.
+        """Return vLLM's `RequestOutput` for a prompt's tokens; starts the engine when it does not run.
 
         When the engine dies meanwhile it is built again and asked again, once in a run. A cancelled call is given up by
         the engine, too. Raises `BackboneError` for what the engine refuses, and when it finished no request at all for
         `patience` seconds; `EngineDied` after a second death.
         """
-        return await call(self._generated(list(tokens), parameters, patience))
+        return await call(self._generate(list(tokens), parameters, patience))
 
     # --- on the engines' loop
 
-    async def _started(self) -> Life:
-        if self._asleep and self._life is not None:
-            await self._life.llm.wake_up()
+    async def _ensure_started(self) -> Instance:
+        """Return the running instance; wakes it, starts it, or waits for the start that is under way."""
+        if self._asleep and self._instance is not None:
+            await self._instance.llm.wake_up()
             self._asleep = False
-        while self._life is None:
-            if self._fatal is not None:
-                raise self._fatal
+        while self._instance is None:
+            if self._died_again is not None:
+                raise self._died_again
             if self._launch is None:
-                life = Life(self.spec, self.device_ids, self._renderer)
-                self._launch = life, asyncio.get_running_loop().create_task(self._launched(life))
+                instance = Instance(self.spec, self.device_ids, self._renderer)
+                self._launch = instance, asyncio.get_running_loop().create_task(self._launch_instance(instance))
             # Whoever waits may be cancelled; the others still want it.
             await asyncio.shield(self._launch[1])
-        return self._life
+        return self._instance
 
-    async def _launched(self, life: Life) -> None:
+    async def _launch_instance(self, instance: Instance) -> None:
         try:
             async with _starting:
-                await in_thread(life.begin, "metamem-engine-start")
-            self._renderer, self._context = life.renderer, int(life.llm.model_config.max_model_len)
-            self._life, self._progress = life, asyncio.get_running_loop().time()
+                await in_thread(instance.begin, "metamem-engine-start")
+            self._renderer, self._context = instance.renderer, int(instance.llm.model_config.max_model_len)
+            self._instance, self._last_finished = instance, asyncio.get_running_loop().time()
         finally:
-            if self._launch is not None and self._launch[0] is life:
+            if self._launch is not None and self._launch[0] is instance:
                 self._launch = None
 
-    async def _stopped(self) -> None:
+    async def _stop(self) -> None:
+        # Both fields are taken before the first await: whoever asks meanwhile starts an instance of its own.
         launch, self._launch = self._launch, None
-        life, self._life, self._asleep = self._life, None, False
+        instance, self._instance, self._asleep = self._instance, None, False
         if launch is not None:
             # The thread that starts it notices, and lets go of the lock when it is through.
             launch[1].add_done_callback(lambda task: task.cancelled() or task.exception())
             await in_thread(launch[0].end, "metamem-engine-stop")
             launch[0].forget()
-        if life is not None:
-            life.stopped = True
-            await in_thread(life.end, "metamem-engine-stop")
-            life.forget()
+        if instance is not None:
+            instance.stopped = True
+            await in_thread(instance.end, "metamem-engine-stop")
+            instance.forget()
 
-    async def _rested(self) -> None:
-        life = self._life
-        if life is not None and life.can_sleep:
-            await life.llm.sleep(level=1, mode="wait")
+    async def _suspend(self) -> None:
+        instance = self._instance
+        if instance is not None and instance.can_sleep:
+            await instance.llm.sleep(level=1, mode="wait")
             self._asleep = True
         else:
-            await self._stopped()
+            await self._stop()
 
-    async def _generated(self, tokens: list[int], parameters: Any, patience: float | None) -> Any:
+    async def _generate(self, tokens: list[int], parameters: Any, patience: float | None) -> Any:
         from vllm.v1.engine.exceptions import EngineDeadError
 
         while True:
-            life = await self._started()
+            instance = await self._ensure_started()
             try:
-                return await self._watched(life.llm, tokens, parameters, patience)
+                return await self._ask_while_engine_works(instance.llm, tokens, parameters, patience)
             except EngineDeadError:
-                if life.stopped:
+                # All requests that were under way come by here at once.
+                if instance.stopped:
                     raise BackboneError("the engine was stopped") from None
-                await self._bury(life)
+                await self._count_death(instance)
 
-    async def _watched(self, llm: Any, tokens: list[int], parameters: Any, patience: float | None) -> Any:
-        """Ask, and give up when the engine stands still: to wait in its queue is no fault of a request's."""
+    async def _ask_while_engine_works(
+        self, llm: Any, tokens: list[int], parameters: Any, patience: float | None
+    ) -> Any:
+        """Ask, and give up when the engine finishes nothing at all for `patience` seconds.
+
+        A request may wait in the engine's queue for hours behind others, so its own time says nothing.
+        """
         if patience is None:
-            return await self._asked(llm, tokens, parameters)
+            return await self._ask(llm, tokens, parameters)
         loop = asyncio.get_running_loop()
         begun = loop.time()
-        asked = loop.create_task(self._asked(llm, tokens, parameters))
+        asked = loop.create_task(self._ask(llm, tokens, parameters))
         try:
             while not asked.done():
-                left = max(begun, self._progress) + patience - loop.time()
+                left = max(begun, self._last_finished) + patience - loop.time()
                 if left <= 0:
                     raise BackboneError(f"the engine finished no request for {patience:g} s (backbone.timeout)")
                 await asyncio.wait([asked], timeout=left)
@@ -196,7 +205,7 @@ class Engine:
         finally:
             asked.cancel()
 
-    async def _asked(self, llm: Any, tokens: list[int], parameters: Any) -> Any:
+    async def _ask(self, llm: Any, tokens: list[int], parameters: Any) -> Any:
         from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
         prompt = {"type": "token", "prompt_token_ids": tokens}
@@ -208,19 +217,20 @@ class Engine:
             raise BackboneError(f"the engine refuses the request: {first_line(error)}") from error
         except EngineGenerateError as error:
             raise BackboneError(f"the engine failed on the request: {first_line(error.__cause__ or error)}") from error
-        self._progress = asyncio.get_running_loop().time()
+        self._last_finished = asyncio.get_running_loop().time()
         return output
 
-    async def _bury(self, life: Life) -> None:
-        """After a death: the first to notice takes the engine down; it is built again when next asked, or never."""
-        if self._life is life:
-            self._life, self._asleep = None, False
+    async def _count_death(self, instance: Instance) -> None:
+        """Take a dead instance down, once for all who notice; the engine is built again when next asked, or never."""
+        if self._instance is instance:
+            self._instance, self._asleep = None, False
             self.deaths += 1
             if self.deaths > REBUILDS:
-                self._fatal = EngineDied(
+                self._died_again = EngineDied(
                     f"the engine of {self.spec.model} died again, after it was built anew once in this run. What was "
-                    f"delivered is kept; the same command continues. The end of its log, {life.log}:\n{life.tail()}"
+                    "delivered is kept; the same command continues. "
+                    f"The end of its log, {instance.log}:\n{instance.tail()}"
                 )
-            await in_thread(life.end, "metamem-engine-stop")
-        if self._fatal is not None:
-            raise self._fatal
+            await in_thread(instance.end, "metamem-engine-stop")
+        if self._died_again is not None:
+            raise self._died_again

@@ -18,7 +18,7 @@ _loop: asyncio.AbstractEventLoop | None = None
 
 
 def engine_loop() -> asyncio.AbstractEventLoop:
-    """The loop, started when it is first asked for."""
+    """Return the loop, started when it is first asked for."""
     global _loop
     with _lock:
         if _loop is None:

@@ -52,17 +52,24 @@ OWN_OPTIONS = {
 class EngineOptions(SamplingOptions):
     """Options of every backbone that runs in an engine of its own."""
 
-    tensor_parallel_size: int = option(1, "GPUs that one copy of the model is spread over", result=False)
-    max_model_len: int | None = option(None, "tokens of prompt and reply together; null: what the model can take")
+    tensor_parallel_size: int = option(1, "GPUs that one copy of the model is spread over", result=False, least=1)
+    max_model_len: int | None = option(
+        None, "tokens of prompt and reply together; null: what the model can take", least=1
+    )
     dtype: str = option("auto", "precision of the weights: auto, bfloat16, float16 or float32")
     gpu_memory_utilization: float | None = option(
-        None, "share of a GPU's memory for weights and cache, above 0 and at most 1; null: vLLM's default", result=False
+        None,
+        "share of a GPU's memory for weights and cache; null: vLLM's default",
+        result=False,
+        above=0,
+        most=1,
     )
     seed: int = option(0, "seed of the engine itself; every sample has a seed of its own from the run's")
     timeout: float | None = option(
         3600.0,
         "seconds in which the engine must finish some request, else those that wait fail; null: no limit",
         result=False,
+        above=0,
     )
     on_overflow: OnOverflow = option(
         OnOverflow.error,
@@ -71,17 +78,8 @@ class EngineOptions(SamplingOptions):
     engine: dict[str, Any] = option({}, "further arguments of the engine, by the names of vLLM's AsyncEngineArgs")
 
     def __post_init__(self) -> None:
-        """Raises `ConfigError` that names the option as the user types it."""
+        """Check what ranges do not say. Raises `ConfigError` that names the option as the user types it."""
         super().__post_init__()
-        for name in ("tensor_parallel_size", "max_model_len"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"backbone.{name} must be at least 1, got {value}")
-        share = self.gpu_memory_utilization
-        if share is not None and not 0 < share <= 1:
-            raise ConfigError(f"backbone.gpu_memory_utilization must be above 0 and at most 1, got {share}")
-        if self.timeout is not None and not 0 < self.timeout < float("inf"):
-            raise ConfigError(f"backbone.timeout must be above 0 seconds, or null, got {self.timeout}")
         if self.max_model_len is not None and self.max_tokens >= self.max_model_len:
             raise ConfigError(
                 f"backbone.max_tokens={self.max_tokens} leaves no room for a prompt in "
@@ -90,7 +88,7 @@ class EngineOptions(SamplingOptions):
         self.on_overflow = OnOverflow(self.on_overflow)
 
     def arguments(self) -> dict[str, Any]:
-        """The engine arguments that these options stand for, without those left to vLLM."""
+        """Return the engine arguments that these options stand for, without those left to vLLM."""
         named = {
             "tensor_parallel_size": self.tensor_parallel_size,
             "max_model_len": self.max_model_len,

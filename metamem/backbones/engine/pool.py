@@ -3,7 +3,7 @@
 In: the engine specs that a run needs, and how they may be placed. Out: one engine per distinct spec, which several
 roles, folds and the jobs of a sweep share; and `turn`, in which a request waits until its engine may work.
 
-Engines that do not fit side by side take turns: the one whose turn it is keeps it until nothing of it is under way, so
+Engines that do not fit side by side take turns: an engine keeps its turn until nothing of its requests is under way. So
 a batch goes from policy to judge and back once, however its questions flow.
 """
 
@@ -13,95 +13,35 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from enum import StrEnum
 from functools import cache
 from typing import Protocol
 
 from metamem.backbones.engine.engine import Engine
+from metamem.backbones.engine.placement import Placement, place_engines
 from metamem.backbones.engine.spec import EngineSpec
-from metamem.core.errors import ConfigError
 
 # Seconds for which an engine that has nothing left to do keeps its turn: what a reply gives rise to comes within them.
-_SETTLE = 0.05
-
-
-class Placement(StrEnum):
-    """`disjoint`: side by side, each on its own GPUs. `turns`: one at a time. `auto`: side by side where they fit."""
-
-    auto = "auto"
-    disjoint = "disjoint"
-    turns = "turns"
+_IDLE_SECONDS = 0.05
 
 
 class PooledEngine(Protocol):
-    """What the pool needs of an engine."""
+    """An engine as the pool handles it."""
 
     spec: EngineSpec
     device_ids: Sequence[int] | None
 
     @property
     def running(self) -> bool:
-        """True while it can be asked without being started first."""
+        """Whether it can be asked without being started first."""
 
     async def start(self) -> None:
         """Start it, or wake it up; nothing when it runs."""
 
-    async def rest(self) -> None:
+    async def suspend(self) -> None:
         """Give its memory up for another's turn, to be started again later."""
 
     async def stop(self) -> None:
         """End its processes."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Where a run's engines go: spec key → GPUs (None: no GPUs here), and whether they take turns."""
-
-    devices: dict[str, tuple[int, ...] | None]
-    turns: bool
-
-
-def plan(specs: Sequence[EngineSpec], gpus: Sequence[int], placement: Placement) -> Plan:
-    """Deal the GPUs out to a run's distinct specs, in their order; without GPUs nothing is dealt out, nor to engines
-    that ray places.
-
-    Raises `ConfigError` when one of them alone needs more GPUs than there are, or when `placement=disjoint` cannot be.
-    """
-    distinct = list({s.key: s for s in specs}.values())
-    if not gpus:
-        return Plan(dict.fromkeys((s.key for s in distinct), None), placement is Placement.turns and len(distinct) > 1)
-    local = [s for s in distinct if not s.elsewhere]
-    given = {s.key: tuple(s.arguments["device_ids"]) for s in local if s.arguments.get("device_ids")}
-    for spec in local:
-        if spec.processes > len(gpus):
-            raise ConfigError(
-                f"backbone.tensor_parallel_size: {spec.model} is to be spread over {spec.processes} GPUs, and this "
-                f"machine shows {len(gpus)}"
-            )
-        absent = sorted(set(given.get(spec.key, ())) - set(gpus))
-        if absent:
-            raise ConfigError(f"backbone.engine.device_ids: no GPU {absent[0]}; there are {', '.join(map(str, gpus))}")
-    taken = [g for devices in given.values() for g in devices]
-    needed = sum(s.processes for s in local if s.key not in given)
-    fits = len(taken) == len(set(taken)) and needed <= len(set(gpus) - set(taken))
-    if placement is Placement.disjoint and not fits:
-        wanted = ", ".join(f"{s.model}: {s.processes}" for s in local)
-        raise ConfigError(
-            f"placement=disjoint: the engines need {sum(s.processes for s in local)} GPUs side by side ({wanted}), "
-            f"and there are {len(gpus)}. Use placement=turns, or lower a tensor_parallel_size"
-        )
-    turns = len(distinct) > 1 and (placement is Placement.turns or not fits)
-    devices: dict[str, tuple[int, ...] | None] = dict.fromkeys((s.key for s in distinct), None)
-    free = [g for g in gpus if g not in taken]
-    for spec in local:
-        if spec.key in given:
-            devices[spec.key] = given[spec.key]
-        elif turns:
-            devices[spec.key] = tuple(gpus[: spec.processes])
-        else:
-            devices[spec.key], free = tuple(free[: spec.processes]), free[spec.processes :]
-    return Plan(devices, turns)
 
 
 class Pool:
@@ -109,9 +49,12 @@ class Pool:
 
     def __init__(self, make: Callable[[EngineSpec, Sequence[int] | None], PooledEngine]) -> None:
         self._make = make
+        # All by the key of an engine's spec.
         self._engines: dict[str, PooledEngine] = {}  # least recently used first
+        self._started_before: set[str] = set()
+        # Of the present run: the engines that take turns, whose turn it is, the requests in each, those that wait for
+        # each, and the change that is under way.
         self._taking_turns: frozenset[str] = frozenset()
-        self._proven: set[str] = set()  # those that have started before
         self._current: str | None = None
         self._busy: Counter[str] = Counter()
         self._waiting: dict[str, list[asyncio.Future[None]]] = {}
@@ -123,11 +66,11 @@ class Pool:
 
         Engines of earlier jobs go, the least recently used first, only where their GPUs are needed.
         """
-        chosen = plan(specs, gpus, placement)
+        chosen = place_engines(specs, gpus, placement)
         for key, devices in chosen.devices.items():
             engine = self._engines.get(key)
             if engine is not None and devices is not None and not chosen.turns:
-                # A living engine stays where it is when nobody of this run wants its GPUs.
+                # Moving an engine costs a start: one that lives stays where it is when no other wants its GPUs.
                 others = {g for k, d in chosen.devices.items() if k != key and d for g in d}
                 if engine.device_ids is not None and not set(engine.device_ids) & others:
                     chosen.devices[key] = tuple(engine.device_ids)
@@ -139,33 +82,36 @@ class Pool:
             if moved or in_the_way:
                 await engine.stop()
                 del self._engines[key]
-                self._proven.discard(key)
+                self._started_before.discard(key)
         self._taking_turns = frozenset(chosen.devices) if chosen.turns else frozenset()
+        # A run that was interrupted leaves requests and a change of turns behind, on an event loop that is gone.
         self._current, self._busy, self._waiting, self._switch = None, Counter(), {}, None
         by_key = {s.key: s for s in specs}
         for key, devices in chosen.devices.items():
+            # Taken out and put back: the order of the dictionary is that of the last use.
             engine = self._engines.pop(key, None) or self._make(by_key[key], devices)
             self._engines[key] = engine
             if not chosen.turns:
                 await engine.start()
         if chosen.turns:
-            await self._introduce(list(chosen.devices))
-        self._proven.update(chosen.devices)
+            await self._start_each_once(list(chosen.devices))
+        self._started_before.update(chosen.devices)
 
-    async def _introduce(self, keys: Sequence[str]) -> None:
-        """Leave the first of those that take turns awake, after each was started that has not been so far: what cannot
-        start is known before anything is paid for.
+    async def _start_each_once(self, keys: Sequence[str]) -> None:
+        """Start each of those that take turns once, unless it has started before, and leave the first one running.
+
+        An engine that cannot start is known before anything is paid for.
         """
-        awake = [k for k in keys if self._engines[k].running]
-        for key in awake[1:]:
-            await self._engines[key].rest()
-        self._current = awake[0] if awake else None
-        new = [k for k in keys[1:] if k not in awake and k not in self._proven]
+        running = [k for k in keys if self._engines[k].running]
+        for key in running[1:]:
+            await self._engines[key].suspend()
+        self._current = running[0] if running else None
+        new = [k for k in keys[1:] if k not in running and k not in self._started_before]
         for key in [*new, keys[0]]:
-            await self._turn_to(key)
+            await self._give_turn_to(key)
 
     def engine(self, spec: EngineSpec) -> PooledEngine | None:
-        """The engine of a spec that was prepared; None for one that was not."""
+        """Return the engine of a spec that was prepared; None for one that was not."""
         return self._engines.get(spec.key)
 
     @asynccontextmanager
@@ -178,12 +124,13 @@ class Pool:
         if key != self._current or self._switch is not None:
             arrived: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.setdefault(key, []).append(arrived)
-            self._consider()
+            self._change_turn_when_idle()
             try:
                 await arrived
             except asyncio.CancelledError:
+                # Cancelled in the moment in which its turn came: it counts as busy already, and would block the turn.
                 if arrived.done() and not arrived.cancelled():
-                    self._leave(key)
+                    self._finish_one(key)
                 else:
                     self._waiting[key].remove(arrived)
                 raise
@@ -192,64 +139,67 @@ class Pool:
         try:
             yield
         finally:
-            self._leave(key)
+            self._finish_one(key)
 
     async def close(self) -> None:
         """End every engine."""
         for engine in self._engines.values():
             await engine.stop()
         self._engines.clear()
-        self._proven.clear()
+        self._started_before.clear()
 
-    def _leave(self, key: str) -> None:
+    def _finish_one(self, key: str) -> None:
         self._busy[key] -= 1
-        self._consider()
+        self._change_turn_when_idle()
 
-    def _consider(self) -> None:
+    def _change_turn_when_idle(self) -> None:
         """Change turns when the present engine has nothing under way and another is waited for."""
-        if self._switch is None and not self._working() and self._next() is not None:
-            self._switch = asyncio.get_running_loop().create_task(self._change())
+        if self._switch is None and not self._working() and self._most_waited_for() is not None:
+            self._switch = asyncio.get_running_loop().create_task(self._change_turn())
             self._switch.add_done_callback(_raise_in_waiting(self))
 
     def _working(self) -> bool:
         return self._current is not None and self._busy[self._current] > 0
 
-    def _next(self) -> str | None:
-        """Whom to turn to: the engine that most wait for (its spec's key decides between equals)."""
+    def _most_waited_for(self) -> str | None:
+        """Return the engine that most requests wait for; between equals its key decides, so that runs repeat."""
         waited = {k: len(f) for k, f in self._waiting.items() if f}
         return min(waited, key=lambda k: (-waited[k], k)) if waited else None
 
-    async def _turn_to(self, key: str) -> None:
+    async def _give_turn_to(self, key: str) -> None:
         if key != self._current:
             if self._current is not None:
-                await self._engines[self._current].rest()
+                await self._engines[self._current].suspend()
                 self._current = None
             await self._engines[key].start()
             self._current = key
 
-    async def _change(self) -> None:
-        await asyncio.sleep(_SETTLE)
+    async def _change_turn(self) -> None:
+        # A reply often gives rise to the next request for the same engine, and a change costs seconds: wait for it.
+        await asyncio.sleep(_IDLE_SECONDS)
         # Requests that arrived meanwhile for the present engine go first: its turn is not over.
-        key = self._current if self._current is not None and self._waiting.get(self._current) else self._next()
+        stays = self._current is not None and self._waiting.get(self._current)
+        key = self._current if stays else self._most_waited_for()
         if key is not None and key != self._current:
-            await self._turn_to(key)
+            await self._give_turn_to(key)
             self.switches += 1
+        # From here on nothing awaits: no request can slip in between the end of the change and those let in here.
         self._switch = None
         for arrived in self._waiting.pop(key, []) if key is not None else []:
             if not arrived.done():
                 self._busy[key or ""] += 1
                 arrived.set_result(None)
-        self._consider()
+        self._change_turn_when_idle()
 
 
 @cache
 def shared_pool() -> Pool:
-    """The pool of this process: it outlives runs, and its engines end with the process."""
+    """Return the pool of this process: it outlives runs, and its engines end with the process."""
     return Pool(Engine)
 
 
 def _raise_in_waiting(pool: Pool) -> Callable[[asyncio.Task[None]], None]:
-    """An engine that cannot be started is an error of every request that waits for a turn."""
+    """Return a callback that hands the error of a failed change to every request that waits for a turn."""
 
     def done(task: asyncio.Task[None]) -> None:
         if task.cancelled() or task.exception() is None:

@@ -19,7 +19,7 @@ _SHARED = Path("/dev/shm")
 
 
 def below() -> frozenset[Process]:
-    """Every process below this one but multiprocessing's resource trackers, which clean up and leave by themselves."""
+    """Return every process below this one but multiprocessing's resource trackers, which leave by themselves."""
     import psutil
 
     found = set()
@@ -73,7 +73,7 @@ def expect_kills() -> None:
 
 
 def shared_memory(processes: frozenset[Process]) -> set[Path]:
-    """The blocks of shared memory that processes use (queues, collectives), and the semaphores named after them."""
+    """Return the shared memory that processes use (queues, collectives) and the semaphores named after it."""
     found: set[Path] = set()
     for pid, _ in processes:
         found.update(_SHARED.glob(f"sem.loky-{pid}-*"))

@@ -9,21 +9,17 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from hashlib import sha256
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from metamem.core.errors import ConfigError, UnreachableError
+from metamem.core.weights import read_header, weights_hash
 
-MARK = "metamem.json"  # a file beside weights: what is to be said of every result made with them
+STAMP_FILE = "metamem.json"  # a file beside weights: what is to be said of every result made with them
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 _SUFFIXES = {".json", ".jinja", ".txt", ".model", ".tiktoken", ".py", ".safetensors", ".bin", ".pt", ".gguf"}
-_WHOLE = 64 << 20  # files up to this size are hashed whole
-_SAMPLE = 1024  # of larger ones, so many bytes from the middle of every tensor, or of every block
-_BLOCKS = 4096
 # Bytes of a number in the precisions that safetensors names, where they are not 1.
 SIZES = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2}
 
@@ -44,7 +40,7 @@ class Weights:
 
 
 def find_weights(model: str, revision: str | None) -> Weights:
-    """The weights that `model` (a folder, a file or a hub id) names.
+    """Return the weights that `model` (a folder, a file or a hub id) names.
 
     Raises `ConfigError` for a place that is not there or holds no model, `UnreachableError` when the hub neither
     answers nor left the model in its local cache.
@@ -72,15 +68,14 @@ def _local(place: Path) -> Weights:
             raise ConfigError(f"backbone.model: the folder {place} holds no model (no config.json)")
         files = sorted(f for f in place.iterdir() if f.suffix in _SUFFIXES and f.is_file())
         config = json.loads((place / "config.json").read_bytes())
-    listing = "\n".join(f"{f.name} {_file_hash(f)}" for f in files)
-    mark = place / MARK
+    mark = place / STAMP_FILE
     stamp = json.loads(mark.read_bytes()).get("stamp") if mark.is_file() else None
-    identity = {"model": place.name, "weights": sha256(listing.encode()).hexdigest()[:32]}
+    identity = {"model": place.name, "weights": weights_hash(files[0].parent, files, sampled=True)}
     return Weights(place.name, place, identity, None, config, stamp, _stored(files))
 
 
 def _stored(files: Sequence[Path]) -> dict[str, int] | None:
-    """Bytes of weights by precision, from the headers of safetensors files; of other files by their size."""
+    """Return the bytes of weights by precision, from the headers of safetensors files; of other files by their size."""
     chosen = [f for f in files if f.suffix == ".safetensors"]
     # The same weights may lie there twice, whole and in parts: the index names those that are loaded.
     named = [f for f in chosen if not f.name.startswith("consolidated")]
@@ -90,7 +85,7 @@ def _stored(files: Sequence[Path]) -> dict[str, int] | None:
     found: dict[str, int] = {}
     for file in named or chosen:
         with file.open("rb") as stream:
-            tensors, _ = _header(stream, file)
+            tensors, _ = read_header(stream, file)
         for name, tensor in tensors.items():
             if name != "__metadata__":
                 start, end = tensor["data_offsets"]
@@ -101,7 +96,7 @@ def _stored(files: Sequence[Path]) -> dict[str, int] | None:
 
 
 def _fetched(model: str, commit: str | None) -> Path | None:
-    """The hub's config.json, a few kilobytes that an engine will want anyway; None when it cannot be had."""
+    """Return the hub's config.json, a few kilobytes that an engine will want anyway; None when it cannot be had."""
     from huggingface_hub import hf_hub_download
 
     try:
@@ -111,8 +106,8 @@ def _fetched(model: str, commit: str | None) -> Path | None:
 
 
 def _commit(model: str, revision: str | None) -> tuple[str, Path | None, dict[str, int] | None]:
-    """The commit that a hub id stands for now, the local cache's folder of it if there is one, and what the hub says
-    of the weights: bytes by precision.
+    """Return the commit that a hub id stands for now, the local cache's folder of it if there is one, and what the hub
+    says of the weights: bytes by precision.
     """
     from huggingface_hub import HfApi, snapshot_download
 
@@ -138,54 +133,6 @@ def _commit(model: str, revision: str | None) -> tuple[str, Path | None, dict[st
     return commit or (cached.name if cached else ""), cached, stored
 
 
-def _file_hash(file: Path) -> str:
-    facts = file.stat()
-    return _hash_of(file.resolve(), facts.st_size, facts.st_mtime_ns)
-
-
-@lru_cache(maxsize=4096)
-def _hash_of(file: Path, size: int, modified: int) -> str:
-    """sha256 of a file, or, of a large one, of its size, its header and a sample of every tensor.
-
-    A change that leaves every sample as it was (a single row of one matrix) is not seen; training changes them all.
-    """
-    hashed = sha256(str(size).encode())
-    with file.open("rb") as stream:
-        if size <= _WHOLE:
-            while block := stream.read(1 << 20):
-                hashed.update(block)
-        else:
-            for start, end in _places(stream, file, size):
-                stream.seek(max(start, (start + end - _SAMPLE) // 2))
-                hashed.update(stream.read(min(_SAMPLE, end - start)))
-    return hashed.hexdigest()
-
-
-def _places(stream: BinaryIO, file: Path, size: int) -> Iterator[tuple[int, int]]:
-    """The tensors of a safetensors file (format: https://huggingface.co/docs/safetensors), else even blocks."""
-    if file.suffix == ".safetensors":
-        tensors, length = _header(stream, file)
-        for place in range(0, length, _SAMPLE):
-            yield 8 + place, min(8 + place + _SAMPLE, 8 + length)
-        for name in sorted(tensors):
-            if name != "__metadata__":
-                start, end = tensors[name]["data_offsets"]
-                yield 8 + length + start, 8 + length + end
-        return
-    step = max(size // _BLOCKS, 1)
-    for start in range(0, size, step):
-        yield start, min(start + step, size)
-
-
-def _header(stream: BinaryIO, file: Path) -> tuple[dict[str, Any], int]:
-    """What a safetensors file says of its tensors, and how many bytes that takes behind the first eight."""
-    length = int.from_bytes(stream.read(8), "little")
-    try:
-        return dict(json.loads(stream.read(length))), length
-    except (ValueError, TypeError, OverflowError, MemoryError):
-        raise ConfigError(f"backbone.model: {file} is damaged: its header cannot be read") from None
-
-
 def cache_folder() -> Path:
-    """Where what can be made again is kept: `$XDG_CACHE_HOME/metamem`, or `~/.cache/metamem`."""
+    """Return the place of what can be made again: `$XDG_CACHE_HOME/metamem`, or `~/.cache/metamem`."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser() / "metamem"

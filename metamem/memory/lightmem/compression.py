@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from metamem.core.errors import ConfigError, UnreachableError
-from metamem.embedding.models import weights_hash
+from metamem.core.weights import weights_hash
+from metamem.embedding.models import model_files
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -44,7 +45,8 @@ class Compressor:
 
     def identity(self) -> Mapping[str, Any]:
         """The hash of the model's weights and tokenizer. Raises `UnreachableError` when the model cannot be had."""
-        return {"weights": weights_hash(self._find())}
+        folder = self._find()
+        return {"weights": weights_hash(folder, model_files(folder))}
 
     def check(self, tokens: int) -> None:
         """Raises `ConfigError` when the model is no LLMLingua-2 model, lacks a layer, or cannot read so many tokens at

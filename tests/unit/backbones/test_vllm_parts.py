@@ -6,17 +6,18 @@ import json
 import os
 import shutil
 import signal
-import struct
 import subprocess
 import sys
 import time
+from dataclasses import make_dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from metamem.backbones.engine import checkpoint, life, requests, spec, weights
+from metamem.backbones.engine import arguments, devices, environment, errors, sampling, tiny_checkpoint, weights
+from metamem.backbones.engine.renderer import Renderer
 from metamem.backbones.engine.spec import EngineSpec
 from metamem.core.calls import Message
 from metamem.core.errors import BackboneError, ConfigError, MissingExtraError, UnreachableError
@@ -25,15 +26,13 @@ from metamem.core.registry import REGISTRY, load_components
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return checkpoint.write(tmp_path_factory.mktemp("tiny") / "model")
+    return tiny_checkpoint.write(tmp_path_factory.mktemp("tiny") / "model")
 
 
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if vLLM were installed, with a few of its arguments."""
+    """As if vLLM were installed."""
     load_components()
-    fields = frozenset({"model", "dtype", "max_num_seqs", "kv_cache_memory_bytes", "enforce_eager", "load_format"})
-    monkeypatch.setattr(spec, "engine_fields", lambda: fields)
     monkeypatch.setattr("metamem.backbones.vllm.check_installed", lambda name: None)
 
 
@@ -45,7 +44,7 @@ def built(**options: Any) -> Any:
 
 
 def test_the_checkpoint_is_the_same_whenever_it_is_written(tiny: Path, tmp_path: Path) -> None:
-    again = checkpoint.write(tmp_path / "again")
+    again = tiny_checkpoint.write(tmp_path / "again")
     assert {f.name: f.read_bytes() for f in again.iterdir()} == {f.name: f.read_bytes() for f in tiny.iterdir()}
 
 
@@ -54,8 +53,8 @@ def test_the_checkpoint_has_its_special_tokens_where_its_configuration_says(tiny
 
     tokenizer = Tokenizer.from_file(str(tiny / "tokenizer.json"))
     config = json.loads((tiny / "config.json").read_text())
-    assert tokenizer.id_to_token(config["eos_token_id"]) == checkpoint.CLOSE
-    assert tokenizer.id_to_token(config["pad_token_id"]) == checkpoint.PAD
+    assert tokenizer.id_to_token(config["eos_token_id"]) == tiny_checkpoint.CLOSE
+    assert tokenizer.id_to_token(config["pad_token_id"]) == tiny_checkpoint.PAD
     assert tokenizer.get_vocab_size() == config["vocab_size"]
     text = "<|im_start|>user\nWhat is 2 + 2, señor? 世界<|im_end|>\n<think>"
     assert tokenizer.decode(tokenizer.encode(text).ids, skip_special_tokens=False) == text
@@ -71,25 +70,6 @@ def test_results_of_random_weights_are_stamped_and_the_weights_count_by_content(
 
 
 # --- weights
-
-
-def test_a_change_in_any_tensor_of_a_large_file_is_another_model(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(weights, "_WHOLE", 100)
-    size, count = 4096, 5
-    header = json.dumps({f"t{i}": {"data_offsets": [i * size, (i + 1) * size]} for i in range(count)}).encode()
-    body = struct.pack("<Q", len(header)) + header + bytes(size * count)
-    hashes = set()
-    for changed in [None, *range(count)]:
-        data = bytearray(body)
-        if changed is not None:
-            start = 8 + len(header) + changed * size
-            data[start : start + size] = b"\1" * size
-        file = tmp_path / f"{changed}.safetensors"
-        file.write_bytes(data)
-        hashes.add(weights._file_hash(file))
-    assert len(hashes) == count + 1
 
 
 @pytest.mark.parametrize("model", ["/nowhere/at/all", "./nowhere", "~/nowhere-at-all", "a/b/c", "what is this"])
@@ -129,7 +109,7 @@ def test_a_hub_id_is_identified_by_its_commit_and_the_engine_is_held_to_it(
 
 def test_without_vllm_the_exact_command_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     load_components()
-    monkeypatch.setattr(spec.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(devices.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match="backbone=tiny needs vLLM.*\n  .*install"):
         REGISTRY.build("backbone", {"name": "tiny"})
 
@@ -141,7 +121,6 @@ def test_without_vllm_the_exact_command_is_given(monkeypatch: pytest.MonkeyPatch
         ({"gpu_memory_utilization": 1.5}, "backbone.gpu_memory_utilization must be above 0 and at most 1"),
         ({"timeout": 0}, "backbone.timeout must be above 0"),
         ({"max_model_len": 100, "max_tokens": 100}, "leaves no room for a prompt"),
-        ({"engine": {"max_num_seq": 8}}, "Did you mean 'max_num_seqs'"),
         ({"engine": {"dtype": "float16"}}, "backbone.engine.dtype: use backbone.dtype"),
         ({"engine": {"hf_token": "secret"}}, "log in"),
         ({"temperature": -1}, "backbone.temperature must be at least 0"),
@@ -175,27 +154,29 @@ def test_only_what_changes_a_reply_identifies_the_model(installed: None, tiny: P
 # --- arguments and environment
 
 
-def test_what_the_user_gives_the_engine_stands_over_the_projects_choice(monkeypatch: pytest.MonkeyPatch) -> None:
-    names = {"enforce_eager", "enable_chunked_prefill", "kv_cache_memory_bytes", "disable_log_stats", "device_ids"}
-    monkeypatch.setattr(spec, "engine_fields", lambda: frozenset(names))
-    chosen = spec.complete(EngineSpec("m", {}), (2, 3), thinks=False, cpu=True)
+def test_what_the_user_gives_the_engine_stands_over_the_projects_choice() -> None:
+    chosen = arguments.complete(EngineSpec("m", {}), (2, 3), thinks=False, cpu=True)
     assert chosen["enforce_eager"] is True and chosen["enable_chunked_prefill"] is False
     assert chosen["device_ids"] == [2, 3]
     given = EngineSpec("m", {"enforce_eager": False, "kv_cache_memory_bytes": 7})
-    kept = spec.complete(given, None, thinks=False, cpu=True)
+    kept = arguments.complete(given, None, thinks=False, cpu=True)
     assert kept["enforce_eager"] is False and kept["kv_cache_memory_bytes"] == 7
 
 
-def test_an_argument_that_an_older_vllm_lacks_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spec, "engine_fields", lambda: frozenset({"enforce_eager"}))
-    assert set(spec.complete(EngineSpec("m", {}), None, thinks=True, cpu=True)) == {"model", "enforce_eager"}
+def test_arguments_that_the_engine_does_not_take_are_refused_with_their_type() -> None:
+    Arguments = make_dataclass("Arguments", [("max_num_seqs", int | None)])
+    assert arguments.typed({"max_num_seqs": 3}, Arguments) == {"max_num_seqs": 3}
+    with pytest.raises(ConfigError, match=r"backbone\.engine: unknown .*'max_num_seq'.*Did you mean 'max_num_seqs'"):
+        arguments.typed({"max_num_seq": 3}, Arguments)
+    with pytest.raises(ConfigError, match=r"backbone\.engine\.max_num_seqs must be int or null, got 'many'"):
+        arguments.typed({"max_num_seqs": "many"}, Arguments)
 
 
 def test_variables_of_the_user_stand(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("VLLM_CPU_OMP_THREADS_BIND", "nobind")
     monkeypatch.setenv("VLLM_PLUGINS", "mine")
     monkeypatch.delenv("VLLM_WORKER_MULTIPROC_METHOD", raising=False)
-    wanted = spec.variables(EngineSpec("m", {"tensor_parallel_size": 2}), tmp_path, cpu=True)
+    wanted = environment.variables(EngineSpec("m", {"tensor_parallel_size": 2}), tmp_path, cpu=True)
     assert "VLLM_CPU_OMP_THREADS_BIND" not in wanted
     assert wanted["VLLM_PLUGINS"] == "mine,metamem"
     assert wanted["VLLM_WORKER_MULTIPROC_METHOD"] == "spawn"
@@ -205,7 +186,7 @@ def test_the_environment_is_as_before_also_where_the_engine_changed_it(monkeypat
     monkeypatch.setenv("KEPT", "1")
     monkeypatch.setenv("CHANGED", "before")
     before = dict(os.environ)
-    with spec.environment({"ADDED": "x"}):
+    with environment.environment({"ADDED": "x"}):
         assert os.environ["ADDED"] == "x"
         os.environ["CHANGED"] = "after"
         os.environ["LEFT_BEHIND"] = "y"
@@ -218,7 +199,7 @@ def test_workers_on_a_cpu_share_the_cores(
     monkeypatch: pytest.MonkeyPatch, workers: int, cpus: int, shares: str
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cpus)), raising=False)
-    assert spec._shares(workers) == shares
+    assert environment._shares(workers) == shares
 
 
 # --- prompts and readings
@@ -245,14 +226,14 @@ class Tokenizer:
 
 
 def test_a_reply_inside_opened_reasoning_is_known_to_be_one() -> None:
-    renderer = requests.Renderer(Tokenizer())
+    renderer = Renderer(Tokenizer())
     said = (Message("user", "memory: <think> is a tag"),)
     assert renderer.prompt(said, thinking=True).opened
     assert not renderer.prompt(said, thinking=False).opened
 
 
 def test_an_empty_prompt_and_a_refusing_template_are_errors_of_the_call() -> None:
-    renderer = requests.Renderer(Tokenizer())
+    renderer = Renderer(Tokenizer())
     with pytest.raises(BackboneError, match="the prompt is empty"):
         renderer.prompt((Message("user", " \n"),), thinking=False)
     with pytest.raises(BackboneError, match="chat template refuses the messages: no such role"):
@@ -265,7 +246,7 @@ def output(*texts: str, reason: str = "stop") -> Any:
 
 
 def test_samples_are_read_in_order_with_their_reasoning_cut_off() -> None:
-    first, second = requests.read(output("I see </think> four", "five"), opened=True)
+    first, second = sampling.read(output("I see </think> four", "five"), opened=True)
     assert (first.text, first.reasoning) == ("four", "I see")
     assert (second.text, second.reasoning) == ("", "five")  # cut inside its reasoning: no answer
     assert (first.usage.prompt_tokens, first.usage.completion_tokens) == (3, 4)
@@ -273,7 +254,7 @@ def test_samples_are_read_in_order_with_their_reasoning_cut_off() -> None:
 
 def test_a_request_that_the_engine_gave_up_is_an_error() -> None:
     with pytest.raises(BackboneError, match="abort"):
-        requests.read(output("half", reason="abort"), opened=False)
+        sampling.read(output("half", reason="abort"), opened=False)
 
 
 # --- failures
@@ -286,9 +267,14 @@ def test_the_cause_of_a_failed_start_is_found_in_the_log_with_what_helps(tmp_pat
         "0.5 GiB KV cache is needed, which is larger than the available KV cache memory.\n"
         "RuntimeError: Engine core initialization failed. See root cause above.\n"
     )
-    said = life.cause(RuntimeError("Engine core initialization failed. See root cause above."), log)
+    hollow = RuntimeError("Engine core initialization failed. See root cause above.")
+    said = errors.cause(hollow, log)
     assert said.startswith("ValueError: To serve at least one request")
     assert "backbone.max_model_len" in said
+    log.write_text(
+        "ERROR     raise AssertionError()\nERROR AssertionError\nERROR torch.cuda.OutOfMemoryError: none is left\n"
+    )
+    assert errors.cause(hollow, log) == "AssertionError", "the first, also where it says no more than its name"
 
 
 def test_a_child_is_gone_soon_after_its_parent_was_killed(tmp_path: Path) -> None:

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from metamem.core.errors import ConfigError
 from metamem.core.meta_memory import from_texts
-from metamem.prompts.templates import NAMES, Prompts
+from metamem.prompts.catalog import PROMPTS as OWN
+from metamem.prompts.catalog import registered
+from metamem.prompts.templates import Prompts
 
 PROMPTS = Prompts(Prompts.Config())
 CASE = {"memories": ["2024-01-01 (Mon) 10:00 user: a", "b"], "question": "q?", "date": "2024-02-01 (Thu) 10:00"}
@@ -57,11 +59,11 @@ def test_no_memory_closes_or_opens_a_section_or_is_executed(text: str) -> None:
 
 def test_every_template_compiles_and_its_text_is_part_of_the_identity(tmp_path: Path) -> None:
     PROMPTS.check()
-    assert set(PROMPTS.texts()) == set(NAMES)
+    assert set(PROMPTS.texts()) == set(registered(OWN))
     mine = tmp_path / "answer.jinja"
     mine.write_text("{% block user %}{{ question }}{% endblock %}")
     other = Prompts(Prompts.Config(answer=str(mine)))
-    changed = {n for n in NAMES if other.texts()[n] != PROMPTS.texts()[n]}
+    changed = {n for n in PROMPTS.texts() if other.texts()[n] != PROMPTS.texts()[n]}
     assert changed == {"answer"}
 
 

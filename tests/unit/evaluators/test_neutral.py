@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metamem.prompts.neutral import SECTIONS, environment, neutralise
+from metamem.prompts.neutral import environment, neutralise, sections
 
-TAG = re.compile(rf"<\s*/?\s*({'|'.join(SECTIONS)})\b", re.IGNORECASE)
+TAG = re.compile(rf"<\s*/?\s*({'|'.join(sections())})\b", re.IGNORECASE)
 
 
 @pytest.mark.parametrize(

@@ -224,7 +224,7 @@ def test_file_without_a_usable_folder_is_refused(tmp_path: Path) -> None:
 
 def test_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "default.jinja").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(DataError, match=r"default\.jinja"):
+    with pytest.raises(ConfigError, match=r"default\.jinja"):
         of_file(tmp_path)
 
 

@@ -14,7 +14,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metamem.backbones.simulation import building
 from metamem.core.banks import MemoryBank
 from metamem.core.calls import Failure, Generation, Message, Request, Sampling, Usage
 from metamem.core.contracts import MemoryContext, Reply
@@ -29,6 +28,19 @@ HASHING = build("embedder", {"name": "hashing"})
 DAY = datetime(2023, 5, 20, 2, 21)
 
 
+def extract(messages: Sequence[Message]) -> str:
+    """A fact for every message, in its own words."""
+    shown = messages[1].content.split("<messages>\n")[1].split("</messages>")[0]
+    said = re.findall(r"^\[(\d+)\] (?:[\d-]+ \(\w+\) [\d:]+ )?(\w+: .+)$", shown, re.MULTILINE)
+    return json.dumps({"facts": [{"source": int(number), "fact": text} for number, text in said]})
+
+
+def join(messages: Sequence[Message]) -> str:
+    """An update that says what both memories say."""
+    old, new = re.findall(r"user: (.+)", messages[1].content)[:2]
+    return json.dumps({"action": "update", "text": f"{new} Before that: {old}"})
+
+
 class Builder:
     """A caller that answers by a function of the prompt; remembers requests and how many were in hand at once."""
 
@@ -36,8 +48,8 @@ class Builder:
 
     def __init__(
         self,
-        reply: Callable[[Sequence[Message]], str | Failure] = building.extract,
-        update: Callable[[Sequence[Message]], str] = building.update,
+        reply: Callable[[Sequence[Message]], str | Failure] = extract,
+        update: Callable[[Sequence[Message]], str] = join,
     ) -> None:
         self.reply, self.update = reply, update
         self.requests: list[Request] = []
@@ -195,7 +207,7 @@ def test_an_extraction_is_greedy_follows_a_schema_and_a_repair_is_a_call_of_its_
 
 def test_what_cannot_be_read_is_kept_with_its_turns_and_the_rest_is_not_lost() -> None:
     def reply(messages: Sequence[Message]) -> str:
-        return "I would rather not." if "Marker1x" in messages[1].content else building.extract(messages)
+        return "I would rather not." if "Marker1x" in messages[1].content else extract(messages)
 
     bank = construct(numbered(3), Builder(reply), sensory_tokens=40, short_term_tokens=40)
     assert {t.split(":")[0] for u in bank.unread for t in u.turn_ids} >= {"s1"}
@@ -206,7 +218,7 @@ def test_what_cannot_be_read_is_kept_with_its_turns_and_the_rest_is_not_lost() -
 
 def test_more_repairs_ask_again_for_the_failed_calls_alone() -> None:
     def reply(messages: Sequence[Message]) -> str:
-        return "no" if "Marker1x" in messages[1].content and len(messages) < 6 else building.extract(messages)
+        return "no" if "Marker1x" in messages[1].content and len(messages) < 6 else extract(messages)
 
     asked: set[str] = set()
     calls: list[int] = []

@@ -1,18 +1,11 @@
-"""Shared parts of memory building: batches across tasks, accounts, and the simulated builder."""
+"""Shared parts of memory building: batches across tasks, and accounts."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
-from collections.abc import Sequence
-from datetime import datetime
 
-import pytest
-
-from metamem.backbones.simulation.building import entries
 from metamem.core.banks import Cost, MemoryBank, Unread
-from metamem.core.calls import Request, Sampling
 from metamem.core.records import Evidence, MemoryUnit, Question
 from metamem.core.registry import build, load_components
 from metamem.memory.batching import Batcher
@@ -105,56 +98,3 @@ def test_recall_within_a_budget_counts_what_the_kept_evidence_names() -> None:
     (line,) = recall_notes([measured, {"session/recall_any@5": 1.0}], 2000)
     assert "within 2,000 tokens holds 50.0% of the evidence sessions (1 questions)" in line
     assert recall_notes([measured], None) == []
-
-
-# --- the simulated builder --------------------------------------------------------------------------------------------
-
-
-def simulated(name: str, **values: object) -> dict:  # type: ignore[type-arg]
-    backbone = build("backbone", {"name": "simulated"})
-    request = Request(PROMPTS.render(name, **values), Sampling())
-    return dict(json.loads(asyncio.run(backbone.generate(request))[0].text))
-
-
-def extract(*messages: tuple[str, str]) -> list[tuple[int, str]]:
-    shown: Sequence[dict[str, object]] = [
-        {"index": i, "date": "2024-03-09 (Sat) 18:20", "speaker": speaker, "text": text}
-        for i, (speaker, text) in enumerate(messages)
-    ]
-    reply = simulated("extract", segments=[shown], first=0, last=len(messages) - 1)
-    return [(fact["source"], fact["fact"]) for fact in reply["facts"]]
-
-
-def test_the_simulated_builder_gives_a_fact_a_message_with_its_number() -> None:
-    assert extract(("user", "I live in Oslo. Do you know it?"), ("assistant", "Oslo is in Norway.")) == [
-        (0, "user: I live in Oslo."),
-        (1, "assistant: Oslo is in Norway."),
-    ]
-
-
-def test_a_message_that_says_nothing_gives_no_fact_and_lines_like_numbers_do_not_mislead() -> None:
-    said = extract(("Ada", "Is it?"), ("Ada", "A list:\n[7] seven apples\n[0] none"), ("Ben", "I bought apples."))
-    assert [source for source, _ in said] == [1, 2]
-    assert "seven apples" in said[0][1]
-
-
-@pytest.mark.parametrize(
-    ("newer", "action"),
-    [
-        (["user: My rent is 950 euros."], "update"),
-        (["user: My rent in Oslo is 900 euros, still."], "delete"),
-        (["user: The cat likes tea."], "ignore"),
-    ],
-)
-def test_the_simulated_builder_decides_about_a_memory(newer: list[str], action: str) -> None:
-    stamp = "2024-03-09 (Sat) 18:20 "
-    decision = simulated("update", entry=f"{stamp}user: My rent is 900 euros.", newer=[stamp + n for n in newer])
-    assert decision["action"] == action
-    if action == "update":
-        assert "950" in decision["text"]
-        assert "900" in decision["text"]
-        assert str(datetime(2024, 3, 9).date()) not in decision["text"]
-
-
-def test_entries_of_an_empty_section_are_none() -> None:
-    assert entries("") == entries("no numbers") == []

@@ -23,10 +23,9 @@ import pytest
 
 from metamem.core.calls import Failure, Generation, Message, Request, Sampling
 from metamem.core.contracts import MemoryContext, Reply
-from metamem.core.errors import MissingExtraError
 from metamem.core.records import Conversation, Session, Turn
 from metamem.core.registry import build, load_components
-from metamem.memory.lightmem_upstream import LightMemUpstream, pairs_of
+from metamem.memory.adapters.lightmem import pairs_of
 from metamem.memory.scribe import Ledger
 
 load_components()
@@ -80,12 +79,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def ours(model: Path, **options: Any) -> Any:
     chosen = {"compressor": "llmlingua2", "compressor_model": str(model), "device": "cpu", **options}
     return build("memory", {"name": "lightmem", **chosen}, prompts=build("prompts", {"name": "default"}))
-
-
-def test_without_the_package_an_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    with pytest.raises(MissingExtraError, match="--no-deps"):
-        LightMemUpstream(LightMemUpstream.Config())
 
 
 def test_only_pairs_are_handed_to_the_package_and_the_rest_is_counted() -> None:
@@ -145,40 +138,59 @@ def test_the_same_segments_and_batches(model: Path, seed: int) -> None:
     assert len(theirs) > 1
 
 
-@pytest.mark.slow
-def test_the_same_facts_at_the_same_times(model: Path, tmp_path: Path) -> None:
+def upstream(model: Path, **options: Any) -> Any:
     pytest.importorskip("lightmem.memory.lightmem", reason=REASON)
     pytest.importorskip("qdrant_client", reason="needs qdrant-client, the package's vector store")
-    talk, context = conversation(3), MemoryContext(Scripted(), build("embedder", {"name": "hashing"}))
-    settings = {"compressor_model": str(model), "device": "cpu", "storage": str(tmp_path)}
-    theirs = build("memory", {"name": "lightmem_upstream", **settings})
+    settings = {"compressor_model": str(model), "device": "cpu", **options}
+    return build("memory", {"name": "lightmem_upstream", **settings})
+
+
+def context(builder: Scripted) -> MemoryContext:
+    return MemoryContext(builder, build("embedder", {"name": "hashing"}))
+
+
+@pytest.mark.slow
+def test_the_same_facts_at_the_same_times(model: Path) -> None:
+    theirs, talk, shared = upstream(model), conversation(3), context(Scripted())
 
     async def both() -> tuple[Any, Any]:
-        return await ours(model).construct(talk, context), await theirs.construct(talk, context)
+        return await ours(model).construct(talk, shared), await theirs.construct(talk, shared)
 
-    mine, upstream = asyncio.run(both())
+    mine, made = asyncio.run(both())
     assert sorted((u.text, u.session_id, u.time) for u in mine.units) == sorted(
-        (u.text, u.session_id, u.time) for u in upstream.units
+        (u.text, u.session_id, u.time) for u in made.units
     )
-    assert upstream.counts["left_out"] == 0
-    names = [p.name for p in tmp_path.iterdir()]
-    assert len(names) == 1
-    assert re.fullmatch("[0-9a-f]{32}", names[0])
+    assert made.counts["left_out"] == 0
 
 
 @pytest.mark.slow
-def test_a_call_that_fails_is_counted(model: Path, tmp_path: Path) -> None:
-    pytest.importorskip("lightmem.memory.lightmem", reason=REASON)
-    pytest.importorskip("qdrant_client", reason="needs qdrant-client, the package's vector store")
+def test_what_is_asked_does_not_depend_on_what_was_built_before(model: Path) -> None:
+    class Updating(Scripted):
+        def __init__(self) -> None:
+            self.asked: list[str] = []
 
+        def reply(self, messages: Sequence[Message]) -> str:
+            self.asked.append(messages[1].content)
+            if messages[1].content.startswith("Target memory:"):
+                return json.dumps({"action": "update", "new_memory": f"{len(messages[1].content)} letters"})
+            return super().reply(messages)
+
+    theirs = upstream(model, update=True, update_threshold=0.1)
+    first, again = Updating(), Updating()
+    made = asyncio.run(theirs.construct(conversation(1, 3), context(first)))
+    asyncio.run(theirs.construct(conversation(2, 2), context(Updating())))
+    repeated = asyncio.run(theirs.construct(conversation(1, 3), context(again)))
+    assert sorted(again.asked) == sorted(first.asked)
+    assert any(text.startswith("Target memory:") for text in first.asked)
+    assert repeated.units == made.units and made.units
+
+
+@pytest.mark.slow
+def test_a_call_that_fails_leaves_no_memory_and_says_so(model: Path) -> None:
     class Failing(Scripted):
         async def __call__(self, request: Request) -> list[Reply]:
             return [Reply("", Failure("gone"))]
 
-    settings = {"compressor_model": str(model), "device": "cpu", "storage": str(tmp_path)}
-    context = MemoryContext(Failing(), build("embedder", {"name": "hashing"}))
-    bank = asyncio.run(
-        build("memory", {"name": "lightmem_upstream", **settings}).construct(conversation(1, 2), context)
-    )
-    assert (bank.units, bank.counts["undelivered"] > 0) == ((), True)
+    bank = asyncio.run(upstream(model).construct(conversation(1, 2), context(Failing())))
+    assert (bank.units, [u.reason for u in bank.unread]) == ((), ["gone"])
     assert not bank.complete

@@ -1,0 +1,1 @@
+"""Memory systems of other packages, run with this project's models."""
