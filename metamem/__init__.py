@@ -1,8 +1,67 @@
-"""metamem: learn and study meta-memory, the guidelines that teach a frozen LLM to use what its memory retrieves."""
+"""metamem: learn and study meta-memory, the guidelines that teach a frozen LLM to use what its memory retrieves.
+
+What a script or a plugin imports stands here: `from metamem import register, option, run`. A name is loaded when it is
+first asked for, so that `import metamem` stays light.
+"""
 
 __version__ = "0.1.0"
 
+import importlib as _importlib
 import os as _os
+from typing import Any as _Any
+
+# Public name → the module that it is loaded from.
+_PUBLIC = {
+    "Action": "metamem.core.meta_memory",
+    "Asked": "metamem.core.learned",
+    "Attempt": "metamem.core.records",
+    "Bounds": "metamem.core.learned",
+    "Change": "metamem.core.meta_memory",
+    "ConfigError": "metamem.core.errors",
+    "DataError": "metamem.core.errors",
+    "Failure": "metamem.core.calls",
+    "Generation": "metamem.core.calls",
+    "Guideline": "metamem.core.meta_memory",
+    "Judged": "metamem.core.contracts",
+    "Laboratory": "metamem.core.contracts",
+    "MetaMemory": "metamem.core.meta_memory",
+    "Operation": "metamem.core.meta_memory",
+    "Position": "metamem.core.learned",
+    "Question": "metamem.core.records",
+    "Read": "metamem.core.learned",
+    "Similarity": "metamem.embedding.similarity",
+    "Status": "metamem.core.records",
+    "UnreadableError": "metamem.replies.json_in_text",
+    "Update": "metamem.core.learned",
+    "UserError": "metamem.core.errors",
+    "Verdict": "metamem.core.records",
+    "add_templates": "metamem.prompts.templates",
+    "apply": "metamem.core.meta_memory",
+    "diff": "metamem.core.meta_memory",
+    "format_date": "metamem.core.text",
+    "load": "metamem.statistics.tables",
+    "main": "metamem.cli.python",
+    "option": "metamem.core.registry",
+    "parse_json": "metamem.replies.json_in_text",
+    "register": "metamem.core.registry",
+    "render_unit": "metamem.core.text",
+    "run": "metamem.cli.python",
+    "shuffled": "metamem.optimizers.batched",
+    "told": "metamem.core.text",
+}
+
+__all__ = [*_PUBLIC]
+
+
+def __getattr__(name: str) -> _Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'metamem' has no attribute '{name}'")
+    return getattr(_importlib.import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PUBLIC})
+
 
 if "METAMEM_ENGINE_OWNER" in _os.environ:
     # A process of an engine, which imports the program that started it before anything heavy: watched from here on.

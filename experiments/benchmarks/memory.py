@@ -88,16 +88,18 @@ def lightmem(**options: Any) -> Any:
     """The constructor."""
     from metamem.core.registry import build
 
-    return build("memory", {"name": "lightmem", **options}, prompts=build("prompts", {"name": "default"}))
+    return build("memory", {"name": "lightmem", **options})
 
 
 async def construct(talks: Sequence[Any], caller: Any, embedder: Any) -> tuple[float, list[Any]]:
     """Seconds and banks of all conversations at once."""
     from metamem.core.contracts import MemoryContext
+    from metamem.core.registry import build
+    from metamem.memory.growing import grown
 
-    constructor, context = lightmem(), MemoryContext(caller, embedder)
+    memory, context = lightmem(), MemoryContext(caller, embedder, build("prompts", {"name": "default"}))
     began = time.perf_counter()
-    banks = await asyncio.gather(*(constructor.construct(t, context) for t in talks))
+    banks = await asyncio.gather(*(grown(memory, None, t, context) for t in talks))
     return time.perf_counter() - began, list(banks)
 
 

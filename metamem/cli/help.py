@@ -71,9 +71,11 @@ def help_page(program: str) -> str:
     }[program]
     lines = [what, "", f"usage: experiments/{program}.py [GROUP=CHOICE ...] [OPTION=VALUE ...] [-m for a sweep]", ""]
     for group in groups(program):
-        lines.append(f"{group}=" + ("[...]   (several at once)" if group == "evaluator" else ""))
+        as_learned = program == "eval" and group == "recall"
+        remark = "   (default: what each meta-memory was learned with)" if as_learned else ""
+        lines.append(f"{group}=" + ("[...]   (several at once)" if group == "evaluator" else remark))
         for name in REGISTRY.names(group):
-            mark = "*" if name == default_choices().get(group) else " "
+            mark = "*" if name == default_choices().get(group) and not as_learned else " "
             lines.append(f"  {mark} {name:<18} {REGISTRY.entry(group, name).summary}")
         for name, text in presets(group).items():
             lines.append(f"    {name:<18} {text} (preset)")

@@ -6,10 +6,12 @@ programs. No YAML file repeats a registered name.
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 from metamem.config.options import EvalConfig, TrainConfig
+from metamem.config.resolve import SET_FOR_ONE_CHOICE
 from metamem.core.registry import KINDS, REGISTRY, Entry, load_components
 
 # Studies are named by their experiments and chosen by these.
@@ -42,10 +44,25 @@ def export() -> None:
 
 
 def _node(entry: Entry) -> Any:
-    """An entry's options as Hydra's node. A dict among them takes any key (`backbone.engine.max_num_seqs=64`)."""
+    """An entry's options as Hydra's node. A dict among them takes any key (`backbone.engine.max_num_seqs=64`), and so
+    does a group that experiments set for one choice of it (`resolve` knows which keys belong to which).
+
+    A component that brings another one along (a memory its retriever) overrides that one's group in Hydra's defaults,
+    as a preset would: what the user chooses for it goes first.
+    """
     from omegaconf import OmegaConf
 
-    node = OmegaConf.structured(entry.config)
+    config: type = entry.config
+    if entry.brings:
+        defaults: list[Any] = [
+            "_self_",
+            *({f"override /{kind}@_global_.{kind}": name} for kind, name in entry.brings.items()),
+        ]
+        held = dataclasses.field(default_factory=lambda: defaults, metadata={"for_hydra": True})
+        config = dataclasses.make_dataclass(config.__name__, [("defaults", list[Any], held)], bases=(config,))
+    node = OmegaConf.structured(config)
+    if entry.kind in SET_FOR_ONE_CHOICE:
+        OmegaConf.set_struct(node, False)
     for option in entry.options:
         if OmegaConf.get_type(node, option.name) is dict:
             OmegaConf.set_struct(node[option.name], False)

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
+from metamem.core.registry import in_identity
+
 
 def identity(value: Any) -> Any:
     """The part of an options tree that can change a result, as plain JSON values."""
@@ -14,7 +16,7 @@ def identity(value: Any) -> Any:
         return {
             f.name: identity(getattr(value, f.name))
             for f in dataclasses.fields(value)
-            if f.metadata.get("result", True)
+            if in_identity(f, getattr(value, f.name))
         }
     if isinstance(value, Mapping):
         return {str(k): identity(v) for k, v in value.items()}

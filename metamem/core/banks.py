@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from metamem.core.records import MemoryUnit
 
@@ -84,9 +85,9 @@ class Effect:
 class MemoryBank:
     """What a memory system made of one conversation. `id` is the content address that the store gave it.
 
-    `sessions` is how many of the conversation's sessions it covers, from the first. `costs` are by stage (`compress`,
-    `segment`, `extract`, `update`), `counts` figures to report (facts, refused ones), `unread` the calls that failed.
-    `history` is how it was written, where calls of a builder wrote it piece by piece.
+    `sessions` is how many of the conversation's sessions it covers, from the first. `costs` are by stage, `counts`
+    figures to report (facts, refused ones), `unread` the calls that failed. `history` is how it was written, where
+    calls of a builder wrote it piece by piece; `state` what its system needs to go on and nobody retrieves (JSON).
     """
 
     id: str
@@ -97,6 +98,14 @@ class MemoryBank:
     counts: Mapping[str, int] = field(default_factory=dict)
     unread: tuple[Unread, ...] = ()
     history: tuple[Effect, ...] = ()
+    state: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def evidence(self) -> MemoryBank:
+        """The bank as retrievers and searches see it: without the units that are never shown."""
+        if all(unit.shown for unit in self.units):
+            return self
+        return replace(self, units=tuple(unit for unit in self.units if unit.shown))
 
     @property
     def complete(self) -> bool:

@@ -6,12 +6,13 @@ and only gets the dependencies its constructor names. The dependencies handed ou
     dataset     none
     split       none
     embedder    none
-    memory      `prompts`; what it works with otherwise comes with each call, as a `MemoryContext`
+    memory      none; what it works with comes with each call, as a `Scribe`
     retriever   none; what it works with comes with each call, as `RetrievalTools`
     backbone    none
     rubric      none
-    evaluator   `judge` (a `Caller` for the judge role), `rubric`, `seed`
-    optimizer   `prompts`, `reflector` (a `Caller`), `tracker`
+    evaluator   `judge` (a `Caller` for the judge role), `rubric`, `prompts`, `seed`
+    optimizer   none; a step works with the `Laboratory` it is given
+    recall      `embedder`, `store`, `prompts`, `caller` (the policy's `Caller`)
     prompts     none
     tracker     `run_directory`
 """
@@ -19,15 +20,18 @@ and only gets the dependencies its constructor names. The dependencies handed ou
 from __future__ import annotations
 
 import asyncio
+from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 from metamem.core.banks import MemoryBank
 from metamem.core.calls import Failure, Generation, Message, Request, Sampling
-from metamem.core.meta_memory import Change, MetaMemory, Refusal
+from metamem.core.learned import Bounds, Position, Read, Update
+from metamem.core.meta_memory import Change, Guideline, MetaMemory
 from metamem.core.records import Attempt, Conversation, Evidence, Question, Verdict
 from metamem.core.retrieved import Asked, Retrieved
 
@@ -56,7 +60,7 @@ class Dataset:
 
 
 class DatasetLoader(Protocol):
-    """Kind `dataset`."""
+    """Kind `dataset`. A class whose attribute `own` is True has the project's own data: no backbone need be named."""
 
     def load(self) -> Dataset:
         """Read and validate everything. Raises `DataError` naming file and record."""
@@ -87,45 +91,64 @@ class Splitter(Protocol):
         """The files the split is read from, if any."""
 
 
+@runtime_checkable
+class Folding(Protocol):
+    """A splitter whose options may ask for all its folds at once."""
+
+    def folds(self) -> Mapping[str, Any]:
+        """Return fold → its options, where all folds are meant; nothing where one is."""
+
+
 @dataclass
 class MemoryContext:
-    """What constructors work with, shared by all conversations of a run: their calls and batches go together.
+    """What the memories of a run are written with, shared by all conversations: their calls and batches go together.
 
-    `builder` is the builder role behind the journal, `embedder` the run's. `calls` bounds the calls that wait or run
-    at once, in all conversations, so that memory stays bounded. `desks` holds what is shared by name (batchers).
+    `builder` is the builder role behind the journal, `embedder` the run's, `prompts` its templates. `calls` bounds the
+    calls that run at once, `jobs` those of single conversations that wait beside one another, so that memory stays
+    bounded. `batchers` holds what is shared by name; `advance` is told of each piece that is done.
     """
 
     builder: Caller | None = None
     embedder: Embedder | None = None
+    prompts: Any = None
     calls: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1024))
-    desks: dict[str, Any] = field(default_factory=dict)
+    jobs: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1024))
+    batchers: dict[str, Any] = field(default_factory=dict)
+    advance: Callable[[str], None] = lambda what: None
 
 
 class MemoryConstructor(Protocol):
-    """Kind `memory`. `version` is raised whenever the same config would construct other units.
+    """Kind `memory`: writes the bank of a conversation and lets it grow; its file is its algorithm.
 
-    `needs` names what of the context it uses (`builder`, `embedder`) and `prompts` the templates it renders: their
-    identities become part of a bank's address.
+    A class may inherit from this one for the defaults. `version` is raised whenever the same config would write other
+    units. `needs` names what it works with (`builder`, `embedder`) and `prompts` the templates it renders: their
+    identities become part of a bank's address. Its draws begin with `scope`. `retriever` names the retriever that is
+    chosen with it unless the user chooses another (empty: the program's default).
+
+    Every memory has the option `sessions` beside its own: by how many sessions at a time its banks grow.
     """
 
-    version: int
-    needs: tuple[str, ...]
-    prompts: tuple[str, ...]
+    version: int = 1
+    needs: tuple[str, ...] = ()
+    prompts: tuple[str, ...] = ()
+    scope: str = "memory"
+    retriever: str = ""
 
     def identity(self) -> Mapping[str, Any]:
-        """What determines the units beyond options, builder, embedder and prompts (a compressor's weights).
+        """Return what determines the units beyond options, builder, embedder and prompts (a compressor's weights).
 
         Raises `UserError` when such a part cannot be had; called before anything is paid.
         """
+        return {}
 
-    async def construct(self, conversation: Conversation, context: MemoryContext) -> MemoryBank:
-        """The bank of one conversation, its units in a stable order; nothing of the conversation is left waiting."""
+    @abstractmethod
+    async def grow(self, bank: MemoryBank | None, conversation: Conversation, scribe: Any) -> None:
+        """Take in what a bank does not cover (None: nothing yet) of a conversation, which only grows at its end.
 
-    async def extend(self, bank: MemoryBank, conversation: Conversation, context: MemoryContext) -> MemoryBank:
-        """The bank with the sessions that it does not cover taken in. A conversation only grows at its end."""
-
-    async def update(self, bank: MemoryBank, context: MemoryContext) -> MemoryBank:
-        """The bank reworked at rest; the same bank where the system has no such step."""
+        `scribe` is a `metamem.memory.scribe.Scribe`, whose notebook holds the bank's units: what stands there in the
+        end, in a stable order, is the bank. Nothing of the conversation is left waiting. After an undelivered call
+        nothing is asked that depends on it: the scribe's `LostError` passes through.
+        """
 
 
 class Embedder(Protocol):
@@ -154,18 +177,17 @@ class RetrievalTools(Protocol):
         self,
         question: Question,
         template: str,
-        read: Callable[[str], T],
+        form: Any,
         *,
         stage: str,
-        schema: dict[str, Any] | None = None,
         max_tokens: int | None = None,
         repairs: int = 1,
         **values: Any,
-    ) -> Asked[T]:
+    ) -> Asked[Any]:
         """Return what is read of the greedy reply of the builder's model to a template that is filled in with values.
 
-        `read` raises `ValueError` with what is wrong; the reply is then sent back, up to `repairs` times. `stage` names
-        the cost, and the call among those about one question.
+        `form` is a pydantic model, or a `metamem.replies.json_in_text.Form`; a reply that cannot be read is sent back,
+        up to `repairs` times. `stage` names the cost, and the call among those about one question.
         """
 
 
@@ -187,6 +209,8 @@ class Retriever(Protocol):
 
     async def retrieve(self, bank: MemoryBank, questions: Sequence[Question], tools: RetrievalTools) -> list[Retrieved]:
         """Return for each question of one bank its evidence, best first, ties by unit position.
+
+        Units that are not `shown` may lead to others and are no evidence.
 
         Nothing is changed, neither in the bank nor in the retriever: what is found for a question does not depend on
         what else is asked.
@@ -220,6 +244,18 @@ class Backbone(Protocol):
 
 
 @runtime_checkable
+class Placeholder(Protocol):
+    """A name of kind `backbone` that is no backbone: it stands for another one."""
+
+    @classmethod
+    def stands_for(cls, policy: Any, dataset: str, own: bool) -> Any:
+        """Return the options that are meant, or a mapping with a name. `policy` are the policy's options, None where
+        the policy itself is meant; `own`: the chosen data set is the project's own. Raises `ConfigError` where a
+        backbone has to be named.
+        """
+
+
+@runtime_checkable
 class Scorer(Protocol):
     """A backbone that can say how likely its model finds a text; what perplexity is made of."""
 
@@ -230,8 +266,22 @@ class Scorer(Protocol):
         """
 
 
+@runtime_checkable
+class MeasuresPrompts(Protocol):
+    """A backbone that can tell whether a prompt fits its model."""
+
+    def overflow(self, messages: Sequence[Message], sampling: Sampling, tools: Sequence[dict[str, Any]] = ()) -> int:
+        """Return by how many tokens a prompt with its reply is too long; 0 or less when it fits."""
+
+
 class Caller(Protocol):
-    """A backbone in a role, behind the journal: what the stages and policies call."""
+    """A backbone in a role, behind the journal: what the stages and policies call.
+
+    `counts` holds what the role asked for and was given; whoever calls may add to it.
+    """
+
+    backbone: Backbone
+    counts: Counter[str]
 
     async def __call__(self, request: Request) -> list[Reply]:
         """One reply per draw, in their order; failures come as replies that hold a `Failure`."""
@@ -266,6 +316,32 @@ class Evaluator(Protocol):
         """The verdict of an attempt that was delivered and is not empty (the stage handles failed and empty ones)."""
 
 
+@runtime_checkable
+class AsksJudge(Protocol):
+    """An evaluator whose verdicts need the judge role. One without this is made without a judge."""
+
+    @classmethod
+    def wants(cls, questions: Sequence[Question]) -> Sequence[Question]:
+        """Return the questions that the judge is asked about, each as the rubric is to see it.
+
+        Called on the class, before anything is made: the rubric is checked against them.
+        """
+
+
+@runtime_checkable
+class ScoresMemories(Protocol):
+    """An evaluator that has figures of the memories themselves, beside those of answers. It is given a judge."""
+
+    async def banks(
+        self, banks: Mapping[str, MemoryBank], judged: Mapping[str, Sequence[Judged]], tracker: Tracker
+    ) -> tuple[Mapping[str, Mapping[str, Any]], Sequence[Mapping[str, Any]]]:
+        """Return figures of each system, and JSON rows with more (one an episode, say); nothing for memories of a kind
+        that it does not know.
+
+        `banks` are the memories that a builder wrote, by conversation; `judged` are the answers of each system.
+        """
+
+
 class Rubric(Protocol):
     """Kind `rubric`: what the judge is asked."""
 
@@ -296,49 +372,88 @@ class Judged:
     teaches: bool
     other_verdicts: tuple[Verdict, ...] = ()
 
+    @property
+    def score(self) -> float:
+        """Share of right attempts; an invalid verdict counts as wrong."""
+        return sum(bool(v.correct) for v in self.verdicts) / len(self.verdicts) if self.verdicts else 0.0
 
-@dataclass(frozen=True)
-class Update:
-    """What a policy's step gives: the next meta-memory, the judged batch in the order of question ids, what was
-    executed and refused.
 
-    `counts` are figures to log, `notes` lines to show, `trace` JSON rows that tell how the change came about
-    (reflections, proposals).
-    """
+class Recall(Protocol):
+    """Kind `recall`: what of a meta-memory one question's prompt is given. `prompts` names the templates it renders."""
 
-    meta_memory: MetaMemory
-    judged: tuple[Judged, ...]
-    changes: tuple[Change, ...] = ()
-    refused: tuple[Refusal, ...] = ()
-    counts: Mapping[str, float] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    trace: tuple[Mapping[str, Any], ...] = ()
+    prompts: tuple[str, ...]
+
+    def identity(self) -> Mapping[str, Any]:
+        """What decides the choice beyond options and templates (the embedder's identity); asked for before there is a
+        caller.
+        """
+
+    async def shown(self, meta_memory: MetaMemory, question: Question) -> Sequence[Guideline]:
+        """The guidelines that the prompt of one question shows, in their order there."""
 
 
 class Laboratory(Protocol):
-    """What a policy may do with questions: have them answered and judged under a meta-memory."""
+    """What a policy works with in one step. It owns the draws, the journal, logs and progress: what is called again in
+    a continued run gives the same, and every attempt is written down.
+    """
+
+    step: int  # the one that is being made, from 1
+    train: tuple[Question, ...]  # both parts in the order of ids
+    validation: tuple[Question, ...]
+    random: Random  # seeded by the run and the step
 
     async def attempt(
-        self, question: Question, meta_memory: MetaMemory | None, scope: str, attempts: int, temperature: float
+        self, question: Question, meta_memory: MetaMemory, attempts: int = 1, temperature: float = 0.0
     ) -> Judged:
-        """Sample answers to one question and judge each."""
+        """Sample answers to a question under a meta-memory and judge each. The same question again gives new draws."""
+
+    async def validate(self, meta_memory: MetaMemory, questions: Sequence[Question] | None = None) -> list[Judged]:
+        """Answer and judge validation questions (all, unless some are given) as the training does at the end of a step:
+        for the meta-memory that the step gives, these are the very replies of its validation.
+        """
+
+    async def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """A unit vector for each text (n, d): the direction of the sum of its windows."""
+
+    async def ask(self, prompt: str, tokens: int, *, temperature: float = 0.0, **values: Any) -> Generation | Failure:
+        """The reflector's reply of at most so many new tokens to a template that is filled in with `values`."""
+
+    async def read(self, prompt: str, tokens: int, reader: Callable[[Generation], T], **values: Any) -> Read[T]:
+        """What `reader` makes of the reply to a template. A reply that it refuses with an `UnreadableError` is sent
+        back once, to be repaired.
+        """
 
 
 class Optimizer(Protocol):
     """Kind `optimizer`: a policy that improves a meta-memory from batches of questions.
 
-    `batch_size`, `epochs` and `drop_last` of its options shape the schedule; a policy with `epochs` 0 does not train.
+    It is constructed from its options alone, before anything is paid, and keeps nothing between steps but `state`.
+    `prompts` names the templates that it has filled in; a policy without any never asks the reflector.
     """
 
-    async def step(
-        self,
-        meta_memory: MetaMemory,
-        batch: Sequence[Question],
-        laboratory: Laboratory,
-        scope: str,
-        step: int,
-    ) -> Update:
-        """One step over one batch. `scope` prefixes every draw."""
+    prompts: tuple[str, ...]
+
+    def batches(self, train: Sequence[Question], seed: int) -> Sequence[Sequence[Question]]:
+        """The questions of each step, from those of the training part in the order of ids; none: no training."""
+
+    async def step(self, at: Position, batch: Sequence[Question], laboratory: Laboratory) -> Update:
+        """One step over one batch."""
+
+
+@runtime_checkable
+class Ending(Protocol):
+    """A policy with something left to do when its batches are through."""
+
+    async def end(self, at: Position, laboratory: Laboratory) -> Update | None:
+        """One step more, without a batch; None: nothing is left to do."""
+
+
+@runtime_checkable
+class Planning(Protocol):
+    """A policy that knows before what a step asks for; of any other a dry run says that it is unknown."""
+
+    def plan(self, batch: Sequence[Question]) -> Bounds:
+        """What a step over a batch asks for. Constructs nothing and calls nothing."""
 
 
 # --- watching
@@ -359,7 +474,10 @@ class Tracker(Protocol):
         """
 
     def advance(self, what: str, count: int = 1) -> None:
-        """Finished work: the stage's unit, or attempt, tokens, right, wrong, invalid, teaches, reflection, proposal."""
+        """Finished work: the stage's unit, or attempt, tokens, right, wrong, invalid, teaches, `asked NAME`.
+
+        NAME is that of a template which a policy had filled in.
+        """
 
     def measured(self, step: int, metrics: Mapping[str, float | None]) -> None:
         """The metrics of a step (the row of metrics.jsonl)."""
@@ -385,6 +503,7 @@ CONTRACTS: Mapping[str, type] = {
     "evaluator": Evaluator,
     "memory": MemoryConstructor,
     "optimizer": Optimizer,
+    "recall": Recall,
     "retriever": Retriever,
     "rubric": Rubric,
     "split": Splitter,

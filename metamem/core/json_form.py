@@ -7,6 +7,7 @@ import hashlib
 import json
 import types
 import typing
+from collections.abc import Mapping
 from datetime import datetime
 from enum import Enum
 from functools import cache
@@ -21,11 +22,14 @@ _PLAIN = frozenset({str, int, float, bool, type(None)})
 
 
 def to_json(value: Any) -> Any:
-    """A record (or a tuple, dict, date or enum of them) as plain JSON values, defaults included."""
+    """A record (or a tuple, dict, date or enum of them) as plain JSON values, with defaults except of sparse fields."""
     if type(value) in _PLAIN:  # most values by far
         return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {name: to_json(getattr(value, name)) for name in _field_names(type(value))}
+        always, sparse = _field_names(type(value))
+        made = {name: to_json(getattr(value, name)) for name in always}
+        made.update((name, to_json(held)) for name, least in sparse if (held := getattr(value, name)) != least)
+        return made
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, (str, int, float, bool)) or value is None:
@@ -34,7 +38,7 @@ def to_json(value: Any) -> Any:
         return value.isoformat()
     if isinstance(value, (tuple, list)):
         return [to_json(v) for v in value]
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {str(k): to_json(v) for k, v in value.items()}
     raise TypeError(f"not a record value: {type(value).__name__}")
 
@@ -61,8 +65,12 @@ def digest(value: Any, length: int = 16) -> str:
 
 
 @cache
-def _field_names(cls: type) -> tuple[str, ...]:
-    return tuple(f.name for f in dataclasses.fields(cls))
+def _field_names(cls: type) -> tuple[tuple[str, ...], tuple[tuple[str, Any], ...]]:
+    """The names of the fields that are always written, and of the sparse ones with their defaults."""
+    fields = dataclasses.fields(cls)
+    always = tuple(f.name for f in fields if not f.metadata.get("sparse"))
+    factories = [(f, f.default_factory) for f in fields if f.metadata.get("sparse")]
+    return always, tuple((f.name, make() if make is not dataclasses.MISSING else f.default) for f, make in factories)
 
 
 @cache

@@ -8,14 +8,20 @@ file. Records are immutable and know nothing about components.
 from __future__ import annotations
 
 import typing
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from metamem.core.calls import Usage
 
 R = TypeVar("R")
+
+
+# Marks a field that is left out of the JSON form while it holds its default: files and addresses from before there
+# was the field stay as they are.
+SPARSE: Mapping[str, Any] = {"sparse": True}
 
 
 # --- what a data set holds
@@ -49,8 +55,22 @@ class Conversation:
 
 
 @dataclass(frozen=True, slots=True)
+class Link:
+    """A connection of one memory unit to another: the other's id, what the connection is, how strong."""
+
+    to: str
+    relation: str = ""
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class MemoryUnit:
-    """One fragment of memory: its text, when it was said, and the session and turns it came from."""
+    """One fragment of memory: its text, when it was said, and the session and turns it came from.
+
+    `key` is what it is found by (embedded, indexed) where that is not its text. `about` is what a system keeps with it
+    (JSON: keywords, tags, strength, level), `until` when it ceased to be true. A unit that is not `shown` is kept and
+    linked but never evidence (a summary in the making, a node of a graph).
+    """
 
     id: str
     text: str
@@ -58,6 +78,16 @@ class MemoryUnit:
     session_id: str | None = None
     turn_ids: tuple[str, ...] = ()
     kind: str = "text"
+    key: str = field(default="", metadata=SPARSE)
+    about: Mapping[str, Any] = field(default_factory=dict, metadata=SPARSE, hash=False)
+    links: tuple[Link, ...] = field(default=(), metadata=SPARSE)
+    until: datetime | None = field(default=None, metadata=SPARSE)
+    shown: bool = field(default=True, metadata=SPARSE)
+
+    @property
+    def found_by(self) -> str:
+        """The text that is embedded and indexed."""
+        return self.key or self.text
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +149,9 @@ class Search:
 class Attempt:
     """One answer to a question, or its failure (`error` set, `response` empty).
 
-    `id` is unique in its run: `scope#index`. The hashes are of the meta-memory's rendering, the evidence and the
-    prompt; `key` is the journal key of the reply. `searches` came before the answer; `usage` is of all turns together.
+    `id` is unique in its run: `scope#index`. The hashes are of the meta-memory, the evidence and the prompt; `shown`
+    are the ids of the guidelines that stood in the prompt (None: not written down, as by version 0.1); `key` is the
+    journal key of the reply. `searches` came before the answer; `usage` is of all turns together.
     """
 
     id: str
@@ -136,6 +167,7 @@ class Attempt:
     prompt_hash: str = ""
     key: str = ""
     searches: tuple[Search, ...] = ()
+    shown: tuple[str, ...] | None = None
 
     @property
     def cut(self) -> bool:

@@ -33,15 +33,17 @@ def option(
     most: float | None = None,
     above: float | None = None,
     result: bool = True,
+    late: bool = False,
 ) -> Any:
     """Make a field of a component's `Config`.
 
     `help` is one line, shown by `--help` and in docs/config.md, where the range stands too: a number is at least
     `least`, at most `most`, and greater than `above`; null and what is no number have none. `result=False` says that
     the option cannot change a result (concurrency, timeouts, trackers, places): it is left out of a run's identity.
+    `late` says that it came after results were kept: it is left out too while it is null, so that they are found again.
     Lists and dicts are copied per instance.
     """
-    metadata = {"help": help, "result": result, "least": least, "most": most, "above": above}
+    metadata = {"help": help, "result": result, "least": least, "most": most, "above": above, "late": late}
     if isinstance(default, (list, dict)):
         return dataclasses.field(default_factory=lambda: type(default)(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -54,6 +56,11 @@ def range_of(field: dataclasses.Field[Any]) -> str:
         return f"from {least:g} to {most:g}"
     bounds = (("at least", least), ("above", above), ("at most", most))
     return " and ".join(f"{words} {bound:g}" for words, bound in bounds if bound is not None)
+
+
+def in_identity(field: dataclasses.Field[Any], value: Any) -> bool:
+    """Tell whether an option with this value is part of an identity."""
+    return bool(field.metadata.get("result", True)) and not (field.metadata.get("late") and value is None)
 
 
 def check_ranges(options: Any, key: str) -> None:
@@ -76,6 +83,14 @@ def check_ranges(options: Any, key: str) -> None:
             raise ConfigError(f"{key}.{field.name}".lstrip(".") + f" must be {words}, got {value}")
 
 
+def common_options(kind: str) -> list[tuple[str, Any, Any]]:
+    """Return the options (name, type, field) that every component of a kind has, since the framework acts on them."""
+    if kind != "memory":
+        return []
+    told = "let memories grow by so many sessions at a time, each step from the bank before (null: all at once)"
+    return [("sessions", int | None, option(None, told, least=1, late=True))]
+
+
 @dataclass(frozen=True)
 class Entry:
     """One registered component: its kind (a config group), its name there, its class and the dataclass of its
@@ -91,6 +106,12 @@ class Entry:
     def summary(self) -> str:
         """The first line of the component's docstring."""
         return (inspect.getdoc(self.component) or "").split("\n", 1)[0]
+
+    @property
+    def brings(self) -> dict[str, str]:
+        """The components of other kinds that are chosen with this one, unless the user chooses others."""
+        named = {"retriever": getattr(self.component, "retriever", "")} if self.kind == "memory" else {}
+        return {kind: name for kind, name in named.items() if name}
 
     @property
     def options(self) -> tuple[dataclasses.Field[Any], ...]:
@@ -144,7 +165,7 @@ class Registry:
 
             named = dataclasses.make_dataclass(
                 f"{component.__name__}Config",
-                [("name", str, option(name, f"the {kind}'s registered name"))],
+                [("name", str, option(name, f"the {kind}'s registered name")), *common_options(kind)],
                 bases=(typing.cast(type, config),),
                 namespace={"__module__": component.__module__, "__post_init__": check},
             )
@@ -179,7 +200,8 @@ class Registry:
         Raises `ConfigError` for an unknown name or option. `__post_init__` of the options runs here.
         """
         if dataclasses.is_dataclass(config) and not isinstance(config, type):
-            values = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
+            fields = [f for f in dataclasses.fields(config) if not f.metadata.get("for_hydra")]
+            values = {f.name: getattr(config, f.name) for f in fields}
         elif isinstance(config, Mapping):
             values = {str(k): v for k, v in config.items()}
         else:
@@ -221,6 +243,7 @@ KINDS = (
     "memory",
     "optimizer",
     "prompts",
+    "recall",
     "retriever",
     "rubric",
     "split",

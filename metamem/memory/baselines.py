@@ -7,21 +7,19 @@ opens with it (`dataset.known_question=true`).
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from metamem.core.banks import Cost, Effect, MemoryBank, Unread
-from metamem.core.calls import Draw, Failure, Request
-from metamem.core.contracts import MemoryContext
+from metamem.core.banks import MemoryBank, Unread
+from metamem.core.contracts import MemoryConstructor
 from metamem.core.errors import ConfigError
 from metamem.core.records import Conversation, MemoryUnit, Session
 from metamem.core.registry import option, register
 from metamem.memory.chunks import Chunk, chunks_of, counter, task_of
 from metamem.memory.cutting import Cutting
-from metamem.prompts.templates import Prompts
+from metamem.memory.scribe import Scribe
 
 _ANY_TASK = "Any question about the text may be asked at the end."
 
@@ -30,12 +28,8 @@ _ANY_TASK = "Any question about the text may be asked at the end."
 class ChunkOptions:
     """How a stream is cut."""
 
-    chunk_tokens: int = option(4096, "most tokens of a chunk; longer sessions are cut at sentence ends")
+    chunk_tokens: int = option(4096, "most tokens of a chunk; longer sessions are cut at sentence ends", least=1)
     tokenizer: str = option("words", "the tokenizer that counts them: words, or a Hugging Face tokenizer")
-
-    def __post_init__(self) -> None:
-        if self.chunk_tokens < 1:
-            raise ConfigError(f"memory.chunk_tokens must be at least 1, got {self.chunk_tokens}")
 
 
 class _InChunks(Cutting):
@@ -44,16 +38,14 @@ class _InChunks(Cutting):
     def __init__(self, config: ChunkOptions) -> None:
         self.config = config
 
-    async def construct(self, conversation: Conversation, context: MemoryContext) -> MemoryBank:
-        """The chunks that are kept, and the tokens of all and of these."""
-        bank = await super().construct(conversation, context)
+    async def grow(self, bank: MemoryBank | None, conversation: Conversation, scribe: Scribe) -> None:
+        """Cut the whole conversation anew, since what is newest has changed, and count the tokens of all and of what
+        is kept.
+        """
         count = counter(self.config.tokenizer)
         chunks = chunks_of(conversation.sessions, self.config.chunk_tokens, count)
-        return replace(bank, counts=_sizes(chunks, bank.units, count))
-
-    async def extend(self, bank: MemoryBank, conversation: Conversation, context: MemoryContext) -> MemoryBank:
-        """The whole conversation anew: cutting costs nothing, and what is newest has changed."""
-        return await self.construct(conversation, context)
+        scribe.notebook.replace(self.cut(conversation.sessions))
+        _measure(scribe, chunks, count)
 
 
 @register("memory", "chunks")
@@ -75,7 +67,9 @@ class Chunks(_InChunks):
 
 @register("memory", "long_context")
 class LongContext(_InChunks):
-    """The newest chunks that fit a context, as they are; for retriever=full."""
+    """The newest chunks that fit a context, as they are."""
+
+    retriever = "full"
 
     @dataclass
     class Config(ChunkOptions):
@@ -84,7 +78,6 @@ class LongContext(_InChunks):
         tokens: int = option(30720, "tokens that fit: the newest chunks are kept, whole")
 
         def __post_init__(self) -> None:
-            super().__post_init__()
             if self.tokens < self.chunk_tokens:
                 raise ConfigError(
                     f"memory.tokens must be at least memory.chunk_tokens ({self.chunk_tokens}), got {self.tokens}"
@@ -109,86 +102,56 @@ class LongContext(_InChunks):
 class OverwritingOptions(ChunkOptions):
     """How the notes are rewritten."""
 
-    chunk_tokens: int = option(5000, "most tokens of a chunk; longer sessions are cut at sentence ends")
-    max_tokens: int = option(1024, "longest notes, in tokens of the builder: what is over is cut off")
-    temperature: float = option(0.0, "sampling temperature of the builder")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.max_tokens < 1:
-            raise ConfigError(f"memory.max_tokens must be at least 1, got {self.max_tokens}")
-        if not self.temperature >= 0:
-            raise ConfigError(f"memory.temperature must not be negative, got {self.temperature}")
+    chunk_tokens: int = option(5000, "most tokens of a chunk; longer sessions are cut at sentence ends", least=1)
+    max_tokens: int = option(1024, "longest notes, in tokens of the builder: what is over is cut off", least=1)
+    temperature: float = option(0.0, "sampling temperature of the builder", least=0)
 
 
-class _Overwriting:
+class _Overwriting(MemoryConstructor):
     """A memory that is one text, written anew at every chunk; its history holds every state of it."""
 
     version = 2
-    needs: tuple[str, ...] = ("builder",)
-    prompts: tuple[str, ...]
+    needs = ("builder",)
+    retriever = "full"
 
-    def __init__(self, config: OverwritingOptions, *, prompts: Prompts) -> None:
+    def __init__(self, config: OverwritingOptions) -> None:
         self.config = config
-        self._prompts = prompts
 
     def identity(self) -> Mapping[str, Any]:
-        """Nothing beyond the options."""
+        """Return nothing beyond the options; a tokenizer that cannot be had is told at once."""
         counter(self.config.tokenizer)("")
         return {}
 
-    async def construct(self, conversation: Conversation, context: MemoryContext) -> MemoryBank:
-        """The text after the last chunk, one unit. A reply without text leaves the one before, and is counted."""
-        config, builder = self.config, context.builder
-        assert builder is not None, "this memory needs the builder role"
+    async def grow(self, bank: MemoryBank | None, conversation: Conversation, scribe: Scribe) -> None:
+        """Write the text anew at every new chunk. A reply without text leaves the one before, and is counted."""
+        config, book = self.config, scribe.notebook
         count = counter(config.tokenizer)
         chunks = chunks_of(conversation.sessions, config.chunk_tokens, count)
         task = task_of(conversation) or _ANY_TASK
-        sampling = replace(builder.sampling(), temperature=config.temperature, max_tokens=config.max_tokens)
-        notes, cost, unread = "", Cost(), []
-        history: list[Effect] = []
-        changes = 0
-        counts: Counter[str] = Counter(chunks=len(chunks))
         (prompt,) = self.prompts
-        for number, chunk in enumerate(chunks):
-            messages = self._prompts.render(
-                prompt, task=task, notes=notes, chunk=chunk.text, max_tokens=config.max_tokens
+        for number, chunk in scribe.stream(chunks[scribe.counts["chunks"] :]):
+            notes = book["notes"].text if "notes" in book else ""
+            said = await scribe.reply(
+                scribe.render(prompt, task=task, notes=notes, chunk=chunk.text, max_tokens=config.max_tokens),
+                stage="write",
+                place=number,
+                turn_ids=chunk.turn_ids,
+                max_tokens=config.max_tokens,
+                temperature=config.temperature,
             )
-            async with context.calls:
-                began = time.perf_counter()
-                draw = Draw(f"{prompt}/{conversation.id}/{number}")
-                (reply,) = await builder(Request(messages, sampling, (draw,)))
-                seconds = round(time.perf_counter() - began, 6)
-            if isinstance(reply.outcome, Failure):
-                unread.append(Unread("write", chunk.turn_ids, reply.outcome.reason, delivered=False))
-                continue
-            said = reply.outcome
-            cost += Cost(1, said.usage.prompt_tokens, said.usage.completion_tokens, seconds)
-            counts["cut"] += said.finish_reason == "length"
+            scribe.counts["cut"] += said.generation.finish_reason == "length"
             if new := said.text.strip():
-                effect = Effect(number, 0, reply.key, "unchanged", "overwrite", part="notes", id="notes")
-                if new != notes:
-                    changes += 1
-                    effect = replace(effect, result="done", change=changes, before=notes or None, after=new)
-                    effect = replace(effect, operation="update" if notes else "insert")
-                history.append(effect)
-                notes = new
+                if "notes" in book:
+                    book.update(replace(book["notes"], text=new), said, "overwrite")
+                else:
+                    book.put(MemoryUnit("notes", new, kind="notes"), said, "overwrite")
             else:
-                history.append(Effect(number, 0, reply.key, "none"))
-                unread.append(Unread("write", chunk.turn_ids, "an empty reply"))
-        turns = tuple(dict.fromkeys(turn for chunk in chunks for turn in chunk.turn_ids))
-        units = (MemoryUnit("notes", notes, turn_ids=turns, kind="notes"),) if notes else ()
-        counts.update(_sizes(chunks, units, count))
-        bank = MemoryBank("", conversation.id, units, len(conversation.sessions))
-        return replace(bank, costs={"write": cost}, counts=dict(counts), unread=tuple(unread), history=tuple(history))
-
-    async def extend(self, bank: MemoryBank, conversation: Conversation, context: MemoryContext) -> MemoryBank:
-        """The whole stream again; the replies to earlier chunks are stored, since nothing before them has changed."""
-        return await self.construct(conversation, context)
-
-    async def update(self, bank: MemoryBank, context: MemoryContext) -> MemoryBank:
-        """The bank as it is."""
-        return bank
+                book.nothing(said)
+                scribe.note(Unread("write", chunk.turn_ids, "an empty reply"))
+        if "notes" in book:
+            turns = dict.fromkeys(turn for chunk in chunks for turn in chunk.turn_ids)
+            book.update(replace(book["notes"], turn_ids=tuple(turns)))
+        _measure(scribe, chunks, count)
 
 
 @register("memory", "memagent")
@@ -196,6 +159,7 @@ class MemAgent(_Overwriting):
     """MemAgent: notes of at most so many tokens that the builder overwrites at each chunk, the question known."""
 
     prompts = ("memagent",)
+    scope = "memagent"
 
     @dataclass
     class Config(OverwritingOptions):
@@ -207,17 +171,19 @@ class Mem1(_Overwriting):
     """MEM1: one internal state of reasoning and memory that each chunk replaces, the question known."""
 
     prompts = ("mem1",)
+    scope = "mem1"
 
     @dataclass
     class Config(OverwritingOptions):
         """How the state is rewritten."""
 
-        chunk_tokens: int = option(4096, "most tokens of a chunk; longer sessions are cut at sentence ends")
+        chunk_tokens: int = option(4096, "most tokens of a chunk; longer sessions are cut at sentence ends", least=1)
 
 
-def _sizes(chunks: Sequence[Chunk], units: Sequence[MemoryUnit], count: Callable[[str], int]) -> dict[str, int]:
-    """Tokens of all that there was to remember, and of what is kept."""
-    return {"input_tokens": sum(count(c.text) for c in chunks), "memory_tokens": sum(count(u.text) for u in units)}
+def _measure(scribe: Scribe, chunks: Sequence[Chunk], count: Callable[[str], int]) -> None:
+    """Keep the tokens of all that there was to remember, and of what is kept."""
+    scribe.counts["input_tokens"] = sum(count(chunk.text) for chunk in chunks)
+    scribe.counts["memory_tokens"] = sum(count(unit.text) for unit in scribe.notebook)
 
 
 def _units(chunks: Sequence[Chunk]) -> list[MemoryUnit]:

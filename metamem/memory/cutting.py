@@ -7,47 +7,30 @@ speaker is named), and a unit's id is that of its first turn and its kind, so id
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 
 from metamem.core.banks import MemoryBank
-from metamem.core.contracts import MemoryContext
+from metamem.core.contracts import MemoryConstructor
 from metamem.core.records import Conversation, MemoryUnit, Session, Turn
 from metamem.core.registry import register
 from metamem.core.text import format_date
+from metamem.memory.scribe import Scribe
 
 
-class Cutting(ABC):
+class Cutting(MemoryConstructor):
     """A constructor that only cuts: what its subclasses share."""
-
-    version = 1
-    needs: tuple[str, ...] = ()
-    prompts: tuple[str, ...] = ()
 
     @abstractmethod
     def cut(self, sessions: Sequence[Session]) -> list[MemoryUnit]:
-        """The units of these sessions alone."""
+        """Return the units of these sessions alone."""
 
-    def identity(self) -> Mapping[str, Any]:
-        """Nothing beyond the options."""
-        return {}
-
-    async def construct(self, conversation: Conversation, context: MemoryContext) -> MemoryBank:
-        """The units of all sessions."""
-        units = tuple(self.cut(conversation.sessions))
-        return MemoryBank("", conversation.id, units, len(conversation.sessions))
-
-    async def extend(self, bank: MemoryBank, conversation: Conversation, context: MemoryContext) -> MemoryBank:
-        """The bank's units and those of the new sessions: the same as constructing it all."""
-        new = tuple(self.cut(conversation.sessions[bank.sessions :]))
-        return replace(bank, units=bank.units + new, sessions=len(conversation.sessions))
-
-    async def update(self, bank: MemoryBank, context: MemoryContext) -> MemoryBank:
-        """The bank as it is."""
-        return bank
+    async def grow(self, bank: MemoryBank | None, conversation: Conversation, scribe: Scribe) -> None:
+        """Add the units of the sessions that the bank does not cover."""
+        for unit in self.cut(scribe.sessions):
+            scribe.notebook.put(unit)
 
 
 @register("memory", "full_context")
@@ -79,9 +62,9 @@ class FullContext(Cutting):
             )
         ]
 
-    async def extend(self, bank: MemoryBank, conversation: Conversation, context: MemoryContext) -> MemoryBank:
-        """The whole conversation anew, since it is one unit."""
-        return await self.construct(conversation, context)
+    async def grow(self, bank: MemoryBank | None, conversation: Conversation, scribe: Scribe) -> None:
+        """Cut the whole conversation anew, since it is one unit."""
+        scribe.notebook.replace(self.cut(conversation.sessions))
 
 
 @register("memory", "sessions")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from metamem.core.banks import MemoryBank
-from metamem.core.contracts import Caller, MemoryContext, Tracker
+from metamem.core.contracts import Caller, Tracker
 from metamem.core.records import Evidence, Question
 from metamem.core.retrieved import Retrieved
 from metamem.pipeline.accounts import (
@@ -95,7 +95,7 @@ class _Gathering:
         self._prepared = prepared
         self._tracker = tracker
         self._tools = prepared.tools(builder)
-        self._context = MemoryContext(builder, prepared.embedder)
+        self._memories = prepared.memories(builder, tracker)
         self._keep_banks = keep_banks
         self._under_way = asyncio.Semaphore(_ASKING if builder is not None else _COMPUTING)
         self._account = Account()
@@ -120,7 +120,7 @@ class _Gathering:
         p = self._prepared
         async with self._under_way:
             conversation = p.dataset.conversations[conversation_id]
-            bank = await p.store.get_or_construct(p.memory, p.memory_identity, conversation, self._context)
+            bank = await self._memories.of(conversation)
             self._built(bank)
             found = await p.retriever.retrieve(bank, asked, self._tools)
         for question, one in zip(asked, found, strict=True):
@@ -143,9 +143,9 @@ class _Gathering:
 
     def _built(self, bank: MemoryBank) -> None:
         self._account.add(bank)
-        self._kinds.update(unit.kind for unit in bank.units)
+        self._kinds.update(unit.kind for unit in bank.evidence.units)
         if self._keep_banks:
-            self._banks[bank.conversation_id] = bank
+            self._banks[bank.conversation_id] = bank.evidence
         self._unbuilt -= 1
         self._tracker.advance("conversation")
         if not self._unbuilt:

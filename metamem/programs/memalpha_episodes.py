@@ -13,7 +13,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,9 +26,10 @@ from metamem.core.json_form import digest, to_json
 from metamem.core.records import Conversation, Question
 from metamem.evaluators import memalpha_terms as reward
 from metamem.evaluators.memalpha_reward import ContentJudge
-from metamem.memory.memalpha.constructor import MemAlpha, units_of
+from metamem.memory.growing import scribe_of
+from metamem.memory.memalpha.constructor import MemAlpha
 from metamem.memory.memalpha.episode import Episode, changes_of
-from metamem.memory.memalpha.history import effects_of
+from metamem.memory.scribe import LostError
 from metamem.pipeline.bench import Bench
 from metamem.prompts.templates import Prompts
 from metamem.retrieval.evidence import EvidenceOrder, assemble
@@ -107,7 +108,7 @@ async def sample_groups(
     """
     if size > 1 and makers.memory.config.temperature <= 0:
         raise ConfigError(f"memory.temperature must be above 0 for groups of {size} episodes, or all would be the same")
-    makers.context.builder = makers.builder
+    makers.context.builder, makers.context.prompts = makers.builder, makers.prompts
     makers.tracker.stage("episodes", len(asked) * size, "episode")
     async with asyncio.TaskGroup() as group:
         tasks = [[group.create_task(_episode(makers, c, qs, i)) for i in range(size)] for c, qs in asked]
@@ -126,22 +127,24 @@ async def _episode(
     makers: Makers, conversation: Conversation, questions: Sequence[Question], number: int
 ) -> dict[str, Any] | str:
     """The row of one episode, or why it has none."""
-    episode = await makers.memory.episode(conversation, makers.context, number)
-    if episode.unread:
+    scribe = scribe_of(makers.memory, conversation, makers.context, draw=number)
+    try:
+        episode = await makers.memory.episode(conversation, scribe)
+    except LostError:
         return "a call of the builder was not delivered"
-    answers = await _answers(makers, conversation, episode, questions, number)
-    history = effects_of(episode)
+    bank = scribe.bank()
+    answers = await _answers(makers, bank, questions, number)
+    history, counts = bank.history, bank.counts
     content = await makers.content.share(history)
     makers.tracker.advance("episode")
     if any(answer["score"] is None for answer in answers):
         return "an answer or its verdict was not delivered"
     if content is None:
         return "a verdict on the content was not delivered"
-    memory_tokens = episode.memory.tokens
     terms = reward.Terms(
         task=reward.task_score([answer["score"] for answer in answers]),
-        calls=reward.call_success(history, episode.chunks),
-        compression=reward.compression(memory_tokens, episode.input_tokens),
+        calls=reward.call_success(history, counts["chunks"]),
+        compression=reward.compression(counts["memory_tokens"], counts["input_tokens"]),
         content=content,
     )
     return {
@@ -152,34 +155,33 @@ async def _episode(
         "answers": answers,
         **{f"reward_{name}": value for name, value in to_json(terms).items()},
         "reward": terms.total(makers.beta, makers.gamma),
-        "memory_tokens": memory_tokens,
-        "input_tokens": episode.input_tokens,
+        "memory_tokens": counts["memory_tokens"],
+        "input_tokens": counts["input_tokens"],
     }
 
 
 def _exchanges(makers: Makers, episode: Episode) -> dict[str, Any]:
-    prompts = [[to_json(m) for m in e.messages] for e in episode.exchanges]
-    replies = [e.generation.text for e in episode.exchanges]
+    prompts = [[to_json(m) for m in e.said.messages] for e in episode.exchanges]
+    replies = [e.said.generation.text for e in episode.exchanges]
     tokens, tools = makers.tokens, makers.memory.offered
     return {
         "chunks": [e.chunk for e in episode.exchanges],
         "prompts": prompts,
         "replies": replies,
-        "native_calls": [[to_json(c) for c in e.generation.calls] for e in episode.exchanges],
+        "native_calls": [[to_json(c) for c in e.said.generation.calls] for e in episode.exchanges],
         "calls": [[to_json(o) for o in e.outcomes] for e in episode.exchanges],
-        "keys": [e.key for e in episode.exchanges],
-        "prompt_ids": [tokens.prompt(e.messages, tools) if tokens else [] for e in episode.exchanges],
+        "keys": [e.said.key for e in episode.exchanges],
+        "prompt_ids": [tokens.prompt(e.said.messages, tools) if tokens else [] for e in episode.exchanges],
         "reply_ids": [tokens.reply(text) if tokens else [] for text in replies],
     }
 
 
 async def _answers(
-    makers: Makers, conversation: Conversation, episode: Episode, questions: Sequence[Question], number: int
+    makers: Makers, bank: MemoryBank, questions: Sequence[Question], number: int
 ) -> list[dict[str, Any]]:
     """The reader's answer to each question and its score; None where there is none."""
-    units = units_of(episode.memory, makers.memory.chunks(conversation))
     # Named by what it holds: retrievers keep indexes by a bank's id.
-    bank = MemoryBank(digest(to_json(tuple(units)), 32), conversation.id, tuple(units))
+    bank = replace(bank, id=digest(to_json(bank.units), 32))
     found = await makers.retriever.retrieve(bank, questions, makers.tools)
     kept = {
         q.id: assemble(q, one.evidence, makers.budget, makers.tokenizer, makers.order)
@@ -195,7 +197,7 @@ async def _answers(
         seed=makers.seed,
         tracker=makers.tracker,
         searcher=makers.searcher,
-        banks={conversation.id: bank},
+        banks={bank.conversation_id: bank},
     )
     judged = await asyncio.gather(*(bench.attempt(q, None, f"episode/{number}", 1, 0.0, "episode") for q in questions))
     return [

@@ -76,7 +76,7 @@ class Bm25Scores:
                 return kept[1]
         import bm25s
 
-        words = [self.words(unit.text) for unit in bank.units]
+        words = [self.words(unit.found_by) for unit in bank.units]
         index = None
         if any(words):
             index = bm25s.BM25(k1=self._k1, b=self._b, method="lucene", backend="numpy")

@@ -26,7 +26,7 @@ def dense_scores(bank: MemoryBank, texts: Sequence[str], tools: RetrievalTools) 
 
     scores = np.full((len(texts), len(bank.units)), -1.0)
     if bank.units and texts:
-        held, owners = tools.vectors([unit.text for unit in bank.units])
+        held, owners = tools.vectors([unit.found_by for unit in bank.units])
         asked, askers = tools.vectors(texts)
         windows = held.astype(np.float64)
         # A product for each question alone: one for all would round differently with the number of questions.

@@ -1,13 +1,13 @@
 """A memory bank as files, and back.
 
 In: a `MemoryBank`. Out: `units.jsonl`, one unit a line for people and other programs to read; `about.json` with its
-costs, counts and failed calls; `history.jsonl`, where it has a history, one effect a line; and the same bank from them.
+costs, counts, failed calls and state; `history.jsonl`, where it has a history, one effect a line; and the same bank
+from them.
 """
 
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -18,12 +18,14 @@ from metamem.core.records import MemoryUnit
 
 def bank_files(bank: MemoryBank) -> dict[str, bytes]:
     """File name → content."""
-    about = {
+    about: dict[str, Any] = {
         "sessions": bank.sessions,
         "costs": to_json(dict(bank.costs)),
         "counts": dict(bank.counts),
         "unread": to_json(bank.unread),
     }
+    if bank.state:
+        about["state"] = to_json(dict(bank.state))
     texts = {"units.jsonl": _lines(bank.units), "about.json": json.dumps(about, ensure_ascii=False, indent=1) + "\n"}
     if bank.history:
         texts["history.jsonl"] = _lines(bank.history)
@@ -45,6 +47,7 @@ def read_bank(address: str, conversation_id: str, contents: Mapping[str, bytes])
             {name: int(count) for name, count in about["counts"].items()},
             tuple(from_json(Unread, row) for row in about["unread"]),
             tuple(from_json(Effect, json.loads(line)) for line in texts.get("history.jsonl", "").split("\n")[:-1]),
+            dict(about.get("state", {})),
         )
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
@@ -52,12 +55,3 @@ def read_bank(address: str, conversation_id: str, contents: Mapping[str, bytes])
 
 def _lines(records: Iterable[Any]) -> str:
     return "".join(json.dumps(to_json(record), ensure_ascii=False) + "\n" for record in records)
-
-
-def check_ids(bank: MemoryBank) -> None:
-    """Raises `ValueError` when two units of a bank have one id."""
-    repeated = [name for name, times in Counter(unit.id for unit in bank.units).items() if times > 1]
-    if repeated:
-        raise ValueError(
-            f"conversation {bank.conversation_id}: the constructor gave several units the id {repeated[0]!r}"
-        )

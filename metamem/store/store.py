@@ -1,6 +1,6 @@
 """The memory store: what was constructed once is never constructed again, and what changed is never reused.
 
-In: a memory constructor with its identity and a conversation, or texts and a way to compute an index over them. Out:
+In: what a memory is and a conversation with a way to write it, or texts and a way to compute an index over them. Out:
 the `MemoryBank`, or the index's arrays, from disk where they are there already. Under `root`:
 
     banks/<aa>/<id>/units.jsonl, about.json         one unit a line; costs, counts and failed calls
@@ -26,10 +26,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from metamem.core.banks import MemoryBank
-from metamem.core.contracts import MemoryConstructor, MemoryContext
 from metamem.core.json_form import digest, to_json
 from metamem.core.records import Conversation
-from metamem.store.banks import bank_files, check_ids, read_bank
+from metamem.core.registry import in_identity
+from metamem.store.banks import bank_files, read_bank
 from metamem.store.entries import Lease, LocalLease, read_entry, write_entry
 
 if TYPE_CHECKING:
@@ -47,8 +47,8 @@ def constructor_identity(config: Any, **dependencies: Mapping[str, Any]) -> dict
     count. `dependencies` are the identities of what it calls, such as `backbone` and `prompts`. Raises `ValueError` for
     options without a name, which would mistake one constructor for another.
     """
-    fields = [f for f in dataclasses.fields(config) if f.metadata.get("result", True)]
-    options = {f.name: to_json(getattr(config, f.name)) for f in fields}
+    given = [(f, getattr(config, f.name)) for f in dataclasses.fields(config)]
+    options = {f.name: to_json(value) for f, value in given if in_identity(f, value)}
     if "name" not in options:
         raise ValueError(f"{type(config).__qualname__}: expected the registry's options, which hold the name")
     return {"options": options, "dependencies": dict(dependencies)}
@@ -73,56 +73,26 @@ class MemoryStore:
         self._held: set[str] = set()
         self._kept: dict[str, Any] = {}
 
-    async def get_or_construct(
+    async def get_or_write(
         self,
-        constructor: MemoryConstructor,
         identity: Mapping[str, Any],
+        version: int,
+        before: MemoryBank | None,
         conversation: Conversation,
-        context: MemoryContext | None = None,
+        write: Callable[[], Awaitable[MemoryBank]],
     ) -> MemoryBank:
-        """The bank of one conversation: read where it is there and whole, else constructed and stored.
+        """Return the bank of one conversation: read where it is there and whole, else written and stored.
 
-        `identity` is that of `constructor_identity`. Raises `UserError` when the store cannot be written, `ValueError`
-        when the constructor gives two units one id, and whatever the constructor raises (then nothing is stored). A
-        bank of which a call was not delivered is given, but not stored.
+        `identity` is that of `constructor_identity`. `before` is the bank that this one grows from (None: from
+        nothing); what that was made from counts. Raises `UserError` when the store cannot be written, and whatever
+        `write` raises (then nothing is stored). A bank of which a call was not delivered is given, but not stored.
         """
-        address = bank_id(identity, constructor.version, conversation)
-        about = {"constructor": to_json(dict(identity)), "version": constructor.version}
-        return await self._bank(
-            address, about, lambda: constructor.construct(conversation, context or MemoryContext()), conversation.id
-        )
-
-    async def get_or_extend(
-        self,
-        constructor: MemoryConstructor,
-        identity: Mapping[str, Any],
-        bank: MemoryBank,
-        conversation: Conversation,
-        context: MemoryContext | None = None,
-    ) -> MemoryBank:
-        """The bank with the sessions of `conversation` taken in that it does not cover; what it was made from counts.
-
-        Raises as `get_or_construct`.
-        """
-        address = digest({"extends": bank.id, "made": bank_id(identity, constructor.version, conversation)}, 32)
-        about = {"constructor": to_json(dict(identity)), "version": constructor.version, "extends": bank.id}
-        return await self._bank(
-            address, about, lambda: constructor.extend(bank, conversation, context or MemoryContext()), conversation.id
-        )
-
-    async def get_or_update(
-        self,
-        constructor: MemoryConstructor,
-        identity: Mapping[str, Any],
-        bank: MemoryBank,
-        context: MemoryContext | None = None,
-    ) -> MemoryBank:
-        """The bank reworked at rest. Raises as `get_or_construct`."""
-        address = digest({"updates": bank.id, "by": dict(identity), "version": constructor.version}, 32)
-        about = {"constructor": to_json(dict(identity)), "version": constructor.version, "updates": bank.id}
-        return await self._bank(
-            address, about, lambda: constructor.update(bank, context or MemoryContext()), bank.conversation_id
-        )
+        address = bank_id(identity, version, conversation)
+        about = {"constructor": to_json(dict(identity)), "version": version}
+        if before is not None:
+            address = digest({"extends": before.id, "made": address}, 32)
+            about["extends"] = before.id
+        return await self._bank(address, about, write, conversation.id)
 
     async def _bank(
         self,
@@ -140,7 +110,6 @@ class MemoryStore:
                 bank = await asyncio.to_thread(self._read_bank, address, conversation_id)
                 if bank is None:
                     bank = dataclasses.replace(await make(), id=address)
-                    check_ids(bank)
                     if bank.complete:
                         # Written without yielding, so that a cancelled task cannot give the lease back half-way.
                         self._write_bank(bank, about)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from metamem.core.files import read_object
 from metamem.core.registry import register
 from metamem.reporting.findings import Finding
+from metamem.runs.directory import read_result
 from metamem.statistics.pairs import accuracy, columns, compare, decided
 from metamem.studies.guidelines import ablation_controls
 from metamem.studies.judges import judged_by_itself
@@ -34,7 +34,7 @@ class Ablation(Study):
             return finding
         reference = next((s for s in variants if s.given.get("ablation") == "full"), variants[0])
         # A variant may learn from another evaluator; all are judged by the reference's.
-        judge = str(read_object(reference.runs[0] / "result.json")["reward"])
+        judge = str(read_result(reference.runs[0])["reward"])
         without, base = reference.with_and_without(judge)
         pairs = []
         for setting in variants:

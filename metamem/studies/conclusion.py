@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from metamem.core.registry import REGISTRY
-from metamem.programs.plan import Plan, show
+from metamem.programs.plan import Plan, show_plan
 from metamem.reporting.console.text import open_console, say
 from metamem.reporting.findings import Finding, note_few_groups, write_finding
 from metamem.reporting.sweep import write_sweep_report
@@ -26,7 +26,7 @@ def conclude(jobs: Sequence[Mapping[str, Any]]) -> int:
     console = open_console()
     plans = [Plan.from_json(job["plan"]) for job in jobs if job.get("plan")]
     if plans:
-        show(sum(plans[1:], plans[0]), f"dry run of {len(plans)} jobs: nothing was called")
+        show_plan(sum(plans[1:], plans[0]), f"dry run of {len(plans)} jobs: nothing was called")
         if study := str(jobs[0].get("study") or ""):
             after = REGISTRY.build("study", {"name": study}).after([job for job in jobs if job.get("plan")])
             say(console, after, "dim")

@@ -14,11 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from metamem.core.files import read_object, read_rows
+from metamem.core.files import read_rows
 from metamem.core.registry import register
+from metamem.programs.perplexity import analyse
 from metamem.reporting.figures import Figure, Series
 from metamem.reporting.findings import Finding
 from metamem.reporting.perplexity import interval, line
+from metamem.runs.directory import read_result
 from metamem.statistics.perplexity import OWN, REFERENCE, Text, decide, figures, paired
 from metamem.studies.jobs import Evaluations
 from metamem.studies.settings import Jobs, Setting, settings, stamps
@@ -93,10 +95,10 @@ def _groups(evaluations: Evaluations, runs: Sequence[Path], name: str, part: str
     """(system, kind of text) → its texts over the runs that have that part; what fails is in `evaluations`."""
     found: dict[tuple[str, str], Group] = {}
     for number, run in enumerate(runs):
-        if not (read_object(run / "result.json").get("split") or {}).get(part):
+        if not (read_result(run).get("split") or {}).get(part):
             continue
         fold = f"-{number}" if len(runs) > 1 else ""
-        place = evaluations.run(run, f"perplexity-{part}-{name}{fold}", None, part, perplexity=str(run))
+        place = evaluations.run(run, f"perplexity-{part}-{name}{fold}", None, part, analyse, perplexity=str(run))
         if place is None:
             continue
         rows: dict[tuple[str, str], list[Mapping[str, Any]]] = {}

@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from metamem.core.files import read_object
 from metamem.core.registry import register
 from metamem.reporting.figures import Figure, Series
 from metamem.reporting.findings import Finding
+from metamem.runs.directory import read_result
 from metamem.statistics.pairs import accuracy, columns, compare, decided, run_systems
 from metamem.statistics.streams import of_result
 from metamem.statistics.systems import System
@@ -105,7 +105,7 @@ class MemalphaReward(Study):
         )
         lost = 0
         for run in runs_of(jobs):
-            result = read_object(run / "result.json")
+            result = read_result(run)
             for label, means in (result.get("rewards") or {}).items():
                 system = {} if len(result["rewards"]) == 1 else {"system": label}
                 terms = {title: means[name] for name, title in _TERMS.items()}
@@ -130,7 +130,7 @@ def _evaluated(jobs: Jobs) -> list[Evaluated]:
     found = []
     for setting in settings(jobs):
         # Of a setting that is repeated the answers count all, the sizes as they were the first time.
-        found_in = of_result(read_object(setting.runs[0] / "result.json"))
+        found_in = of_result(read_result(setting.runs[0]))
         figures = {label.split(" (step ")[0]: of for label, of in found_in.items()}
         systems = run_systems(setting.runs)
         for label, system in systems.items():

@@ -14,6 +14,7 @@ from metamem.core.files import read_object
 from metamem.core.registry import register
 from metamem.reporting.figures import Figure, Series
 from metamem.reporting.findings import Finding
+from metamem.runs.directory import read_result
 from metamem.statistics.pairs import accuracy, columns, compare, decided, run_systems
 from metamem.studies.jobs import Evaluations, chosen, chosen_checkpoint, keep
 from metamem.studies.settings import Jobs, Setting, settings, stamps
@@ -27,7 +28,7 @@ class CrossBackbone(Study):
     def conclude(self, jobs: Jobs) -> Finding:
         """See `Study`."""
         given = settings(jobs)
-        names = [str((read_object(s.runs[0] / "result.json").get("roles") or {}).get("policy")) for s in given]
+        names = [str((read_result(s.runs[0]).get("roles") or {}).get("policy")) for s in given]
         finding = Finding("Guidelines across backbones", "Do guidelines that one model learned help another to read?")
         finding.stamps = stamps(jobs)
         return _transfer(given, _distinct(given, names), finding, "cross_backbone")
@@ -44,7 +45,7 @@ class CrossDomain(Study):
     def conclude(self, jobs: Jobs) -> Finding:
         """See `Study`."""
         given = settings(jobs)
-        names = [str(read_object(s.runs[0] / "result.json")["dataset"]["name"]) for s in given]
+        names = [str(read_result(s.runs[0])["dataset"]["name"]) for s in given]
         finding = Finding("Guidelines across data sets", "Do guidelines learned on one benchmark help on another?")
         finding.stamps = stamps(jobs)
         return _transfer(given, _distinct(given, names), finding, "cross_domain")

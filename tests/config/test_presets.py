@@ -7,6 +7,7 @@ import pytest
 from metamem.cli.hydra_bridge import config_folder, export, presets
 from metamem.config.options import EvalConfig, TrainConfig
 from metamem.config.resolve import resolve
+from metamem.core.errors import ConfigError
 
 STREAMED = ["dataset=memoryagentbench", "dataset.path=facts.json", "backbone=simulated"]
 
@@ -45,3 +46,26 @@ def test_the_rewards_weights_are_in_the_presets_name(preset: str) -> None:
 
 def test_nanos_experiment_goes_with_any_evaluator() -> None:
     assert list(composed("eval", "experiment=nano", "evaluator=[exact_match]").evaluator) == ["exact_match"]
+
+
+@pytest.mark.parametrize(
+    ("given", "chosen"),
+    [
+        ([], ("rounds", "bm25")),
+        (["memory=memalpha"], ("memalpha", "memalpha")),
+        (["memory=memalpha_published"], ("memalpha", "memalpha")),
+        (["memory=memalpha", "retriever=bm25"], ("memalpha", "bm25")),
+        (["system=memagent"], ("memagent", "full")),
+    ],
+)
+def test_a_memory_brings_its_retriever_and_the_users_choice_goes_first(
+    given: list[str], chosen: tuple[str, str]
+) -> None:
+    config = composed("eval", "backbone=simulated", *(STREAMED if given and "system" in given[0] else ()), *given)
+    assert (config.memory.name, config.retriever.name) == chosen
+
+
+def test_every_memory_has_the_option_to_grow_by_sessions() -> None:
+    assert composed("eval", "memory=sessions", "memory.sessions=2").memory.sessions == 2
+    with pytest.raises(ConfigError, match="memory.sessions must be at least 1, got 0"):
+        composed("eval", "memory.sessions=0")

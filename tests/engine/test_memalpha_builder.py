@@ -18,6 +18,7 @@ from metamem.core.contracts import MemoryContext
 from metamem.core.errors import ConfigError
 from metamem.core.records import Conversation, Session, Turn
 from metamem.core.registry import build
+from metamem.memory.growing import grown
 from tests import programs
 
 SIX_K = ["factconsolidation_sh_6k", "factconsolidation_mh_6k"]
@@ -47,7 +48,7 @@ def test_the_real_6k_contexts_are_written_down_and_answered_from_by_the_tiny_eng
 
 
 def test_tools_reach_the_model_through_its_chat_template(backbone: Any, tmp_path: Path) -> None:
-    constructor = build("memory", {"name": "memalpha", "max_tokens": 16}, prompts=build("prompts", {"name": "default"}))
+    constructor = build("memory", {"name": "memalpha", "max_tokens": 16})
     asked: list[Request] = []
 
     class Watched:
@@ -61,8 +62,9 @@ def test_tools_reach_the_model_through_its_chat_template(backbone: Any, tmp_path
             return await backbone.generate(request)
 
     text = Conversation("c", (Session("s", None, (Turn("t", "document", "Ann lives in Oslo."),)),))
-    context = MemoryContext(JournaledCaller(Watched(), Journal(tmp_path, "e", "r"), "builder"))  # type: ignore[arg-type]
-    bank: MemoryBank = asyncio.run(constructor.construct(text, context))
+    caller = JournaledCaller(Watched(), Journal(tmp_path, "e", "r"), "builder")  # type: ignore[arg-type]
+    context = MemoryContext(caller, prompts=build("prompts", {"name": "default"}))
+    bank: MemoryBank = asyncio.run(grown(constructor, None, text, context))
     assert not bank.unread
     (request,) = asked
     renderer, tokenizer = backbone.engine.renderer, backbone.engine.renderer._tokenizer

@@ -16,76 +16,60 @@ import logging
 import os
 import sys
 import threading
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar
 
-from metamem.core.banks import Cost, MemoryBank, Unread
-from metamem.core.calls import Draw, Failure, Message, Request, Usage
-from metamem.core.contracts import MemoryContext
+from metamem.core.banks import MemoryBank
+from metamem.core.calls import Message, Usage
+from metamem.core.contracts import MemoryConstructor
 from metamem.core.errors import MissingExtraError
 from metamem.core.records import Conversation, MemoryUnit, Session
+from metamem.memory.scribe import LostError, Scribe
 
 # The time of a session that has none. Never today's: prompts that show it would be others tomorrow.
 UNDATED = datetime(1970, 1, 1)
 
 
-class NotDeliveredError(Exception):
-    """The builder failed on a call of a package, or on an earlier one of the same conversation."""
-
-
 class Models:
     """The builder and the embedder of a run, as a package's threads call them.
 
-    `max_tokens` is what a reply may have. `cost` sums the calls, `failed` is the first that was not delivered: what
-    comes after it would be asked otherwise the next time, so no more calls of the conversation are sent. `error` is an
-    exception of our own, such as a refused key: a package may swallow it, a run must not.
+    `max_tokens` is what a reply may have. `lost` is the first call that was not delivered: what comes after it would be
+    asked otherwise the next time, so no more calls of the conversation are sent. `error` is an exception of our own,
+    such as a refused key: a package may swallow it, a run must not.
     """
 
-    def __init__(self, context: MemoryContext, max_tokens: int, loop: asyncio.AbstractEventLoop) -> None:
-        assert context.builder is not None, "this memory needs the builder role"
-        assert context.embedder is not None, "this memory needs an embedder"
-        self._context, self._builder, self._embedder = context, context.builder, context.embedder
-        self._max_tokens, self._loop = max_tokens, loop
-        self._lock = threading.Lock()  # a package may use threads
+    def __init__(self, scribe: Scribe, max_tokens: int, loop: asyncio.AbstractEventLoop) -> None:
+        self._scribe, self._max_tokens, self._loop = scribe, max_tokens, loop
         self._one_embeds = threading.Lock()
-        self.cost = Cost()
-        self.failed: Unread | None = None
+        self.lost: LostError | None = None
         self.error: Exception | None = None
 
-    def ask(self, messages: Sequence[Mapping[str, str]], scope: str) -> tuple[str, Usage]:
-        """Return the builder's greedy reply and its tokens. Raises `NotDeliveredError`."""
-        if self.failed is not None:
-            raise NotDeliveredError(self.failed.reason)
-        sampling = replace(self._builder.sampling(), temperature=0.0, max_tokens=self._max_tokens)
+    def ask(self, messages: Sequence[Mapping[str, str]], place: str) -> tuple[str, Usage]:
+        """Return the builder's greedy reply and its tokens. Raises `LostError`."""
+        if self.lost is not None:
+            raise self.lost
         asked = tuple(Message(m["role"], m["content"]) for m in messages)
-        request = Request(asked, sampling, (Draw(f"memory/{scope}"),))
+        call = self._scribe.reply(asked, stage="build", place=place, max_tokens=self._max_tokens)
         try:
-            outcome = asyncio.run_coroutine_threadsafe(self._sent(request), self._loop).result()
+            said = asyncio.run_coroutine_threadsafe(call, self._loop).result()
+        except LostError as error:
+            self.lost = error
+            raise
         except Exception as error:
             self.error = error
             raise
-        with self._lock:
-            if isinstance(outcome, Failure):
-                self.failed = self.failed or Unread("build", (), outcome.reason, delivered=False)
-                raise NotDeliveredError(outcome.reason)
-            self.cost += Cost(1, outcome.usage.prompt_tokens, outcome.usage.completion_tokens)
-        return outcome.text, outcome.usage
+        return said.text, said.generation.usage
 
     def embed(self, text: str) -> list[float]:
-        """Return the unit vector of a text's first window."""
+        """Return the unit vector of a text's first window, alone in its batch: packages do not round what they rank."""
         with self._one_embeds:
-            vectors, _ = self._embedder.embed([text])
+            vectors, _ = self._scribe.embedder.embed([text])
         return [float(value) for value in vectors[0]]
-
-    async def _sent(self, request: Request) -> Any:
-        async with self._context.calls:
-            (reply,) = await self._builder(request)
-        return reply.outcome
 
 
 @dataclass(frozen=True)
@@ -105,7 +89,7 @@ class Made:
     counts: Mapping[str, int] = field(default_factory=dict)
 
 
-class PackageMemory(ABC):
+class PackageMemory(MemoryConstructor):
     """A memory (kind `memory`) that another package implements.
 
     `package` is the name it is imported by, `install` the arguments of pip that install it, each entry one command;
@@ -118,9 +102,7 @@ class PackageMemory(ABC):
     loggers: ClassVar[Sequence[str]] = ()
     quiet: ClassVar[Mapping[str, str]] = {"DO_NOT_TRACK": "1"}
 
-    version = 1
-    needs: tuple[str, ...] = ("builder", "embedder")
-    prompts: tuple[str, ...] = ()
+    needs = ("builder", "embedder")
 
     def __init__(self, name: str, max_tokens: int) -> None:
         """Raises `MissingExtraError` with the commands that install the package."""
@@ -139,34 +121,13 @@ class PackageMemory(ABC):
         """Return the package's name, version and source: a checkout changes without its version."""
         return {"package": {"name": self.package, "version": self._version(), "source": self._source()}}
 
-    async def construct(self, conversation: Conversation, context: MemoryContext) -> MemoryBank:
-        """Return the bank of one conversation."""
-        return await self._grow(None, conversation, context)
-
-    async def extend(self, bank: MemoryBank, conversation: Conversation, context: MemoryContext) -> MemoryBank:
-        """Return the bank with the new sessions taken in, as a conversation of their own."""
-        return await self._grow(bank, conversation, context)
-
-    async def update(self, bank: MemoryBank, context: MemoryContext) -> MemoryBank:
-        """Return the bank as it is: a package reworks what is in its own store while it builds."""
-        return bank
-
-    async def _grow(self, bank: MemoryBank | None, conversation: Conversation, context: MemoryContext) -> MemoryBank:
-        """Return a bank of the whole conversation; what an earlier one covers is taken from it."""
-        bank = bank or MemoryBank("", conversation.id, ())
-        models = Models(context, self._max_tokens, asyncio.get_running_loop())
-        new = conversation.sessions[bank.sessions :]
-        made = await asyncio.to_thread(self._build, new, models)
-        counts = {**made.counts, "facts": len(made.facts), "undelivered": int(models.failed is not None)}
-        return MemoryBank(
-            "",
-            conversation.id,
-            (*bank.units, *_units(made.facts, f"{bank.sessions}/" if bank.sessions else "")),
-            len(conversation.sessions),
-            {"build": bank.costs.get("build", Cost()) + models.cost},
-            {name: bank.counts.get(name, 0) + count for name, count in counts.items()},
-            (*bank.unread, *([models.failed] if models.failed else [])),
-        )
+    async def grow(self, bank: MemoryBank | None, conversation: Conversation, scribe: Scribe) -> None:
+        """Add what the package makes of the new sessions, as a conversation of their own."""
+        models = Models(scribe, self._max_tokens, asyncio.get_running_loop())
+        made = await asyncio.to_thread(self._build, scribe.sessions, models)
+        for unit in _units(made.facts, f"{bank.sessions}/" if bank is not None and bank.sessions else ""):
+            scribe.notebook.put(unit)
+        scribe.counts.update({**made.counts, "facts": len(made.facts)})
 
     def _build(self, sessions: Sequence[Session], models: Models) -> Made:
         made, stumbled = Made(), None
@@ -176,9 +137,9 @@ class PackageMemory(ABC):
             stumbled = error
         if models.error is not None:
             raise models.error
-        if models.failed is not None:
+        if models.lost is not None:
             # Whether the package raised or went on with less: this is no memory of these sessions.
-            return Made()
+            raise models.lost
         if stumbled is not None:
             raise stumbled
         return made

@@ -15,7 +15,6 @@ from datetime import datetime
 from types import SimpleNamespace
 from typing import Any
 
-from metamem.core.errors import ConfigError
 from metamem.core.records import Session
 from metamem.core.registry import option, register
 from metamem.memory.adapters.base import Fact, Made, Models, PackageMemory, session_time
@@ -45,17 +44,15 @@ class LightMemUpstream(PackageMemory):
             MessagesUse.user, "messages facts are extracted from: user, assistant, hybrid"
         )
         compressor_model: str = option(MODEL, "folder or hub id of a LLMLingua-2 model, which compresses and segments")
-        rate: float = option(0.7, "share of a message's words that compression keeps, above 0 to 1")
+        rate: float = option(0.7, "share of a message's words that compression keeps, above 0 to 1", above=0, most=1)
         attention_layers: list[int] = option([8, 9, 10, 11], "layers of the compressor whose attention tells topics")
         device: str | None = option(None, "torch device of the compressor (null: the fastest)", result=False)
-        reply_tokens: int = option(4096, "new tokens per reply of the builder at most")
+        reply_tokens: int = option(4096, "new tokens per reply of the builder at most", least=1)
         update: bool = option(False, "run the package's offline update")
         update_threshold: float = option(0.9, "similarity from which the offline update considers a later fact")
 
         def __post_init__(self) -> None:
             self.messages_use = MessagesUse(self.messages_use)
-            if not 0 < self.rate <= 1:
-                raise ConfigError(f"memory.rate must be above 0 and at most 1, got {self.rate}")
 
     def __init__(self, config: Config) -> None:
         super().__init__("lightmem_upstream", config.reply_tokens)

@@ -7,13 +7,12 @@ cut, and says that it was cut.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from metamem.replies.reasoning import split_reasoning
+from metamem.replies.json_in_text import Form, UnreadableError, read_json
 
 FACTS_SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -39,15 +38,9 @@ DECISION_SCHEMA: dict[str, Any] = {
 }
 ACTIONS = ("update", "delete", "ignore")
 
-_FENCE = re.compile(r"^[ \t]*(`{3,}|~{3,})[^\n`]*\n(.*?)(?:^[ \t]*\1[ \t]*$|\Z)", re.MULTILINE | re.DOTALL)
-_OPENING = re.compile(r"[\[{]")
 _LISTS = ("facts", "data", "memories", "memory", "items", "results")
 _SOURCES = ("source", "source_id", "message", "index", "id")
 _TEXTS = ("fact", "text", "memory", "content")
-
-
-class UnreadableError(ValueError):
-    """A reply that does not hold what was asked for; the message can be shown to the model."""
 
 
 @dataclass(frozen=True)
@@ -59,13 +52,18 @@ class Facts:
     cut: bool = False
 
 
+def facts_form(messages: int) -> Form[Facts]:
+    """Return the form of the facts of so many messages."""
+    return Form(FACTS_SCHEMA, lambda text: read_facts(text, messages), lambda facts: facts.cut)
+
+
 def read_facts(text: str, messages: int) -> Facts:
     """The facts of a reply about `messages` messages, counted from 0.
 
     Items that point at a message that does not exist, that hold no text or that are no fact at all are refused one by
     one; exact repetitions are dropped. Raises `UnreadableError` when there is no list of facts, or none in it.
     """
-    value, cut = _value(text)
+    value, cut = read_json(text)
     if isinstance(value, Mapping):
         value = next((value[k] for k in _LISTS if isinstance(value.get(k), list)), [value])
     if not isinstance(value, list):
@@ -90,7 +88,7 @@ def read_decision(text: str) -> tuple[str, str]:
 
     Raises `UnreadableError` without a known action, and for an update without a text.
     """
-    value, cut = _value(text)
+    value, cut = read_json(text)
     if isinstance(value, list):
         value = value[0] if len(value) == 1 else None
     if not isinstance(value, Mapping) or cut:
@@ -105,6 +103,9 @@ def read_decision(text: str) -> tuple[str, str]:
     return action, new if action == "update" else ""
 
 
+DECISION: Form[tuple[str, str]] = Form(DECISION_SCHEMA, read_decision)
+
+
 def _fact(item: Any) -> tuple[int | None, str]:
     if not isinstance(item, Mapping):
         return None, ""
@@ -117,90 +118,3 @@ def _fact(item: Any) -> tuple[int | None, str]:
         source = int(source)
     number = source if isinstance(source, int) and not isinstance(source, bool) else None
     return number, " ".join(fact.split())
-
-
-def _value(text: str) -> tuple[Any, bool]:
-    """The last JSON value of a reply (a model that corrects itself does so at the end), and whether it was cut off."""
-    answer, _, finished = split_reasoning(text)
-    if not finished:
-        raise UnreadableError("the reasoning was not finished")
-    if not answer.strip():
-        raise UnreadableError("it is empty")
-    blocks = [m.group(2) for m in _FENCE.finditer(answer)]
-    for block in (*reversed(blocks), answer):
-        found = _last(block)
-        if found is not None:
-            return found
-    raise UnreadableError("it holds no JSON")
-
-
-def _last(text: str) -> tuple[Any, bool] | None:
-    found: tuple[Any, bool] | None = None
-    position = 0
-    decoder = json.JSONDecoder()
-    while opening := _OPENING.search(text, position):
-        start = opening.start()
-        try:
-            value, position = decoder.raw_decode(text, start)
-        except ValueError:
-            end, kept = _balanced(text, start)
-            if end is None:
-                # Cut off: what was finished before the cut still counts.
-                value = _repaired(text[start:kept] + _closing(text[start:kept])) if kept else None
-                if _useful(value):
-                    return value, True
-                return found
-            value, position = _repaired(text[start:end]), end
-        except RecursionError:
-            return found
-        if _useful(value):
-            found = (value, False)
-    return found
-
-
-def _useful(value: Any) -> bool:
-    return isinstance(value, Mapping) or (
-        isinstance(value, list) and (not value or any(isinstance(v, Mapping) for v in value))
-    )
-
-
-def _repaired(text: str) -> Any:
-    from json_repair import repair_json
-
-    return repair_json(text, return_objects=True)
-
-
-def _balanced(text: str, start: int) -> tuple[int | None, int]:
-    """Where the bracket at `start` is closed, None when it never is; and the end of the last object closed inside."""
-    depth, quoted, escaped, kept = 0, False, False, 0
-    for i in range(start, len(text)):
-        c = text[i]
-        if quoted:
-            quoted, escaped = (c != '"' or escaped), (c == "\\" and not escaped)
-        elif c == '"':
-            quoted = True
-        elif c in "[{":
-            depth += 1
-        elif c in "]}":
-            depth -= 1
-            if depth == 0:
-                return i + 1, kept
-            if c == "}":
-                kept = i + 1
-    return None, kept
-
-
-def _closing(text: str) -> str:
-    """The brackets that are open at the end of a text, closed."""
-    stack: list[str] = []
-    quoted, escaped = False, False
-    for c in text:
-        if quoted:
-            quoted, escaped = (c != '"' or escaped), (c == "\\" and not escaped)
-        elif c == '"':
-            quoted = True
-        elif c in "[{":
-            stack.append("]" if c == "[" else "}")
-        elif c in "]}" and stack:
-            stack.pop()
-    return "".join(reversed(stack))

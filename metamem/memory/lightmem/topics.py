@@ -2,22 +2,20 @@
 
 In: sessions. Messages are compressed, over-long ones parted, and gathered in a sensory buffer, which is cut into topics
 when it is full; topics gather in a short-term buffer. Out: batches of topics, one after another, so that a conversation
-of any length streams. Compression, attention and embedding go through desks that all conversations of a run share.
+of any length streams. Compression, attention and embedding go in batches that all conversations of a run share.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from metamem.core.banks import Cost
-from metamem.core.contracts import MemoryContext
 from metamem.core.records import Session
 from metamem.core.tokens import count_tokens
-from metamem.memory.batching import Batcher
 from metamem.memory.lightmem.buffers import (
     Exchange,
     Said,
@@ -36,7 +34,7 @@ from metamem.memory.lightmem.segmentation import (
     similarity_boundaries,
     topic_boundaries,
 )
-from metamem.memory.scribe import Ledger
+from metamem.memory.scribe import Scribe
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,40 +51,38 @@ class Topics:
         self.config = options
         self.compressor = compressor
 
-    async def batches(
-        self, sessions: Sequence[Session], context: MemoryContext, ledger: Ledger
-    ) -> AsyncIterator[tuple[Segment, ...]]:
+    async def batches(self, scribe: Scribe) -> AsyncIterator[tuple[Segment, ...]]:
         """The material of one extraction call after another; every message is in exactly one, whole or in parts."""
         sensory, short_term = SensoryBuffer(self.config.sensory_tokens), ShortTermBuffer(self.config.short_term_tokens)
-        for session in sessions:
-            for exchange in await self._exchanges(session, context, ledger):
+        for session in scribe.sessions:
+            for exchange in await self._exchanges(session, scribe):
                 while not sensory.fits(exchange):
-                    for segment in await self._cut(sensory, False, context, ledger):
+                    for segment in await self._cut(sensory, False, scribe):
                         if batch := short_term.add(segment, self._tokens(segment)):
                             yield batch
                 sensory.add(exchange)
-        for segment in await self._cut(sensory, True, context, ledger):
+        for segment in await self._cut(sensory, True, scribe):
             if batch := short_term.add(segment, self._tokens(segment)):
                 yield batch
         if batch := short_term.flush():
             yield batch
 
-    async def _exchanges(self, session: Session, context: MemoryContext, ledger: Ledger) -> list[Exchange]:
+    async def _exchanges(self, session: Session, scribe: Scribe) -> list[Exchange]:
         """A session's exchanges: compressed, over-long messages in parts, counted and embedded."""
         config = self.config
         messages = messages_of(session)
-        ledger.counts["messages"] += len(messages)
-        began = time.perf_counter()
+        scribe.counts["messages"] += len(messages)
         if self.compressor is None and config.tokenizer == "words":
             # Less work than handing it over, and a thread that computes in Python holds up the calls.
+            began = time.perf_counter()
             prepared = self._prepare(self._weighed(messages))
+            scribe.spend("compress", Cost(seconds=time.perf_counter() - began))
         else:
-            prepared = await desk(context, "prepare", lambda: Batcher(self._prepare))(self._weighed(messages))
-        ledger.spend("compress", Cost(seconds=time.perf_counter() - began))
+            prepared = await scribe.batched("prepare", self._prepare, self._weighed(messages), "compress")
         parts: list[Said] = []
         tokens: dict[int, int] = {}
         for message, pieces in zip(messages, prepared, strict=True):
-            ledger.counts["split"] += len(pieces) > 1
+            scribe.counts["split"] += len(pieces) > 1
             for text, count in pieces:
                 part = message if text == message.text else replace(message, text=text)
                 parts.append(part)
@@ -94,7 +90,7 @@ class Topics:
         groups = exchanges_of(parts)
         vectors: Any = [None] * len(groups)
         if config.segmentation and groups:
-            vectors = await embed(context, [e.text for e in groups], ledger, "segment")
+            vectors = await embed(scribe, [e.text for e in groups], "segment")
         return [Exchange(e.messages, tokens[id(e.lead)], v) for e, v in zip(groups, vectors, strict=True)]
 
     def _weighed(self, messages: Sequence[Said]) -> list[tuple[str, bool]]:
@@ -131,15 +127,15 @@ class Topics:
             return self.compressor.count(text)
         return count_tokens(text, self.config.tokenizer)
 
-    async def _cut(self, buffer: SensoryBuffer, last: bool, context: MemoryContext, ledger: Ledger) -> list[Segment]:
+    async def _cut(self, buffer: SensoryBuffer, last: bool, scribe: Scribe) -> list[Segment]:
         boundaries: list[int] = []
         if self.config.segmentation and len(buffer.held) > 1:
-            boundaries = await self._boundaries(buffer.held, context, ledger)
+            boundaries = await self._boundaries(buffer.held, scribe)
         segments = buffer.cut(boundaries, last)
-        ledger.counts["segments"] += len(segments)
+        scribe.counts["segments"] += len(segments)
         return segments
 
-    async def _boundaries(self, held: Sequence[Exchange], context: MemoryContext, ledger: Ledger) -> list[int]:
+    async def _boundaries(self, held: Sequence[Exchange], scribe: Scribe) -> list[int]:
         import numpy as np
 
         config = self.config
@@ -147,10 +143,8 @@ class Topics:
         similar = similarity_boundaries(cosines, config.similarity, config.similarity_step, config.similarity_ceiling)
         if self.compressor is None:
             return topic_boundaries(None, similar)
-        began = time.perf_counter()
-        shared = desk(context, "attention", lambda: Batcher(self._attention, config.batch_size))
-        (maxima,) = await shared([[e.lead.text for e in held]])
-        ledger.spend("segment", Cost(seconds=time.perf_counter() - began))
+        leads = [[e.lead.text for e in held]]
+        (maxima,) = await scribe.batched("attention", self._attention, leads, "segment", config.batch_size)
         return topic_boundaries(maxima, similar, config.tolerance)
 
     def _attention(self, buffers: list[list[str]]) -> list[list[int]]:
@@ -166,27 +160,6 @@ class Topics:
         return sum(count_tokens(m.text, self.config.tokenizer) for e in segment for m in e.messages if self.uses(m))
 
 
-async def embed(context: MemoryContext, texts: Sequence[str], ledger: Ledger, stage: str) -> NDArray[np.float32]:
-    """A unit vector of each text, that of its first window (n, d); the time goes to a stage's cost."""
-    import numpy as np
-
-    embedder = context.embedder
-    assert embedder is not None, "this memory needs the embedder"
-
-    def work(texts: list[str]) -> list[NDArray[np.float32]]:
-        vectors, owners = embedder.embed(texts)
-        return list(vectors[np.unique(owners, return_index=True)[1]])
-
-    began = time.perf_counter()
-    shared = desk(context, "embed", lambda: Batcher(work))
-    vectors = await shared([text[:_EMBEDDED_CHARACTERS] for text in texts])
-    ledger.spend(stage, Cost(seconds=time.perf_counter() - began))
-    return np.stack(vectors) if vectors else np.zeros((0, 1), np.float32)
-
-
-def desk(context: MemoryContext, name: str, make: Callable[[], Batcher[Any, Any]]) -> Batcher[Any, Any]:
-    """The batcher of that name, which all conversations share."""
-    if name not in context.desks:
-        context.desks[name] = make()
-    shared: Batcher[Any, Any] = context.desks[name]
-    return shared
+async def embed(scribe: Scribe, texts: Sequence[str], stage: str) -> NDArray[np.float32]:
+    """Return a unit vector of the beginning of each text (n, d)."""
+    return await scribe.embed([text[:_EMBEDDED_CHARACTERS] for text in texts], stage)

@@ -9,71 +9,66 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from metamem.core.banks import Cost, MemoryBank
-from metamem.core.contracts import MemoryContext
+from metamem.core.banks import NO_CALL, MemoryBank
+from metamem.core.contracts import MemoryConstructor
 from metamem.core.records import Conversation, MemoryUnit
 from metamem.core.registry import register
 from metamem.memory.chunks import Chunk, chunks_of, counter
 from metamem.memory.memalpha.episode import Episode, Writer, WritingOptions
-from metamem.memory.memalpha.history import effects_of
+from metamem.memory.memalpha.history import replayed
 from metamem.memory.memalpha.state import Item, Memory, Part
-from metamem.prompts.templates import Prompts
+from metamem.memory.scribe import Scribe
 
 
 @register("memory", "memalpha")
-class MemAlpha:
+class MemAlpha(MemoryConstructor):
     """Mem-α: core, semantic and episodic memory that the builder writes with tools."""
 
     version = 2
-    needs: tuple[str, ...] = ("builder",)
-    prompts: tuple[str, ...] = ("memorise", "call_replies")
+    needs = ("builder",)
+    prompts = ("memorise", "call_replies")
+    scope = "memalpha"
+    retriever = "memalpha"
 
     @dataclass
     class Config(WritingOptions):
         """How the memory is written; the defaults are the paper's."""
 
-    def __init__(self, config: Config, *, prompts: Prompts) -> None:
+    def __init__(self, config: Config) -> None:
         self.config = config
-        self._prompts = prompts
         self._writer: Writer | None = None
 
     def identity(self) -> Mapping[str, Any]:
-        """Nothing beyond the options; the tokenizer is loaded, so that one that cannot be had is told at once."""
+        """Return nothing beyond the options; a tokenizer that cannot be had is told at once."""
         counter(self.config.tokenizer)("")
         return {}
 
-    async def construct(self, conversation: Conversation, context: MemoryContext) -> MemoryBank:
-        """The memory of a whole conversation."""
-        episode = await self.episode(conversation, context)
-        return self._bank(conversation, episode)
+    async def grow(self, bank: MemoryBank | None, conversation: Conversation, scribe: Scribe) -> None:
+        """Write the chunks down that are new."""
+        await self.episode(conversation, scribe)
 
-    async def extend(self, bank: MemoryBank, conversation: Conversation, context: MemoryContext) -> MemoryBank:
-        """The memory as construction would have it: earlier chunks are written again, from replies that are stored.
+    async def episode(self, conversation: Conversation, scribe: Scribe) -> Episode:
+        """Write the new chunks down, and return the memory with all changes and every reply with what came of it.
 
-        Every earlier request is the same as before, so none is paid for again.
+        Raises `LostError`; what was written until then stands in the scribe.
         """
-        return await self.construct(conversation, context)
-
-    async def update(self, bank: MemoryBank, context: MemoryContext) -> MemoryBank:
-        """The bank as it is: Mem-α has no step at rest."""
-        return bank
-
-    async def episode(self, conversation: Conversation, context: MemoryContext, draw: int = 0) -> Episode:
-        """The writing of a conversation: its memory with all changes, and every call with what came of it."""
-        assert context.builder is not None, "this memory needs the builder role"
-        episode = Episode(Memory(self.writer.limits))
         chunks = self.chunks(conversation)
-        await self.writer.write(episode, chunks, context.builder, context, f"memalpha/{conversation.id}", draw)
+        episode = Episode(replayed(self.writer.limits, scribe.history))
+        try:
+            await self.writer.write(episode, chunks[scribe.counts["chunks"] :], scribe)
+        finally:
+            scribe.notebook.replace(units_of(episode.memory, chunks))
+            self._count(scribe, episode.memory, chunks)
         return episode
 
     @property
     def writer(self) -> Writer:
         """What writes, made when it is first needed."""
         if self._writer is None:
-            self._writer = Writer(self.config, self._prompts)
+            self._writer = Writer(self.config)
         return self._writer
 
     @property
@@ -85,13 +80,16 @@ class MemAlpha:
         """The chunks of a conversation."""
         return chunks_of(conversation.sessions, self.config.chunk_tokens, counter(self.config.tokenizer))
 
-    def _bank(self, conversation: Conversation, episode: Episode) -> MemoryBank:
-        units = units_of(episode.memory, self.chunks(conversation))
-        counts: Counter[str] = episode.counts
-        costs: dict[str, Cost] = {"write": episode.cost}
-        unread = tuple(episode.unread)
-        bank = MemoryBank("", conversation.id, tuple(units), len(conversation.sessions))
-        return replace(bank, costs=costs, counts=dict(counts), unread=unread, history=effects_of(episode))
+    def _count(self, scribe: Scribe, memory: Memory, chunks: Sequence[Chunk]) -> None:
+        """Keep how many calls came to what, the chunks without a call, and the sizes."""
+        calls = [e for e in scribe.history if e.result != NO_CALL]
+        counts = Counter(f"calls_{effect.result}" for effect in calls)
+        counts["chunks_without_calls"] = len({e.chunk for e in scribe.history} - {e.chunk for e in calls})
+        read = chunks[: scribe.counts["chunks"]]
+        counts["input_tokens"] = sum(self.writer.limits.count(chunk.text) for chunk in read)
+        counts["memory_tokens"] = memory.tokens
+        for name, count in counts.items():
+            scribe.counts[name] = count
 
 
 def units_of(memory: Memory, chunks: Sequence[Chunk]) -> list[MemoryUnit]:

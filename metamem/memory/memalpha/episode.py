@@ -6,22 +6,19 @@ what was said, what each call did. With the memory's changes they show the whole
 
 from __future__ import annotations
 
-import time
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
-from metamem.core.banks import Cost, Unread
-from metamem.core.calls import Draw, Failure, Generation, Message, Request
-from metamem.core.contracts import Caller, MemoryContext
+from metamem.core.banks import NO_CALL, Effect
+from metamem.core.calls import Message
 from metamem.core.errors import ConfigError, unknown
 from metamem.core.json_form import canonical, to_json
 from metamem.core.registry import option
 from metamem.memory.chunks import Chunk, counter
 from metamem.memory.memalpha.state import Limits, Memory, Part
 from metamem.memory.memalpha.tools import Outcome, Vocabulary, execute, schemas
-from metamem.prompts.templates import Prompts
+from metamem.memory.scribe import Said, Scribe
 from metamem.replies.tool_calls import ToolsIn, as_text, read_calls
 
 
@@ -29,16 +26,18 @@ from metamem.replies.tool_calls import ToolsIn, as_text, read_calls
 class WritingOptions:
     """How a memory is written."""
 
-    chunk_tokens: int = option(4096, "most tokens of a chunk; longer sessions are cut at sentence ends")
+    chunk_tokens: int = option(4096, "most tokens of a chunk; longer sessions are cut at sentence ends", least=1)
     tokenizer: str = option("words", "the tokenizer that counts tokens: words, or a Hugging Face tokenizer")
-    core_tokens: int = option(512, "most tokens of core; a longer text is refused")
-    item_tokens: int | None = option(None, "most tokens of an item of a list; a longer one is refused (null: no limit)")
-    items: int | None = option(None, "most items of a list; more are refused (null: no limit)")
+    core_tokens: int = option(512, "most tokens of core; a longer text is refused", least=1)
+    item_tokens: int | None = option(
+        None, "most tokens of an item of a list; a longer one is refused (null: no limit)", least=1
+    )
+    items: int | None = option(None, "most items of a list; more are refused (null: no limit)", least=1)
     disabled: list[str] = option([], "parts that are not used: core, semantic, episodic")
-    newest: int = option(20, "items of each list that are shown while writing, the newest")
-    repairs: int = option(0, "how often calls that were refused are asked for again, with the reasons")
-    max_tokens: int = option(8192, "longest reply of the builder, in tokens")
-    temperature: float = option(0.0, "sampling temperature of the builder")
+    newest: int = option(20, "items of each list that are shown while writing, the newest", least=0)
+    repairs: int = option(0, "how often calls that were refused are asked for again, with the reasons", least=0)
+    max_tokens: int = option(8192, "longest reply of the builder, in tokens", least=1)
+    temperature: float = option(0.0, "sampling temperature of the builder", least=0)
     vocabulary: Vocabulary = option(
         Vocabulary.own, "names of the tools: own, or published (those Memalpha-4B was trained to call)"
     )
@@ -60,15 +59,6 @@ class WritingOptions:
                 raise ConfigError(f"memory.disabled: {unknown('part', name, list(Part))}")
         if len(set(self.disabled)) == len(Part):
             raise ConfigError("memory.disabled: at least one part must be left")
-        for name, least in (("chunk_tokens", 1), ("core_tokens", 1), ("newest", 0), ("repairs", 0), ("max_tokens", 1)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"memory.{name} must be at least {least}, got {getattr(self, name)}")
-        for name in ("item_tokens", "items"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"memory.{name} must be at least 1 or null, got {value}")
-        if not self.temperature >= 0:
-            raise ConfigError(f"memory.temperature must not be negative, got {self.temperature}")
 
     def limits(self) -> Limits:
         """What the memory may hold."""
@@ -78,109 +68,107 @@ class WritingOptions:
 
 @dataclass(frozen=True)
 class Exchange:
-    """One reply of the builder: to what, under which journal key, and what its calls did."""
+    """One reply of the builder about a chunk, and what its calls did."""
 
     chunk: int
     turn: int
-    key: str
-    messages: tuple[Message, ...]
-    generation: Generation
+    said: Said
     outcomes: tuple[Outcome, ...]
 
 
 @dataclass
 class Episode:
-    """A memory in the making, and all that happened."""
+    """A memory in the making, and the replies that wrote it."""
 
     memory: Memory
     exchanges: list[Exchange] = field(default_factory=list)
-    unread: list[Unread] = field(default_factory=list)
-    cost: Cost = field(default_factory=Cost)
-    chunks: int = 0
-    input_tokens: int = 0
-
-    @property
-    def counts(self) -> Counter[str]:
-        """How many calls came to what, chunks without a call, and the sizes."""
-        outcomes = [o for e in self.exchanges for o in e.outcomes]
-        counts = Counter(f"calls_{o.result}" for o in outcomes)
-        counts["chunks"] = self.chunks
-        counts["chunks_without_calls"] = len({e.chunk for e in self.exchanges} - {o.chunk for o in outcomes})
-        counts["input_tokens"] = self.input_tokens
-        counts["memory_tokens"] = self.memory.tokens
-        return counts
 
 
 class Writer:
     """Writes chunks into memories, by a model with tools."""
 
-    def __init__(self, options: WritingOptions, prompts: Prompts) -> None:
+    def __init__(self, options: WritingOptions) -> None:
         self.options = options
         self.limits = options.limits()
         self.tools = schemas(self.limits, options.vocabulary)
         # Where the prompt shows the tools, the request does not.
         self.offered = self.tools if options.tools is ToolsIn.request else ()
-        self._prompts = prompts
 
-    async def write(
-        self,
-        episode: Episode,
-        chunks: Sequence[Chunk],
-        caller: Caller,
-        context: MemoryContext,
-        scope: str,
-        draw: int = 0,
-    ) -> None:
-        """Take chunks in, one after the other. A chunk whose call fails is counted as unread, and the next is read."""
-        for chunk in chunks:
-            await self._chunk(episode, chunk, caller, context, f"{scope}/{episode.chunks}", draw)
-            episode.chunks += 1
-            episode.input_tokens += self.limits.count(chunk.text)
+    async def write(self, episode: Episode, chunks: Sequence[Chunk], scribe: Scribe) -> None:
+        """Take chunks in, one after the other. Raises `LostError`."""
+        for number, chunk in scribe.stream(chunks):
+            await self._chunk(episode, number, chunk, scribe)
 
-    async def _chunk(
-        self, episode: Episode, chunk: Chunk, caller: Caller, context: MemoryContext, scope: str, draw: int
-    ) -> None:
-        options, number = self.options, episode.chunks
-        messages = self.prompt(episode.memory, chunk.text)
-        sampling = replace(caller.sampling(), temperature=options.temperature, max_tokens=options.max_tokens)
+    async def _chunk(self, episode: Episode, number: int, chunk: Chunk, scribe: Scribe) -> None:
+        """Have one chunk written down; calls that were refused are asked for again."""
+        options = self.options
+        messages = scribe.render("memorise", **self.shown(episode.memory, chunk.text))
         for turn in range(options.repairs + 1):
-            async with context.calls:
-                began = time.perf_counter()
-                (reply,) = await caller(
-                    Request(messages, sampling, (Draw(scope, draw),), repeat=turn, tools=self.offered)
-                )
-                seconds = round(time.perf_counter() - began, 6)
-            if isinstance(reply.outcome, Failure):
-                episode.unread.append(Unread("write", chunk.turn_ids, reply.outcome.reason, delivered=False))
-                return
-            said = reply.outcome
-            episode.cost += Cost(1, said.usage.prompt_tokens, said.usage.completion_tokens, seconds)
-            outcomes = execute(episode.memory, read_calls(said, self.tools), number, turn, options.vocabulary)
-            episode.exchanges.append(Exchange(number, turn, reply.key, messages, said, tuple(outcomes)))
+            said = await scribe.reply(
+                messages,
+                stage="write",
+                place=number,
+                turn_ids=chunk.turn_ids,
+                max_tokens=options.max_tokens,
+                temperature=options.temperature,
+                tools=self.offered,
+                repeat=turn,
+            )
+            calls = read_calls(said.generation, self.tools)
+            outcomes = execute(episode.memory, calls, number, turn, options.vocabulary)
+            exchange = Exchange(number, turn, said, tuple(outcomes))
+            episode.exchanges.append(exchange)
+            scribe.history.extend(effects_of(exchange, episode.memory))
             failed = [
                 {"number": i, "call": o.call, "reply": o.reply} for i, o in enumerate(outcomes, 1) if not o.executed
             ]
             if not failed:
                 return
-            again = self._prompts.render("call_replies", outcomes=failed, done=len(outcomes) - len(failed))
-            messages = (*messages, Message("assistant", as_text(said)), *again)
+            if turn < options.repairs:
+                again = scribe.render("call_replies", outcomes=failed, done=len(outcomes) - len(failed))
+                messages = (*messages, Message("assistant", as_text(said.generation)), *again)
 
-    def prompt(self, memory: Memory, chunk: str) -> tuple[Message, ...]:
-        """The messages that ask to write a chunk down: core whole, the newest items of each list, the chunk."""
+    def shown(self, memory: Memory, chunk: str) -> dict[str, Any]:
+        """Return what the prompt to write a chunk down shows: core whole, the newest items of each list, the chunk."""
         newest = self.options.newest
         lists = (Part.semantic, Part.episodic)
         in_prompt = self.options.tools is ToolsIn.prompt
-        return self._prompts.render(
-            "memorise",
-            parts=[part.value for part in self.limits.parts],
-            core=memory.core.text if memory.core else "",
-            semantic=memory.newest(Part.semantic, newest),
-            episodic=memory.newest(Part.episodic, newest),
-            hidden={part.value: max(0, len(memory.items(part)) - newest) for part in lists},
-            core_tokens=self.options.core_tokens,
-            chunk=chunk,
-            tools=[canonical(tool) for tool in self.tools] if in_prompt else [],
-        )
+        return {
+            "parts": [part.value for part in self.limits.parts],
+            "core": memory.core.text if memory.core else "",
+            "semantic": memory.newest(Part.semantic, newest),
+            "episodic": memory.newest(Part.episodic, newest),
+            "hidden": {part.value: max(0, len(memory.items(part)) - newest) for part in lists},
+            "core_tokens": self.options.core_tokens,
+            "chunk": chunk,
+            "tools": [canonical(tool) for tool in self.tools] if in_prompt else [],
+        }
+
+
+def effects_of(exchange: Exchange, memory: Memory) -> list[Effect]:
+    """Return what every call of a reply did, or that it called nothing."""
+    if not exchange.outcomes:
+        return [Effect(exchange.chunk, exchange.turn, exchange.said.key, NO_CALL)]
+    return [_effect(outcome, exchange.said.key, memory) for outcome in exchange.outcomes]
+
+
+def _effect(outcome: Outcome, key: str, memory: Memory) -> Effect:
+    change = None if outcome.change is None else memory.changes[outcome.change - 1]
+    return Effect(
+        chunk=outcome.chunk,
+        turn=outcome.turn,
+        key=key,
+        result=outcome.result.value,
+        call=outcome.call,
+        reply=outcome.reply,
+        part=outcome.part.value if outcome.part else "",
+        id=outcome.id,
+        text="" if change else outcome.text,
+        change=outcome.change,
+        operation=change.operation.value if change else "",
+        before=change.before if change else None,
+        after=change.after if change else None,
+    )
 
 
 def changes_of(memory: Memory) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ from metamem.core.text import render_unit
 from metamem.datasets.world.component import World
 from metamem.evaluators.rubrics import NanoRubric
 from metamem.memory.cutting import Rounds
+from metamem.memory.growing import grown
 from metamem.prompts.templates import NanoPrompts
 
 
@@ -72,7 +73,7 @@ def test_it_knows_every_word_of_the_worlds_prompts(part: str) -> None:
     mine = [q for q in data.questions if q.id.startswith(part)]
     for question in random.Random(0).sample(mine, min(8, len(mine))):
         conversation = data.conversations[question.conversation_id or ""]
-        bank = asyncio.run(Rounds(Rounds.Config()).construct(conversation, MemoryContext()))
+        bank = asyncio.run(grown(Rounds(Rounds.Config()), None, conversation, MemoryContext()))
         memories = [render_unit(unit) for unit in bank.units]
         given = {"guidelines": [], "memories": memories, "question": question.text, "date": ""}
         (message,) = prompts.render("answer", **given)

@@ -18,6 +18,7 @@ from metamem.core.errors import ConfigError, MissingExtraError
 from metamem.core.records import Conversation, Session, Turn
 from metamem.core.registry import build, load_components
 from metamem.memory.adapters.base import Fact, Made, Models, PackageMemory
+from metamem.memory.growing import grown
 
 load_components()
 STRANGER = """
@@ -100,22 +101,22 @@ def context(builder: Builder) -> MemoryContext:
 
 @pytest.mark.usefixtures("stranger")
 def test_the_builder_is_asked_its_cost_is_kept_and_units_are_numbered_by_time_and_text() -> None:
-    bank = asyncio.run(Stranger().construct(talk("b a c"), context(Builder())))
+    bank = asyncio.run(grown(Stranger(), None, talk("b a c"), context(Builder())))
     assert [(u.id, u.text, u.session_id) for u in bank.units] == [
         ("fact0", "A", "s0"),
         ("fact1", "B", "s0"),
         ("fact2", "C", "s0"),
     ]
     assert (bank.costs["build"].calls, bank.costs["build"].prompt_tokens) == (3, 9)
-    assert bank.counts == {"letters": 3, "facts": 3, "undelivered": 0}
+    assert bank.counts == {"letters": 3, "facts": 3}
     assert bank.complete
 
 
 @pytest.mark.usefixtures("stranger")
 def test_a_bank_grows_by_the_sessions_that_it_does_not_cover() -> None:
     memory, builder = Stranger(), Builder()
-    bank = asyncio.run(memory.construct(talk("a"), context(builder)))
-    bank = asyncio.run(memory.extend(bank, talk("a", "b c"), context(builder)))
+    bank = asyncio.run(grown(memory, None, talk("a"), context(builder)))
+    bank = asyncio.run(grown(memory, bank, talk("a", "b c"), context(builder)))
     assert builder.asked == ["a", "b", "c"]
     assert [u.id for u in bank.units] == ["fact0", "1/fact0", "1/fact1"]
     assert (bank.sessions, bank.counts["facts"], bank.costs["build"].calls) == (2, 3, 3)
@@ -125,7 +126,7 @@ def test_a_bank_grows_by_the_sessions_that_it_does_not_cover() -> None:
 @pytest.mark.parametrize("swallow", [False, True])
 def test_after_a_failed_call_nothing_more_is_asked_and_there_is_no_memory(swallow: bool) -> None:
     builder = Builder(b=Failure("gone"))
-    bank = asyncio.run(Stranger(swallow).construct(talk("a b c d"), context(builder)))
+    bank = asyncio.run(grown(Stranger(swallow), None, talk("a b c d"), context(builder)))
     assert builder.asked == ["a", "b"]
     assert bank.units == ()
     assert [(u.reason, u.delivered) for u in bank.unread] == [("gone", False)]
@@ -135,18 +136,18 @@ def test_after_a_failed_call_nothing_more_is_asked_and_there_is_no_memory(swallo
 @pytest.mark.usefixtures("stranger")
 def test_an_error_of_ours_is_raised_though_the_package_swallows_it() -> None:
     with pytest.raises(ConfigError, match="a wrong key"):
-        asyncio.run(Stranger(swallow=True).construct(talk("a b"), context(Builder(b=ConfigError("a wrong key")))))
+        asyncio.run(grown(Stranger(swallow=True), None, talk("a b"), context(Builder(b=ConfigError("a wrong key")))))
 
 
 def test_a_bug_of_the_package_is_raised(stranger: Path) -> None:
     (stranger / "__init__.py").write_text("def remember(*given): raise ZeroDivisionError('a bug')")
     with pytest.raises(ZeroDivisionError, match="a bug"):
-        asyncio.run(Stranger().construct(talk("a"), context(Builder())))
+        asyncio.run(grown(Stranger(), None, talk("a"), context(Builder())))
 
 
 @pytest.mark.usefixtures("stranger")
 def test_a_package_prints_logs_and_reports_nothing(capfd: pytest.CaptureFixture[str]) -> None:
-    asyncio.run(Stranger().construct(talk("a"), context(Builder())))
+    asyncio.run(grown(Stranger(), None, talk("a"), context(Builder())))
     assert capfd.readouterr() == ("", "")
     assert not logging.getLogger("stranger").propagate
     assert sys.modules["stranger"].os.environ["DO_NOT_TRACK"] == "1"

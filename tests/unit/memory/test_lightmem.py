@@ -20,6 +20,7 @@ from metamem.core.contracts import MemoryContext, Reply
 from metamem.core.errors import ConfigError
 from metamem.core.records import Conversation, Session, Turn
 from metamem.core.registry import REGISTRY, build, load_components
+from metamem.memory.growing import grown
 from metamem.memory.lightmem.constructor import LightMem
 
 load_components()
@@ -76,13 +77,13 @@ class Builder:
 
 
 def lightmem(**options: Any) -> LightMem:
-    made: LightMem = build("memory", {"name": "lightmem", **options}, prompts=PROMPTS)
+    made: LightMem = build("memory", {"name": "lightmem", **options})
     return made
 
 
 def construct(conversation: Conversation, builder: Builder | None = None, **options: Any) -> MemoryBank:
-    context = MemoryContext(builder or Builder(), HASHING)
-    return asyncio.run(lightmem(**options).construct(conversation, context))
+    context = MemoryContext(builder or Builder(), HASHING, PROMPTS)
+    return asyncio.run(grown(lightmem(**options), None, conversation, context))
 
 
 def talk(*texts: str, name: str = "s", time: datetime | None = DAY, first: str = "user") -> Session:
@@ -156,32 +157,14 @@ def test_calls_are_in_flight_together_and_the_bank_is_in_the_order_of_the_conver
 def test_calls_in_hand_stay_within_the_contexts_places() -> None:
     builder = Builder()
     builder.seconds = 0.01
-    context = MemoryContext(builder, HASHING, calls=asyncio.Semaphore(3))
+    context = MemoryContext(builder, HASHING, PROMPTS, calls=asyncio.Semaphore(3))
     constructor = lightmem(sensory_tokens=40, short_term_tokens=40)
 
     async def several() -> None:
-        await asyncio.gather(*(constructor.construct(replace(numbered(6), id=f"c{i}"), context) for i in range(3)))
+        await asyncio.gather(*(grown(constructor, None, replace(numbered(6), id=f"c{i}"), context) for i in range(3)))
 
     asyncio.run(several())
     assert builder.most == 3
-
-
-def test_the_same_conversation_gives_the_same_bank_alone_and_among_others() -> None:
-    constructor = lightmem(sensory_tokens=40, short_term_tokens=40, update=True, update_threshold=0.5)
-
-    async def together() -> list[MemoryBank]:
-        context = MemoryContext(Builder(), HASHING)
-        talks = [Conversation(f"c{i}", numbered(i).sessions) for i in range(1, 6)]
-        return list(await asyncio.gather(*(constructor.construct(t, context) for t in talks)))
-
-    alone = construct(
-        Conversation("c5", numbered(5).sessions),
-        sensory_tokens=40,
-        short_term_tokens=40,
-        update=True,
-        update_threshold=0.5,
-    )
-    assert asyncio.run(together())[-1].units == alone.units
 
 
 def test_the_cost_is_by_stage_and_counts_repairs() -> None:
@@ -233,9 +216,16 @@ def test_more_repairs_ask_again_for_the_failed_calls_alone() -> None:
     assert not bank.unread
 
 
-def test_a_call_that_was_not_delivered_makes_the_bank_incomplete() -> None:
-    bank = construct(Conversation("c", (talk("I live in Oslo."),)), Builder(lambda _: Failure("server gone")))
-    assert (bank.units, bank.complete, bank.unread[0].reason) == ((), False, "server gone")
+def test_a_lost_extraction_keeps_the_facts_of_the_others_and_nothing_is_updated() -> None:
+    def reply(messages: Sequence[Message]) -> str | Failure:
+        return Failure("server gone") if "Marker1x" in messages[1].content else extract(messages)
+
+    builder = Builder(reply)
+    options = {"sensory_tokens": 40, "short_term_tokens": 40, "update": True, "update_threshold": 0.0}
+    bank = construct(numbered(3), builder, **options)
+    assert {u.session_id for u in bank.units} == {"s0", "s2"}
+    assert {(u.stage, u.reason, u.delivered) for u in bank.unread} == {("extract", "server gone", False)}
+    assert all("<entry>" not in request.messages[1].content for request in builder.requests)
 
 
 def test_facts_of_a_reply_that_stays_cut_count_beside_the_failure() -> None:
@@ -257,19 +247,19 @@ def test_the_next_day_is_taken_in_without_asking_for_the_days_before() -> None:
     days = numbered(4)
     before = Conversation("c", days.sessions[:3])
     constructor, builder = lightmem(), Builder()
-    context = MemoryContext(builder, HASHING)
+    context = MemoryContext(builder, HASHING, PROMPTS)
 
     async def grow() -> tuple[MemoryBank, MemoryBank]:
-        bank = await constructor.construct(before, context)
+        bank = await grown(constructor, None, before, context)
         builder.requests.clear()
-        return bank, await constructor.extend(bank, days, context)
+        return bank, await grown(constructor, bank, days, context)
 
-    bank, grown = asyncio.run(grow())
-    assert grown.units[: len(bank.units)] == bank.units
-    assert {u.session_id for u in grown.units[len(bank.units) :]} == {"s3"}
+    bank, longer = asyncio.run(grow())
+    assert longer.units[: len(bank.units)] == bank.units
+    assert {u.session_id for u in longer.units[len(bank.units) :]} == {"s3"}
     assert set(re.findall(r"Marker(\d+)x", builder.shown())) == {"3"}
-    assert (grown.sessions, grown.counts["messages"]) == (4, 20)
-    assert grown.costs["extract"].calls == bank.costs["extract"].calls + len(builder.requests)
+    assert (longer.sessions, longer.counts["messages"]) == (4, 20)
+    assert longer.costs["extract"].calls == bank.costs["extract"].calls + len(builder.requests)
 
 
 def test_the_update_reworks_what_later_facts_overtake_and_a_new_text_gets_a_new_vector() -> None:
@@ -290,8 +280,7 @@ def test_the_update_reworks_what_later_facts_overtake_and_a_new_text_gets_a_new_
 def test_an_update_that_cannot_be_read_leaves_the_fact_and_is_recorded() -> None:
     whole = Conversation("c", tuple(talk("The same words again.", name=f"s{i}") for i in range(2)))
     bank = construct(whole)
-    context = MemoryContext(Builder(update=lambda _: "nothing to read"), HASHING)
-    updated = asyncio.run(lightmem(update=True).update(bank, context))
+    updated = construct(whole, Builder(update=lambda _: "nothing to read"), update=True)
     assert updated.units == bank.units
     assert [u.stage for u in updated.unread] == ["update"]
 
@@ -300,9 +289,8 @@ def test_without_a_compressor_or_topics_no_model_is_needed_but_the_builder() -> 
     assert lightmem(segmentation=False).needs == ("builder",)
     assert lightmem().needs == ("builder", "embedder")
     assert lightmem().identity() == {}
-    context = MemoryContext(Builder(), None)
-    bank = asyncio.run(lightmem(segmentation=False).construct(numbered(1), context))
-    assert bank.units
+    context = MemoryContext(Builder(), None, PROMPTS)
+    assert asyncio.run(grown(lightmem(segmentation=False), None, numbered(1), context)).units
 
 
 def test_text_in_a_message_cannot_close_the_section_that_holds_it() -> None:
@@ -311,20 +299,6 @@ def test_text_in_a_message_cannot_close_the_section_that_holds_it() -> None:
     assert builder.requests[0].messages[1].content.count("</messages>") == 1
 
 
-@pytest.mark.parametrize(
-    ("option", "value"),
-    [
-        ("rate", 0),
-        ("rate", 1.5),
-        ("sensory_tokens", 0),
-        ("short_term_tokens", 0),
-        ("repairs", -1),
-        ("similarity_step", 0),
-        ("similarity", 2),
-        ("attention_layers", []),
-        ("update_queue", 0),
-    ],
-)
-def test_an_option_that_cannot_be_meant_is_named(option: str, value: Any) -> None:
-    with pytest.raises(ConfigError, match=f"memory.{option}"):
-        REGISTRY.options("memory", {"name": "lightmem", option: value})
+def test_layers_that_cannot_be_meant_are_named() -> None:
+    with pytest.raises(ConfigError, match="memory.attention_layers"):
+        REGISTRY.options("memory", {"name": "lightmem", "attention_layers": []})

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metamem.memory.lightmem.replies import Facts, UnreadableError, read_decision, read_facts
+from metamem.memory.lightmem.replies import Facts, read_decision, read_facts
+from metamem.replies.json_in_text import UnreadableError
 
 ONE = '{"facts": [{"source": 0, "fact": "The user has a cat."}]}'
 CAT = ((0, "The user has a cat."),)

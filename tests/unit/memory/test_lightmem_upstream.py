@@ -26,7 +26,8 @@ from metamem.core.contracts import MemoryContext, Reply
 from metamem.core.records import Conversation, Session, Turn
 from metamem.core.registry import build, load_components
 from metamem.memory.adapters.lightmem import pairs_of
-from metamem.memory.scribe import Ledger
+from metamem.memory.growing import grown
+from metamem.memory.scribe import Scribe
 
 load_components()
 WORDS = (
@@ -78,7 +79,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def ours(model: Path, **options: Any) -> Any:
     chosen = {"compressor": "llmlingua2", "compressor_model": str(model), "device": "cpu", **options}
-    return build("memory", {"name": "lightmem", **chosen}, prompts=build("prompts", {"name": "default"}))
+    return build("memory", {"name": "lightmem", **chosen})
 
 
 def test_only_pairs_are_handed_to_the_package_and_the_rest_is_counted() -> None:
@@ -130,8 +131,8 @@ def test_the_same_segments_and_batches(model: Path, seed: int) -> None:
         theirs += [[[m["content"] for m in segment] for segment in batch] for batch in batches]
 
     async def mine() -> list[list[list[str]]]:
-        context = MemoryContext(Scripted(), hashing)
-        found = [b async for b in topics.batches(talk.sessions, context, Ledger())]
+        scribe = Scribe(MemoryContext(Scripted(), hashing), talk)
+        found = [b async for b in topics.batches(scribe)]
         return [[[m.text for e in segment for m in e.messages] for segment in batch] for batch in found]
 
     assert asyncio.run(mine()) == theirs
@@ -146,7 +147,7 @@ def upstream(model: Path, **options: Any) -> Any:
 
 
 def context(builder: Scripted) -> MemoryContext:
-    return MemoryContext(builder, build("embedder", {"name": "hashing"}))
+    return MemoryContext(builder, build("embedder", {"name": "hashing"}), build("prompts", {"name": "default"}))
 
 
 @pytest.mark.slow
@@ -154,7 +155,7 @@ def test_the_same_facts_at_the_same_times(model: Path) -> None:
     theirs, talk, shared = upstream(model), conversation(3), context(Scripted())
 
     async def both() -> tuple[Any, Any]:
-        return await ours(model).construct(talk, shared), await theirs.construct(talk, shared)
+        return await grown(ours(model), None, talk, shared), await grown(theirs, None, talk, shared)
 
     mine, made = asyncio.run(both())
     assert sorted((u.text, u.session_id, u.time) for u in mine.units) == sorted(
@@ -177,9 +178,9 @@ def test_what_is_asked_does_not_depend_on_what_was_built_before(model: Path) -> 
 
     theirs = upstream(model, update=True, update_threshold=0.1)
     first, again = Updating(), Updating()
-    made = asyncio.run(theirs.construct(conversation(1, 3), context(first)))
-    asyncio.run(theirs.construct(conversation(2, 2), context(Updating())))
-    repeated = asyncio.run(theirs.construct(conversation(1, 3), context(again)))
+    made = asyncio.run(grown(theirs, None, conversation(1, 3), context(first)))
+    asyncio.run(grown(theirs, None, conversation(2, 2), context(Updating())))
+    repeated = asyncio.run(grown(theirs, None, conversation(1, 3), context(again)))
     assert sorted(again.asked) == sorted(first.asked)
     assert any(text.startswith("Target memory:") for text in first.asked)
     assert repeated.units == made.units and made.units
@@ -191,6 +192,6 @@ def test_a_call_that_fails_leaves_no_memory_and_says_so(model: Path) -> None:
         async def __call__(self, request: Request) -> list[Reply]:
             return [Reply("", Failure("gone"))]
 
-    bank = asyncio.run(upstream(model).construct(conversation(1, 2), context(Failing())))
+    bank = asyncio.run(grown(upstream(model), None, conversation(1, 2), context(Failing())))
     assert (bank.units, [u.reason for u in bank.unread]) == ((), ["gone"])
     assert not bank.complete

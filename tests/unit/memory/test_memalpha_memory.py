@@ -20,7 +20,7 @@ import pytest
 from metamem.backbones.caller import JournaledCaller
 from metamem.backbones.journal import Journal
 from metamem.backbones.openai import OpenAIBackbone
-from metamem.cli.memalpha_episodes import composed
+from metamem.cli.python import composed
 from metamem.core.banks import MemoryBank
 from metamem.core.calls import Generation, Message, Request
 from metamem.core.contracts import Dataset, MemoryContext
@@ -29,6 +29,7 @@ from metamem.core.records import Conversation, MemoryUnit, Session, Turn
 from metamem.core.registry import REGISTRY, load_components
 from metamem.memory import histories
 from metamem.memory.chunks import chunks_of, counter
+from metamem.memory.growing import Memories, grown, scribe_of
 from metamem.memory.memalpha.constructor import MemAlpha, units_of
 from metamem.memory.memalpha.episode import Episode
 from metamem.memory.memalpha.history import replayed
@@ -71,11 +72,11 @@ class Scripted:
 
 def context(folder: Path, backbone: Any = None) -> MemoryContext:
     backbone = backbone or REGISTRY.build("backbone", {"name": "simulated"})
-    return MemoryContext(JournaledCaller(backbone, Journal(folder, "e", "r"), "builder"))
+    return MemoryContext(JournaledCaller(backbone, Journal(folder, "e", "r"), "builder"), prompts=PROMPTS)
 
 
 def memory(name: str = "memalpha", **options: Any) -> Any:
-    return REGISTRY.build("memory", {"name": name, **options}, prompts=PROMPTS)
+    return REGISTRY.build("memory", {"name": name, **options})
 
 
 def document(*chunks: str, id: str = "doc", task: str = "") -> Conversation:
@@ -89,8 +90,7 @@ def called(name: str, **arguments: Any) -> str:
 
 
 def built(constructor: Any, conversation: Conversation, here: MemoryContext) -> MemoryBank:
-    bank: MemoryBank = asyncio.run(constructor.construct(conversation, here))
-    return bank
+    return asyncio.run(grown(constructor, None, conversation, here))
 
 
 def streams(shared: Path, **options: Any) -> Dataset:
@@ -102,9 +102,10 @@ def streams(shared: Path, **options: Any) -> Dataset:
 def test_a_6k_context_is_written_down_whole_by_the_simulated_builder(shared: Path, tmp_path: Path) -> None:
     dataset = streams(shared, sources=["factconsolidation_sh_6k"])
     (conversation,) = dataset.conversations.values()
-    episode: Episode = asyncio.run(memory().episode(conversation, context(tmp_path)))
-    assert (episode.chunks, episode.unread) == (2, [])
-    assert episode.counts["calls_malformed"] == episode.counts["calls_refused"] == 0
+    scribe = scribe_of(memory(), conversation, context(tmp_path))
+    episode: Episode = asyncio.run(memory().episode(conversation, scribe))
+    assert (scribe.counts["chunks"], scribe.unread) == (2, [])
+    assert scribe.counts["calls_malformed"] == scribe.counts["calls_refused"] == 0
     facts = {line for s in conversation.sessions for line in s.turns[0].text.split("\n")[:-1]}
     held = {item.text for part in (Part.semantic, Part.episodic) for item in episode.memory.items(part)}
     overtaken = {c.before for c in episode.memory.changes if c.before is not None}
@@ -119,7 +120,7 @@ def test_all_eight_contexts_are_written_down_whole(shared: Path, tmp_path: Path)
     here, constructor = context(tmp_path), memory(max_tokens=100_000)
 
     async def all_of_them() -> list[MemoryBank]:
-        return await asyncio.gather(*(constructor.construct(c, here) for c in dataset.conversations.values()))
+        return await asyncio.gather(*(grown(constructor, None, c, here) for c in dataset.conversations.values()))
 
     for bank, conversation in zip(asyncio.run(all_of_them()), dataset.conversations.values(), strict=True):
         text = "".join(t.text for s in conversation.sessions for t in s.turns)
@@ -197,7 +198,7 @@ def test_a_banks_history_replays_it_change_by_change_and_comes_back_from_the_sto
     constructor, stream = memory(), document("First.", "Second.", "Third.")
     store, identity = MemoryStore(tmp_path / "memory"), {"name": "memalpha"}
     here = context(tmp_path, Scripted(edits))
-    bank = asyncio.run(store.get_or_construct(constructor, identity, stream, here))
+    bank = asyncio.run(Memories(constructor, identity, store, here).of(stream))
     assert [(e.chunk, e.result, e.id, e.before, e.after) for e in bank.history] == [
         (0, "done", "s1", None, "a"),
         (0, "done", "s2", None, "b"),
@@ -215,7 +216,7 @@ def test_a_banks_history_replays_it_change_by_change_and_comes_back_from_the_sto
     assert [i.text for part in Part for i in then.items(part)] == ["who", "a", "b"]
     (file,) = (tmp_path / "memory").rglob("history.jsonl")
     assert [json.loads(line)["result"] for line in file.read_text().splitlines()] == [e.result for e in bank.history]
-    fresh = asyncio.run(MemoryStore(tmp_path / "memory").get_or_construct(constructor, identity, stream, here))
+    fresh = asyncio.run(Memories(constructor, identity, MemoryStore(tmp_path / "memory"), here).of(stream))
     assert fresh == bank
     keys = {
         json.loads(line)["key"]
@@ -269,7 +270,7 @@ def test_a_question_is_shown_with_how_its_memory_was_written(
         "show='squad#1/q0'",
         f"show_history={str(whole).lower()}",
     ]
-    show(composed(given))
+    show(composed("eval", given))
     printed = capsys.readouterr().out
     assert re.search(r"    \| chunk 0: insert (\w+ )[se]1: 0\. Ann lives in the city of Oslo\.", printed)
     assert re.search(r"history: (\d) calls over 2 chunks \(\1 done\), 0 replies without a call", printed)
@@ -313,33 +314,11 @@ def test_a_disabled_part_is_neither_shown_nor_offered_nor_written(tmp_path: Path
     [
         ({"disabled": ["semantics"]}, "Did you mean 'semantic'"),
         ({"disabled": ["core", "semantic", "episodic"]}, "at least one part"),
-        ({"core_tokens": 0}, "memory.core_tokens must be at least 1"),
-        ({"items": 0}, "memory.items must be at least 1 or null"),
-        ({"temperature": -1}, "memory.temperature"),
     ],
 )
 def test_wrong_options_are_named(options: dict[str, Any], told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         memory(**options)
-
-
-def test_an_undelivered_call_makes_the_bank_incomplete_and_the_rest_is_still_read(tmp_path: Path) -> None:
-    backbone = REGISTRY.build("backbone", {"name": "simulated", "error_rate": 0.5})
-    bank = built(
-        memory(), document(*(f"Fact {i} is a fact of number {i}." for i in range(12))), context(tmp_path, backbone)
-    )
-    assert 0 < len(bank.unread) < 12
-    assert not bank.complete
-    assert {o.chunk for o in bank.history} == set(range(12)) - {int(u.turn_ids[0][1:]) for u in bank.unread}
-
-
-def test_a_longer_conversation_asks_only_for_its_new_chunks(tmp_path: Path) -> None:
-    here, chunks = context(tmp_path), [f"Fact {i} is a fact of number {i}." for i in range(6)]
-    bank = built(memory(), document(*chunks[:4]), here)
-    longer = asyncio.run(memory().extend(bank, document(*chunks), here))
-    assert here.builder is not None and isinstance(here.builder, JournaledCaller)
-    assert here.builder.counts["delivered"] == 6
-    assert longer.units == built(memory(), document(*chunks), context(tmp_path / "b")).units
 
 
 # --- what is shown for a question
@@ -428,7 +407,7 @@ def on_server(server: Server | str, work: Callable[[MemoryContext], Any], folder
         await backbone.start()
         journal = Journal(folder, "e", "r")
         try:
-            return await work(MemoryContext(JournaledCaller(backbone, journal, "builder")))
+            return await work(MemoryContext(JournaledCaller(backbone, journal, "builder"), prompts=PROMPTS))
         finally:
             journal.close()
             await backbone.close()
@@ -438,7 +417,7 @@ def on_server(server: Server | str, work: Callable[[MemoryContext], Any], folder
 
 def test_native_calls_of_a_server_are_executed(tmp_path: Path) -> None:
     with Server(writes) as server:
-        bank = on_server(server, lambda here: memory().construct(document("One.", "Two."), here), tmp_path)
+        bank = on_server(server, lambda here: grown(memory(), None, document("One.", "Two."), here), tmp_path)
     assert [(u.kind, u.text) for u in bank.units] == [("semantic", "One."), ("semantic", "Two.")]
     assert [t["function"]["name"] for t in server.calls[0].body["tools"]] == ["insert", "update", "delete"]
 
@@ -449,9 +428,9 @@ def test_64_episodes_of_20_chunks_go_on_at_once(tmp_path: Path) -> None:
     constructor = memory()
 
     async def work(here: MemoryContext) -> tuple[float, float]:
-        await constructor.construct(document("Warm up."), here)
+        await grown(constructor, None, document("Warm up."), here)
         began, waited = time.perf_counter(), kept_waiting()
-        await asyncio.gather(*(constructor.construct(s, here) for s in streams))
+        await asyncio.gather(*(grown(constructor, None, s, here) for s in streams))
         return time.perf_counter() - began, kept_waiting() - waited
 
     took = []
@@ -491,19 +470,19 @@ def a_server_of_its_own(delay: float) -> Iterator[str]:
 def test_killed_at_any_reply_and_continued_the_memory_is_the_same_and_none_is_asked_for_again(tmp_path: Path) -> None:
     stream = document(*(f"Fact {c}." for c in range(21)))
     with Server(writes) as server:
-        whole = on_server(server, lambda here: memory().construct(stream, here), tmp_path / "whole")
+        whole = on_server(server, lambda here: grown(memory(), None, stream, here), tmp_path / "whole")
     with Server(writes) as server:
         for kill in range(1, 21):
 
             async def until_killed(here: MemoryContext, kill: int = kill) -> None:
-                task = asyncio.ensure_future(memory().construct(stream, here))
+                task = asyncio.ensure_future(grown(memory(), None, stream, here))
                 while server.delivered < kill and not task.done():  # noqa: ASYNC110 (another thread delivers)
                     await asyncio.sleep(0)
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
 
             on_server(server, until_killed, tmp_path / "parts")
-        again = on_server(server, lambda here: memory().construct(stream, here), tmp_path / "parts")
+        again = on_server(server, lambda here: grown(memory(), None, stream, here), tmp_path / "parts")
     assert again.units == whole.units
     # What was on its way when the task was cancelled was not delivered to it.
     assert server.delivered <= 21 + 20
@@ -515,7 +494,7 @@ def test_the_same_episode_at_every_concurrency(tmp_path: Path) -> None:
         constructor = memory()
 
         async def work(here: MemoryContext) -> list[MemoryBank]:
-            return await asyncio.gather(*(constructor.construct(s, here) for s in streams))
+            return await asyncio.gather(*(grown(constructor, None, s, here) for s in streams))
 
         with Server(writes) as server:
             banks = on_server(server, work, tmp_path / str(concurrency), concurrency)

@@ -22,6 +22,7 @@ from metamem.core.records import Conversation, Question, Session, Status, Turn, 
 from metamem.core.registry import build, load_components
 from metamem.evaluators import memalpha_terms as reward
 from metamem.evaluators.memalpha_reward import ContentJudge, rewards
+from metamem.memory.growing import grown
 from metamem.memory.memalpha.state import Change, Limits, Memory
 from metamem.prompts.templates import Prompts
 from metamem.tracking.trackers import Trackers
@@ -159,10 +160,12 @@ def rewarded(
     replies: list[str], answers: list[Judged], judge: Fixed, beta: float = 0.05, gamma: float = 0.1
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     load_components()
-    constructor = build("memory", {"name": "memalpha"}, prompts=PROMPTS)
+    constructor = build("memory", {"name": "memalpha"})
     held = [Session(f"c{i}", None, (Turn(f"c{i}", "document", text),)) for i, text in enumerate(("ab cd", "ef gh"))]
     builder = Fixed(lambda prompt: replies["ef gh" in prompt])
-    bank = asyncio.run(constructor.construct(Conversation("c", tuple(held)), MemoryContext(builder)))
+    bank = asyncio.run(
+        grown(constructor, None, Conversation("c", tuple(held)), MemoryContext(builder, prompts=PROMPTS))
+    )
     found = rewards({"c": bank}, {"without": answers}, ContentJudge(judge, PROMPTS), beta, gamma, Trackers([]))
     means, rows = asyncio.run(found)
     return means["without"], rows

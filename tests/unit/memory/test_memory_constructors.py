@@ -15,6 +15,7 @@ from metamem.core.banks import MemoryBank
 from metamem.core.contracts import MemoryContext
 from metamem.core.records import Conversation, MemoryUnit, Session, Turn
 from metamem.core.registry import build
+from metamem.memory.growing import grown
 
 NAMES = ["full_context", "sessions", "rounds", "turns"]
 
@@ -22,7 +23,7 @@ quick = settings(max_examples=30, deadline=None)
 
 
 def units(name: str, conversation: Conversation) -> list[MemoryUnit]:
-    bank = asyncio.run(build("memory", {"name": name}).construct(conversation, MemoryContext()))
+    bank = asyncio.run(grown(build("memory", {"name": name}), None, conversation, MemoryContext()))
     assert (bank.conversation_id, bank.sessions) == (conversation.id, len(conversation.sessions))
     return list(bank.units)
 
@@ -79,21 +80,20 @@ def test_unit_ids_are_unique_and_stable(name: str, conversation: Conversation) -
 @pytest.mark.parametrize("name", NAMES)
 @quick
 @given(conversation=conversations(), days=st.integers(0, 4))
-def test_extending_by_new_sessions_is_constructing_it_all(name: str, conversation: Conversation, days: int) -> None:
-    constructor, context = build("memory", {"name": name}), MemoryContext()
+def test_growing_by_new_sessions_is_writing_it_all(name: str, conversation: Conversation, days: int) -> None:
+    memory, context = build("memory", {"name": name}), MemoryContext()
     before = Conversation(conversation.id, conversation.sessions[:days])
 
-    async def grown() -> MemoryBank:
-        return await constructor.extend(await constructor.construct(before, context), conversation, context)
+    async def in_steps() -> MemoryBank:
+        return await grown(memory, await grown(memory, None, before, context), conversation, context)
 
-    assert asyncio.run(grown()) == asyncio.run(constructor.construct(conversation, context))
+    assert asyncio.run(in_steps()) == asyncio.run(grown(memory, None, conversation, context))
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_without_a_model_there_is_nothing_to_update_and_nothing_needed(name: str) -> None:
-    constructor, bank = build("memory", {"name": name}), MemoryBank("b", "c", (MemoryUnit("1", "text"),))
-    assert asyncio.run(constructor.update(bank, MemoryContext())) is bank
-    assert (constructor.needs, constructor.prompts, dict(constructor.identity())) == ((), (), {})
+def test_without_a_model_nothing_is_needed(name: str) -> None:
+    memory = build("memory", {"name": name})
+    assert (memory.needs, memory.prompts, dict(memory.identity())) == ((), (), {})
 
 
 @pytest.mark.parametrize("name", ["sessions", "rounds", "turns"])

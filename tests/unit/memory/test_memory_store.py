@@ -19,10 +19,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metamem.core.banks import Cost, MemoryBank, Unread
-from metamem.core.contracts import MemoryContext
+from metamem.core.banks import Cost, Effect, MemoryBank, Unread
 from metamem.core.errors import UserError
-from metamem.core.records import Conversation, MemoryUnit, Session, Turn
+from metamem.core.records import Conversation, Link, MemoryUnit, Session, Turn
 from metamem.core.registry import Registry, option
 from metamem.store.store import MemoryStore, bank_id, constructor_identity
 
@@ -40,13 +39,7 @@ class Scripted:
     def __init__(self, version: int = 1, seconds: float = 0.0) -> None:
         self.version, self.seconds, self.calls = version, seconds, 0
 
-    needs: tuple[str, ...] = ()
-    prompts: tuple[str, ...] = ()
-
-    def identity(self) -> dict:  # type: ignore[type-arg]
-        return {}
-
-    async def construct(self, conversation: Conversation, context: MemoryContext) -> MemoryBank:
+    async def write(self, conversation: Conversation) -> MemoryBank:
         self.calls += 1
         await asyncio.sleep(self.seconds)
         units = tuple(
@@ -56,16 +49,12 @@ class Scripted:
         )
         return MemoryBank("", conversation.id, units, len(conversation.sessions), {"extract": Cost(1, 2, 3, 0.5)})
 
-    async def extend(self, bank: MemoryBank, conversation: Conversation, context: MemoryContext) -> MemoryBank:
-        return await self.construct(conversation, context)
-
-    async def update(self, bank: MemoryBank, context: MemoryContext) -> MemoryBank:
-        self.calls += 1
-        return dataclasses.replace(bank, units=bank.units[:1], counts={"deleted": 1}, unread=(LOST,))
+    async def bank(self, store: MemoryStore, identity: dict, talk: Conversation) -> MemoryBank:  # type: ignore[type-arg]
+        return await store.get_or_write(identity, self.version, None, talk, lambda: self.write(talk))
 
 
 def get(store: MemoryStore, constructor: Scripted, identity: dict = IDENTITY, talk: Conversation = TALK):  # type: ignore[no-untyped-def, type-arg]
-    return asyncio.run(store.get_or_construct(constructor, identity, talk))
+    return asyncio.run(constructor.bank(store, identity, talk))
 
 
 @pytest.fixture(params=["on disk", "in memory"])
@@ -137,7 +126,8 @@ def test_options_that_cannot_change_a_result_leave_the_identity_alone() -> None:
 
     assert identity(threads=8) == identity(threads=1)
     assert identity(size=2) != identity(size=1)
-    assert identity()["options"] == {"name": "sized", "size": 1}
+    assert identity()["options"] == {"name": "sized", "size": 1}, "an option that came later counts when it is given"
+    assert identity(sessions=2)["options"] == {"name": "sized", "sessions": 2, "size": 1}
     with pytest.raises(ValueError, match="name"):
         constructor_identity(Sized.Config())
 
@@ -202,7 +192,7 @@ def test_tasks_that_want_the_same_bank_construct_it_once(root: Path | None) -> N
     store, constructor = MemoryStore(root), Scripted(seconds=0.05)
 
     async def both() -> list[str]:
-        wanted = [store.get_or_construct(constructor, IDENTITY, TALK) for _ in range(5)]
+        wanted = [constructor.bank(store, IDENTITY, TALK) for _ in range(5)]
         return [bank.id for bank in await asyncio.gather(*wanted)]
 
     assert len(set(asyncio.run(both()))) == 1
@@ -217,17 +207,16 @@ PROCESS = textwrap.dedent(
     from metamem.store.store import MemoryStore
     from metamem.core.records import Conversation, MemoryUnit
 
-    class Slow:
-        version = 1
-        async def construct(self, conversation, context):
-            with open(sys.argv[2], "a") as log:
-                log.write("built\\n")
-            await asyncio.sleep(0.5)
-            return MemoryBank("", conversation.id, (MemoryUnit("1/turn", "text"),))
+    async def slowly():
+        with open(sys.argv[2], "a") as log:
+            log.write("built\\n")
+        await asyncio.sleep(0.5)
+        return MemoryBank("", "c", (MemoryUnit("1/turn", "text"),))
 
     while not Path(sys.argv[3]).exists():
         time.sleep(0.005)
-    bank = asyncio.run(MemoryStore(Path(sys.argv[1])).get_or_construct(Slow(), {}, Conversation("c", ())))
+    store = MemoryStore(Path(sys.argv[1]))
+    bank = asyncio.run(store.get_or_write({}, 1, None, Conversation("c", ()), slowly))
     print(bank.id, len(bank.units))
     """
 )
@@ -259,22 +248,13 @@ def test_a_killed_holder_does_not_block(tmp_path: Path) -> None:
 
 def test_a_constructor_that_fails_leaves_nothing_and_no_lease(root: Path | None) -> None:
     class Failing(Scripted):
-        async def construct(self, conversation: Conversation, context: MemoryContext) -> MemoryBank:
+        async def write(self, conversation: Conversation) -> MemoryBank:
             raise RuntimeError("no")
 
     store = MemoryStore(root)
     with pytest.raises(RuntimeError):
         get(store, Failing())
     assert len(get(store, Scripted()).units) == 2
-
-
-def test_two_units_with_one_id_are_refused() -> None:
-    class Twice(Scripted):
-        async def construct(self, conversation: Conversation, context: MemoryContext) -> MemoryBank:
-            return MemoryBank("", "c", (MemoryUnit("1", "a"), MemoryUnit("1", "b")))
-
-    with pytest.raises(ValueError, match="'1'"):
-        get(MemoryStore(), Twice())
 
 
 def test_a_store_that_cannot_be_written_is_the_users_error(tmp_path: Path) -> None:
@@ -301,36 +281,64 @@ def test_units_of_any_text_read_back_equal(tmp_path_factory: pytest.TempPathFact
     assert get(MemoryStore(folder), Scripted(), talk=talk) == get(MemoryStore(folder), Scripted(), talk=talk)
 
 
-def test_an_updated_and_an_extended_bank_are_kept_beside_what_they_were_made_from(root: Path | None) -> None:
+def test_a_bank_that_grew_is_kept_beside_what_it_was_made_from(root: Path | None) -> None:
     store, constructor = MemoryStore(root), Scripted()
-    grown = Conversation("c", (*TALK.sessions, Session("t", None, (Turn("3", "user", "next day"),))))
+    longer = Conversation("c", (*TALK.sessions, Session("t", None, (Turn("3", "user", "next day"),))))
 
-    async def both() -> tuple[MemoryBank, MemoryBank, MemoryBank]:
-        bank = await store.get_or_construct(constructor, IDENTITY, TALK)
-        updated = await store.get_or_update(constructor, IDENTITY, bank)
-        return bank, updated, await store.get_or_extend(constructor, IDENTITY, updated, grown)
+    async def both() -> tuple[MemoryBank, MemoryBank]:
+        bank = await constructor.bank(store, IDENTITY, TALK)
+        return bank, await store.get_or_write(IDENTITY, 1, bank, longer, lambda: constructor.write(longer))
 
     first = asyncio.run(both())
-    assert [len(bank.units) for bank in first] == [2, 1, 3]
-    assert len({bank.id for bank in first}) == 3
-    calls = constructor.calls
+    assert [len(bank.units) for bank in first] == [2, 3]
+    assert first[1].id not in (first[0].id, bank_id(IDENTITY, 1, longer))
     assert asyncio.run(both()) == first
-    assert constructor.calls == calls
+    assert constructor.calls == 2
 
 
-def test_costs_counts_and_failed_calls_read_back_equal(root: Path | None) -> None:
-    store = MemoryStore(root)
-    bank = get(store, Scripted())
-    updated = asyncio.run(store.get_or_update(Scripted(), IDENTITY, bank))
-    again = asyncio.run(store.get_or_update(Scripted(), IDENTITY, bank))
-    assert (again, again.unread, again.counts) == (updated, (LOST,), {"deleted": 1})
-    assert (again.costs, again.sessions) == ({"extract": Cost(1, 2, 3, 0.5)}, 1)
+FULL = MemoryBank(
+    "",
+    "c",
+    (
+        MemoryUnit(
+            *("n1", "text", WHEN, "s", ("1",), "note"),
+            key="found by this",
+            about={"tags": ["a", "b"], "strength": 0.5},
+            links=(Link("n2", "supports", 0.25), Link("n3")),
+            until=WHEN,
+            shown=False,
+        ),
+        MemoryUnit("n2", "plain"),
+    ),
+    1,
+    {"extract": Cost(1, 2, 3, 0.5)},
+    {"deleted": 1},
+    (LOST,),
+    (Effect(0, 0, "k", "done", "put", part="note", id="n1", change=1, operation="insert", after="text"),),
+    {"summary": "so far", "pieces": [1, 2]},
+)
+
+
+def test_everything_a_bank_can_hold_reads_back_equal(tmp_path: Path) -> None:
+    async def full() -> MemoryBank:
+        return FULL
+
+    made, again = (asyncio.run(MemoryStore(tmp_path).get_or_write(IDENTITY, 1, None, TALK, full)) for _ in range(2))
+    assert again == made == dataclasses.replace(FULL, id=made.id)
+
+
+def test_what_a_unit_and_a_bank_do_not_hold_is_not_written(tmp_path: Path) -> None:
+    get(MemoryStore(tmp_path), Scripted())
+    (units,), (about,) = tmp_path.rglob("units.jsonl"), tmp_path.rglob("about.json")
+    fields = {"id", "text", "time", "session_id", "turn_ids", "kind"}
+    assert all(set(json.loads(line)) == fields for line in units.read_bytes().splitlines())
+    assert set(json.loads(about.read_text())) == {"sessions", "costs", "counts", "unread"}
 
 
 def test_a_bank_with_a_call_that_was_not_delivered_serves_but_is_not_kept(root: Path | None) -> None:
     class Cut(Scripted):
-        async def construct(self, conversation: Conversation, context: MemoryContext) -> MemoryBank:
-            bank = await super().construct(conversation, context)
+        async def write(self, conversation: Conversation) -> MemoryBank:
+            bank = await super().write(conversation)
             return dataclasses.replace(bank, unread=(dataclasses.replace(LOST, delivered=False),))
 
     store, constructor = MemoryStore(root), Cut()

@@ -1,0 +1,75 @@
+"""Banks of conversations: found in the store or written, at once or as the conversation grows.
+
+In: a memory, what it works with, a store, conversations. Out: their banks. With `memory.sessions=N` a bank is written
+of the first N sessions, then grows by the next N, as it would for a user who comes back: each step is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from metamem.core.banks import MemoryBank
+from metamem.core.contracts import MemoryConstructor, MemoryContext
+from metamem.core.records import Conversation
+from metamem.memory.scribe import LostError, Scribe
+from metamem.store.store import MemoryStore
+
+
+def scribe_of(
+    memory: MemoryConstructor,
+    conversation: Conversation,
+    context: MemoryContext,
+    bank: MemoryBank | None = None,
+    draw: int = 0,
+) -> Scribe:
+    """Return the scribe of one writing."""
+    return Scribe(context, conversation, bank, scope=memory.scope, templates=memory.prompts, draw=draw)
+
+
+async def grown(
+    memory: MemoryConstructor, bank: MemoryBank | None, conversation: Conversation, context: MemoryContext
+) -> MemoryBank:
+    """Return the bank with the sessions taken in that it does not cover; an incomplete one when a call was lost."""
+    scribe = scribe_of(memory, conversation, context, bank)
+    try:
+        await memory.grow(bank, conversation, scribe)
+    except* LostError:
+        assert any(not unread.delivered for unread in scribe.unread)
+    return scribe.bank()
+
+
+@dataclass
+class Memories:
+    """The banks that a memory makes of a run's conversations.
+
+    `identity` is that of `metamem.store.store.constructor_identity`, `sessions` by how many sessions a bank grows at a
+    time (None: all at once).
+    """
+
+    memory: MemoryConstructor
+    identity: Mapping[str, Any]
+    store: MemoryStore
+    context: MemoryContext
+    sessions: int | None = None
+
+    async def of(self, conversation: Conversation) -> MemoryBank:
+        """Return the bank of a conversation; one that a lost call has stopped does not grow on."""
+        total = len(conversation.sessions)
+        ends = range(self.sessions, total, self.sessions) if self.sessions else ()
+        bank: MemoryBank | None = None
+        for end in ends:
+            bank = await self._step(bank, replace(conversation, sessions=conversation.sessions[:end]))
+            if not bank.complete:
+                return bank
+        return await self._step(bank, conversation)
+
+    async def _step(self, bank: MemoryBank | None, conversation: Conversation) -> MemoryBank:
+        return await self.store.get_or_write(
+            self.identity,
+            self.memory.version,
+            bank,
+            conversation,
+            lambda: grown(self.memory, bank, conversation, self.context),
+        )

@@ -1,0 +1,139 @@
+"""The units of a memory in the making: put, updated, deleted, searched, with what each reply changed.
+
+In: the units of a bank that grows, or none. Out: the units in their order, and an `Effect` for every change that a
+reply caused. Ids are unique; an update keeps a unit's place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from metamem.core.banks import NO_CALL, Effect
+from metamem.core.records import MemoryUnit
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+# Vectors differ by about 1e-7 with the batch they were computed in: what is nearer than this is equally near.
+DECIMALS = 5
+
+
+class Cause(Protocol):
+    """A reply of the builder: what a change is owed to."""
+
+    @property
+    def key(self) -> str:
+        """Return the reply's journal key."""
+
+
+class Notebook:
+    """Units by id, in the order they were put.
+
+    `embed` turns texts into unit vectors (n, d). `chunk` is the piece of the stream that is being read, from 0.
+    """
+
+    def __init__(
+        self,
+        units: Iterable[MemoryUnit] = (),
+        history: Iterable[Effect] = (),
+        embed: Callable[[Sequence[str]], Awaitable[NDArray[np.float32]]] | None = None,
+    ) -> None:
+        self._units = {unit.id: unit for unit in units}
+        self.history = list(history)
+        self.chunk = 0
+        self._changes = max((e.change for e in self.history if e.change is not None), default=0)
+        self._embed = embed
+        self._vectors: dict[str, Any] = {}  # by text: a unit that is found by something else needs another
+
+    @property
+    def units(self) -> tuple[MemoryUnit, ...]:
+        """The units, in their order."""
+        return tuple(self._units.values())
+
+    def __iter__(self) -> Iterator[MemoryUnit]:
+        return iter(self.units)
+
+    def __len__(self) -> int:
+        return len(self._units)
+
+    def __contains__(self, id: object) -> bool:
+        return id in self._units
+
+    def __getitem__(self, id: str) -> MemoryUnit:
+        return self._units[id]
+
+    def put(self, unit: MemoryUnit, because: Cause | None = None, call: str = "put") -> None:
+        """Add a unit at the end. Raises `ValueError` when its id is taken."""
+        if unit.id in self._units:
+            raise ValueError(f"the memory already holds a unit with the id {unit.id!r}: update it, or give another id")
+        self._units[unit.id] = unit
+        self._write(because, call, None, unit)
+
+    def update(self, unit: MemoryUnit, because: Cause | None = None, call: str = "update") -> None:
+        """Let a unit take the place of the one with its id. Raises `KeyError` when there is none."""
+        held = self._units[unit.id]
+        self._units[unit.id] = unit
+        if held != unit:
+            self._write(because, call, held, unit)
+        elif because is not None:
+            effect = Effect(self.chunk, 0, because.key, "unchanged", call, part=unit.kind, id=unit.id)
+            self.history.append(effect)
+
+    def delete(self, id: str, because: Cause | None = None, call: str = "delete") -> None:
+        """Take a unit out. Raises `KeyError` when there is none."""
+        held = self._units.pop(id)
+        self._write(because, call, held, None)
+
+    def replace(self, units: Iterable[MemoryUnit]) -> None:
+        """Let these be the units, in this order; the history is not told. Raises `ValueError` when two have one id."""
+        found = list(units)
+        self._units = {unit.id: unit for unit in found}
+        if len(self._units) < len(found):
+            repeated = next(u.id for i, u in enumerate(found) if any(u.id == other.id for other in found[:i]))
+            raise ValueError(f"the memory would hold several units with the id {repeated!r}")
+
+    def nothing(self, because: Cause) -> None:
+        """Write down that a reply changed nothing."""
+        self.history.append(Effect(self.chunk, 0, because.key, NO_CALL))
+
+    async def nearest(self, text: str, k: int, kinds: Sequence[str] = ()) -> list[tuple[MemoryUnit, float]]:
+        """Return the `k` units nearest to a text with their cosines, nearest first, ties by place.
+
+        Units count that have one of `kinds` (any, when none is named) and are not over (`until`), shown or not.
+        """
+        import numpy as np
+
+        assert self._embed is not None, "this notebook has no embedder"
+        held = [u for u in self if u.until is None and (not kinds or u.kind in kinds)]
+        if not held or k < 1:
+            return []
+        wanted = list(dict.fromkeys([text, *(unit.found_by for unit in held)]))
+        if missing := [t for t in wanted if t not in self._vectors]:
+            self._vectors.update(zip(missing, await self._embed(missing), strict=True))
+        matrix = np.stack([self._vectors[unit.found_by] for unit in held]).astype(np.float64)
+        cosines = np.round(matrix @ self._vectors[text].astype(np.float64), DECIMALS)
+        best = np.argsort(-cosines, kind="stable")[:k]
+        return [(held[int(i)], float(cosines[i])) for i in best]
+
+    def _write(self, because: Cause | None, call: str, before: MemoryUnit | None, after: MemoryUnit | None) -> None:
+        """Write a change down; one that no reply caused is not."""
+        unit = after or before
+        if because is None or unit is None:
+            return
+        self._changes += 1
+        effect = Effect(
+            chunk=self.chunk,
+            turn=0,
+            key=because.key,
+            result="done",
+            call=call,
+            part=unit.kind,
+            id=unit.id,
+            change=self._changes,
+            operation="insert" if before is None else "update" if after is not None else "delete",
+            before=before.text if before else None,
+            after=after.text if after else None,
+        )
+        self.history.append(effect)
