@@ -166,18 +166,18 @@ class RetrievalTools(Protocol):
         self,
         question: Question,
         template: str,
-        read: Callable[[str], T],
+        form: Any,
+        /,
         *,
         stage: str,
-        schema: dict[str, Any] | None = None,
         max_tokens: int | None = None,
         repairs: int = 1,
         **values: Any,
-    ) -> Asked[T]:
+    ) -> Asked[Any]:
         """Return what is read of the greedy reply of the builder's model to a template that is filled in with values.
 
-        `read` raises `ValueError` with what is wrong; the reply is then sent back, up to `repairs` times. `stage` names
-        the cost, and the call among those about one question.
+        `form` is a pydantic model, whose object is the value, or a `Form`; a reply that it cannot read is sent back, up
+        to `repairs` times. `stage` names the cost, and the call among those about one question.
         """
 
 

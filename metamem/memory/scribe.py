@@ -16,13 +16,14 @@ from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from metamem.core.asking import REPAIR, ask_until_read
 from metamem.core.banks import Cost, Effect, MemoryBank, Unread
 from metamem.core.calls import Draw, Failure, Generation, Message, Request
 from metamem.core.contracts import Embedder, MemoryContext
 from metamem.core.records import Conversation
 from metamem.memory.batching import Batcher
 from metamem.memory.notebook import Notebook
-from metamem.replies.json_in_text import Form, UnreadableError, form_of
+from metamem.replies.json_in_text import Form, form_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 V = TypeVar("V")
-REPAIR = "repair_memory"
-# Characters of an unreadable reply that are shown to the builder again.
-_SHOWN = 20000
 # Where the failures of a job go that runs beside others: to the scribe in the order of the jobs, not of their ends.
 _unread_of_job: ContextVar[list[Unread] | None] = ContextVar("unread_of_job", default=None)
 
@@ -103,6 +101,7 @@ class Scribe:
         self,
         template: str,
         form: Form[V] | type[BaseModel],
+        /,
         *,
         stage: str,
         place: str | int,
@@ -119,11 +118,10 @@ class Scribe:
         and gives a value of None, or the part that could be read. Raises `LostError`.
         """
         wanted: Form[V] = form if isinstance(form, Form) else form_of(form)
-        messages = self.render(template, **values)
-        part: V | None = None
-        problem, text = "", ""
-        for repeat in range(repairs + 1):
-            said = await self.reply(
+        said: list[Said] = []
+
+        async def send(messages: tuple[Message, ...], repeat: int, before: str) -> str:
+            reply = await self.reply(
                 messages,
                 stage=stage,
                 place=place,
@@ -132,24 +130,19 @@ class Scribe:
                 temperature=temperature,
                 schema=wanted.schema,
                 repeat=repeat,
-                before=text,
+                before=before,
             )
             self.counts["repairs"] += repeat > 0
-            text = said.text
-            try:
-                value = wanted.read(text)
-            except UnreadableError as error:
-                problem = str(error)
-            else:
-                if not wanted.partial(value):
-                    return Answer(value, said)
-                part, problem = value, "the reply was cut off"
-            if repeat < repairs:
-                again = self.render(REPAIR, problem=problem)
-                messages = (*messages, Message("assistant", text[:_SHOWN] or "(empty)"), *again)
-        self.counts["unread"] += 1
-        self.note(Unread(stage, tuple(turn_ids), problem, text))
-        return Answer(part, said)
+            said.append(reply)
+            return reply.text
+
+        again = lambda problem: self.render(REPAIR, problem=problem)  # noqa: E731
+        messages = self.render(template, **values)
+        found = await ask_until_read(messages, send, wanted.read, again, repairs, wanted.partial)
+        if found.problem:
+            self.counts["unread"] += 1
+            self.note(Unread(stage, tuple(turn_ids), found.problem, found.text))
+        return Answer(found.value, said[-1])
 
     async def reply(
         self,

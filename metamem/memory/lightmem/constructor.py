@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from metamem.core.asking import REPAIR
 from metamem.core.banks import MemoryBank
 from metamem.core.contracts import MemoryConstructor
 from metamem.core.records import Conversation, MemoryUnit
@@ -25,7 +26,7 @@ from metamem.memory.lightmem.options import Compression, LightMemOptions
 from metamem.memory.lightmem.replies import DECISION, Facts, facts_form
 from metamem.memory.lightmem.topics import Topics, embed
 from metamem.memory.lightmem.updating import apply_decisions, queues, sources, time_order
-from metamem.memory.scribe import REPAIR, Answer, Scribe
+from metamem.memory.scribe import Answer, Scribe
 
 
 @register("memory", "lightmem")

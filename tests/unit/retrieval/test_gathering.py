@@ -24,6 +24,7 @@ from metamem.pipeline.accounts import mismatch_note
 from metamem.pipeline.evidence import Gathered, gather_evidence
 from metamem.pipeline.prepare import Prepared, prepare
 from metamem.programs.show import described
+from metamem.replies.json_in_text import Form
 from metamem.reporting.cases import load_cases, save_cases
 from metamem.retrieval.base import best
 from metamem.retrieval.bm25 import Bm25Scores
@@ -63,7 +64,7 @@ class Planned:
         return {}
 
     async def retrieve(self, bank: MemoryBank, questions: Sequence[Question], tools: RetrievalTools) -> list[Retrieved]:
-        asked = [tools.ask(q, "repair_memory", json.loads, stage="plan", problem=q.text) for q in questions]
+        asked = [tools.ask(q, "repair_memory", Form(None, json.loads), stage="plan", problem=q.text) for q in questions]
         plans = await asyncio.gather(*asked)
         queries = [str(plan.value or q.text) for plan, q in zip(plans, questions, strict=True)]
         scores = await tools.run(Bm25Scores(1.5, 0.75, True), bank, queries)

@@ -1,0 +1,59 @@
+"""Asks a model for something that can be read, and again when it cannot: the one way that every role is asked.
+
+In: messages, a way to send them, a reader. Out: what was read, or what is wrong with the last reply.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from metamem.core.calls import Message
+
+V = TypeVar("V")
+Messages = tuple[Message, ...]
+# The template that asks for a reply again.
+REPAIR = "repair_memory"
+# Characters of an unreadable reply that are shown to the model again.
+_SHOWN = 20000
+
+
+@dataclass(frozen=True)
+class Reading(Generic[V]):
+    """The value of a reply (None: nothing, or a part where there is a `problem`), and the reply's text."""
+
+    value: V | None
+    problem: str
+    text: str
+
+
+async def ask_until_read(
+    messages: Messages,
+    send: Callable[[Messages, int, str], Awaitable[str]],
+    read: Callable[[str], V],
+    again: Callable[[str], Messages],
+    repairs: int,
+    partial: Callable[[V], bool] = lambda value: False,
+) -> Reading[V]:
+    """Return what is read of a reply, with up to `repairs` further calls that say what was wrong.
+
+    `send` is given the messages, how often it was called before, and the reply that is being mended; what it raises
+    passes through. `read` raises `ValueError`; `partial` tells that a value is only the beginning of one, which counts
+    when no further reply gives a whole one. `again` gives the messages that say what is wrong.
+    """
+    part: V | None = None
+    problem, text = "", ""
+    for repeat in range(repairs + 1):
+        text = await send(messages, repeat, text)
+        try:
+            value = read(text)
+        except ValueError as error:
+            problem = str(error)
+        else:
+            if not partial(value):
+                return Reading(value, "", text)
+            part, problem = value, "the reply was cut off"
+        if repeat < repairs:
+            messages = (*messages, Message("assistant", text[:_SHOWN] or "(empty)"), *again(problem))
+    return Reading(part, problem, text)
