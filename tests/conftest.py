@@ -6,10 +6,14 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from metamem.core.registry import load_components
 
 ROOT = Path(__file__).resolve().parents[1]
+# How long an example takes says how busy the machine is, not whether the code is right.
+settings.register_profile("metamem", deadline=None)
+settings.load_profile("metamem")
 # Tests build components by their names, some at import.
 load_components()
 SHARED = ROOT.parent / "shared" / "data"

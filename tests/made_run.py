@@ -81,14 +81,15 @@ def write(
         ],
         "figures": {"llm_judge": {label: aggregate(rows) for label, rows in outcomes.items()}},
         "guidelines": [guideline],
-        "meta_memory": {"guidelines": [guideline], "next_id": 2, "step": 1, "history": [change]},
+        "meta_memory": {"guidelines": [guideline], "next_id": 2},
         "validation": [],
         "calls": {"policy": {"calls": 3, "delivered": 3, "prompt_tokens": 300, "completion_tokens": 30}},
     }
     manifest = {"id": "abc", "kind": "train", "contents": {"dataset": []}}
     for name, value in (("result", result), ("config", {"seed": seed, "split": {"fold": "0"}}), ("manifest", manifest)):
         (directory / f"{name}.json").write_text(json.dumps(value), encoding="utf-8")
-    for name, rows in (("cases", cases), ("attempts", attempts), ("verdicts", verdicts)):
+    steps = [{"step": 1, "questions": ["q00000"], "accepted": True, "changes": [change], "refused": []}]
+    for name, rows in (("cases", cases), ("attempts", attempts), ("verdicts", verdicts), ("steps", steps)):
         _lines(directory / f"{name}.jsonl", rows)
     return directory
 

@@ -23,7 +23,7 @@ def installed(name: str, site: Path) -> dict[str, str]:
     """Install a plugin below a folder of its own, and return the environment in which programs find it there."""
     command = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps", "--no-build-isolation"]
     subprocess.run([*command, "--target", str(site), str(FOLDER / name)], check=True, capture_output=True)
-    return {"PYTHONPATH": os.pathsep.join([str(site), *filter(None, [os.environ.get("PYTHONPATH")])])}
+    return {"PYTHONPATH": os.pathsep.join([str(site), str(FOLDER.parents[1])])}
 
 
 @contextmanager

@@ -105,7 +105,7 @@ async def answer(folder: Path, number: int, model: Path, size: Size = LONG, most
     from metamem.cli.hydra_bridge import config_folder, export
     from metamem.config.resolve import resolve
     from metamem.core.meta_memory import Guideline, MetaMemory
-    from metamem.pipeline.laboratory import Workshop
+    from metamem.pipeline.parts import RunParts
     from metamem.pipeline.prepare import prepare
     from metamem.runs.directory import Run, evaluation_rows
     from metamem.tracking.trackers import Trackers
@@ -131,14 +131,14 @@ async def answer(folder: Path, number: int, model: Path, size: Size = LONG, most
     told = enumerate(guidelines(number, size.guidelines), 1)
     memory = MetaMemory(tuple(Guideline(f"G{i}", text) for i, text in told))
     try:
-        async with Workshop(prepared, run, tracker, ["policy"]) as workshop:
+        async with RunParts(prepared, run, tracker, ["policy"]) as parts:
             backbone: Any = prepared.backbones["policy"]
             _record(backbone, stage, most)
             questions = prepared.questions("all")
-            await workshop.gather(questions)
+            await parts.gather(questions)
             await _on_engine(backbone.engine.llm.reset_prefix_cache)
             began = time.perf_counter()
-            judged = await workshop.bench().evaluate(
+            judged = await parts.bench().evaluate(
                 questions, memory, stage="", scope="all/0", draws="all", attempts=ATTEMPTS, temperature=0.7
             )
             evaluation_rows(run, judged)

@@ -31,6 +31,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import metamem
+
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
@@ -96,21 +98,10 @@ def questions(folder: Path, count: int) -> Path:
 
 def train(folder: Path, *overrides: str) -> Path:
     """Run a training in this process; returns its directory."""
-    from hydra import compose, initialize_config_dir
-
-    from metamem.cli.hydra_bridge import config_folder, export
-    from metamem.config.options import TrainConfig
-    from metamem.config.resolve import resolve
-    from metamem.programs.folds import train_folds
-
-    export()
-    with initialize_config_dir(config_dir=str(config_folder()), version_base="1.3"):
-        composed = compose("train", overrides=[f"outputs={folder}", "dataset=prepared", "split=all", *overrides])
-    config = resolve(composed)
-    assert isinstance(config, TrainConfig)
     # The run's own report is not what is measured.
+    given = [f"outputs={folder}", "dataset=prepared", "split=all", *overrides]
     with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
-        return Path(train_folds(config)["directory"])
+        return Path(metamem.run("train", given)["directory"])
 
 
 def rows(path: Path) -> list[dict[str, Any]]:
@@ -271,14 +262,14 @@ def endure(place: Path, data: Path) -> None:
     import metamem.programs.train as training
 
     memory: list[float] = []
-    keep = training._keep
+    keep = training.keep_step
 
     def watched(*arguments: Any) -> None:
         keep(*arguments)
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         memory.append(pages * os.sysconf("SC_PAGE_SIZE") / 2**20)
 
-    training._keep = watched
+    training.keep_step = watched
     directory = train(
         place,
         f"dataset.path={data}",

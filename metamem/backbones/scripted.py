@@ -71,7 +71,8 @@ class Scripted:
     def identity(self) -> Mapping[str, Any]:
         """Its version, the examples that it replies from, and the options that can change a reply."""
         options = {name: getattr(self.config, name) for name in _MATTERS}
-        return {"kind": "simulated", "version": self.VERSION, "examples": _examples()} | options
+        about = {"kind": "simulated", "version": self.VERSION, "stamp": "simulated", "examples": _examples()}
+        return about | options
 
     def sampling(self) -> Sampling:
         """The resolved sampling of the config."""

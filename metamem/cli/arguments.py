@@ -8,8 +8,8 @@ from typing import Any
 
 from metamem.cli.hydra_bridge import config_folder
 from metamem.cli.sweeps import count_jobs, swept_options
-from metamem.config.options import EVALUATION_STUDIES
 from metamem.core.errors import ConfigError, unknown
+from metamem.core.registry import REGISTRY, load_studies
 
 
 def jobs_and_options(arguments: Sequence[str]) -> tuple[int | None, list[str]]:
@@ -40,7 +40,11 @@ def _experiment(arguments: Sequence[str]) -> dict[str, Any]:
 
 def studied_by(arguments: Sequence[str]) -> str:
     """The program whose jobs the chosen study is made of."""
-    return "eval" if _experiment(arguments).get("study") in EVALUATION_STUDIES else "train"
+    study = str(_experiment(arguments).get("study") or "")
+    if not study:
+        return "train"
+    load_studies()
+    return str(REGISTRY.entry("study", study).component.program)  # type: ignore[attr-defined]
 
 
 def refuse_other_program(program: str, arguments: Sequence[str]) -> None:

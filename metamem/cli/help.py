@@ -8,37 +8,38 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 from enum import Enum
+from functools import cache
 from typing import Any
 
-from metamem.cli.hydra_bridge import presets
+from omegaconf import OmegaConf
+
+from metamem.cli.hydra_bridge import CONFIG_GROUPS, config_folder, presets
 from metamem.config.identity import plain
 from metamem.config.options import COMPONENTS, BaseConfig, EvalConfig, TrainConfig
-from metamem.core.registry import REGISTRY, range_of
+from metamem.core.registry import KINDS, REGISTRY, range_of
 
 ROLE_GROUPS = {"judge": "backbone@judge", "reflector": "backbone@reflector", "builder": "backbone@builder"}
-DEFAULT_CHOICES = {
-    "dataset": "sample",
-    "split": "kfold",
-    "memory": "rounds",
-    "retriever": "bm25",
-    "embedder": "minilm",
-    "backbone": "auto",
-    "optimizer": "metamem",
-    "evaluator": "llm_judge",
-    "rubric": "metamem",
-    "prompts": "default",
-    "tracker": "none",
-}
-
-
 # Groups that hold YAML files alone: whole settings.
 PRESET_GROUPS = ("experiment", "ablation", "system", "cluster")
 
 
+@cache
+def default_choices() -> dict[str, str]:
+    """Group → the component that is chosen when nothing is said, as conf/shared.yaml and conf/train.yaml have it."""
+    chosen: dict[str, str] = {}
+    for name in ("shared", "train"):
+        composed: Any = OmegaConf.to_container(OmegaConf.load(config_folder() / f"{name}.yaml"))
+        for line in composed["defaults"]:
+            for group, choice in line.items() if isinstance(line, dict) else ():
+                if group in KINDS and choice:
+                    chosen[str(group)] = choice if isinstance(choice, str) else ",".join(choice)
+    return chosen
+
+
 def groups(program: str) -> list[str]:
-    """The config groups of a program, in the order of the data's way."""
-    known = [g for g in DEFAULT_CHOICES if not (program == "eval" and g == "optimizer")]
-    return known + [k for k in REGISTRY.kinds() if k not in DEFAULT_CHOICES]
+    """The config groups of a program: those with a default in its order, then the others."""
+    known = [g for g in default_choices() if not (program == "eval" and g == "optimizer")]
+    return known + [k for k in CONFIG_GROUPS if k in REGISTRY.kinds() and k not in default_choices()]
 
 
 def schema(program: str) -> type[BaseConfig]:
@@ -70,9 +71,11 @@ def help_page(program: str) -> str:
     }[program]
     lines = [what, "", f"usage: experiments/{program}.py [GROUP=CHOICE ...] [OPTION=VALUE ...] [-m for a sweep]", ""]
     for group in groups(program):
-        lines.append(f"{group}=" + ("[...]   (several at once)" if group == "evaluator" else ""))
+        as_learned = program == "eval" and group == "recall"
+        remark = "   (default: what each meta-memory was learned with)" if as_learned else ""
+        lines.append(f"{group}=" + ("[...]   (several at once)" if group == "evaluator" else remark))
         for name in REGISTRY.names(group):
-            mark = "*" if name == DEFAULT_CHOICES.get(group) else " "
+            mark = "*" if name == default_choices().get(group) and not as_learned else " "
             lines.append(f"  {mark} {name:<18} {REGISTRY.entry(group, name).summary}")
         for name, text in presets(group).items():
             lines.append(f"    {name:<18} {text} (preset)")
@@ -100,7 +103,7 @@ def _presets(group: str) -> list[str]:
 
 def known_keys(program: str, overrides: Sequence[str]) -> dict[str, str]:
     """Every key that can be overridden under the chosen groups → the component it belongs to (or the program)."""
-    chosen = dict(DEFAULT_CHOICES) | dict.fromkeys(ROLE_GROUPS, "same")
+    chosen = default_choices() | dict.fromkeys(ROLE_GROUPS, "same")
     for override in overrides:
         key, _, value = override.partition("=")
         key = {v: k for k, v in ROLE_GROUPS.items()}.get(key, key)

@@ -11,7 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from metamem.config.options import EvalConfig, TrainConfig
-from metamem.core.registry import REGISTRY, Entry, load_components
+from metamem.config.resolve import SET_FOR_ONE_CHOICE
+from metamem.core.registry import KINDS, REGISTRY, Entry, load_components
+
+# Studies are named by their experiments and chosen by these.
+CONFIG_GROUPS = tuple(kind for kind in KINDS if kind != "study")
 
 
 def config_folder() -> Path:
@@ -33,12 +37,15 @@ def export() -> None:
     store.store(name="train_options", node=TrainConfig)
     store.store(name="eval_options", node=EvalConfig)
     for entry in REGISTRY:
+        if entry.kind not in CONFIG_GROUPS:
+            continue
         package = f"evaluator.{entry.name}" if entry.kind == "evaluator" else None
         store.store(group=entry.kind, name=entry.name, node=_node(entry), package=package)
 
 
 def _node(entry: Entry) -> Any:
-    """An entry's options as Hydra's node. A dict among them takes any key (`backbone.engine.max_num_seqs=64`).
+    """An entry's options as Hydra's node. A dict among them takes any key (`backbone.engine.max_num_seqs=64`), and so
+    does a group that experiments set for one choice of it (`resolve` knows which keys belong to which).
 
     A component that brings another one along (a memory its retriever) overrides that one's group in Hydra's defaults,
     as a preset would: what the user chooses for it goes first.
@@ -54,6 +61,8 @@ def _node(entry: Entry) -> Any:
         held = dataclasses.field(default_factory=lambda: defaults, metadata={"for_hydra": True})
         config = dataclasses.make_dataclass(config.__name__, [("defaults", list[Any], held)], bases=(config,))
     node = OmegaConf.structured(config)
+    if entry.kind in SET_FOR_ONE_CHOICE:
+        OmegaConf.set_struct(node, False)
     for option in entry.options:
         if OmegaConf.get_type(node, option.name) is dict:
             OmegaConf.set_struct(node[option.name], False)

@@ -13,11 +13,12 @@ from typing import Any
 
 from metamem.core.errors import DataError, UserError, unknown
 from metamem.core.files import read_object
-from metamem.core.json_form import from_json
-from metamem.core.meta_memory import MetaMemory, diff
+from metamem.core.meta_memory import MetaMemory, diff, from_dict
 from metamem.reporting.console.tables import print_result
 from metamem.reporting.console.text import one_line, open_console, say, several, share
 from metamem.reporting.write import write_everything
+from metamem.runs.changes import changes_of
+from metamem.runs.directory import read_result
 from metamem.runs.test_reads import test_parts
 from metamem.statistics.pairs import compare, decided, run_systems
 from metamem.statistics.systems import System
@@ -94,12 +95,17 @@ def _list(outputs: Path) -> None:
     console = open_console()
     rows = [["experiment", "kind", "state", "data", "policy", "score", "run"]]
     for place in runs_in(outputs):
-        result, config = _json(place / "result.json"), _json(place / "config.json")
+        config = read_object(place / "config.json", absent={})
         steps = len(list((place / "checkpoints").glob("step_*.json")))
-        state = "finished" if result else f"{several(max(steps - 1, 0), 'step')} done" if steps else "begun"
+        state, result = f"{several(max(steps - 1, 0), 'step')} done" if steps else "begun", {}
+        if (place / "result.json").exists():
+            try:
+                state, result = "finished", read_result(place)
+            except DataError:
+                state = "damaged"
         backbone = config.get("backbone") or {}
         policy = (result.get("roles") or {}).get("policy") or backbone.get("model") or backbone.get("name") or ""
-        kind = str(_json(place / "manifest.json").get("kind", ""))
+        kind = str(read_object(place / "manifest.json", absent={}).get("kind", ""))
         data = str((config.get("dataset") or {}).get("name", ""))
         cells = [place.parent.name, kind, state, data, str(policy), share(result.get("score")), place.name]
         rows.append(list(map(one_line, cells)))
@@ -115,11 +121,9 @@ def _list(outputs: Path) -> None:
 
 def _show(place: Path) -> None:
     console = open_console()
-    result = _json(place / "result.json")
-    if not result:
-        raise DataError(f"{place} is not finished: give its command again to finish it")
+    result = read_result(place)
     print_result({**result, "directory": str(place)}, console)
-    for change in (result.get("meta_memory") or {}).get("history") or ():
+    for change in changes_of(place, result.get("best_step")):
         text = change.get("after") or change.get("before") or ""
         say(console, f"step {change['step']:>3}  {change['action']:<6} {change['id']:<4} {one_line(text)}", "dim")
     if (place / "report.html").exists():
@@ -130,7 +134,7 @@ def _diff(a: Path, b: Path) -> None:
     console = open_console()
     say(console, f"a  {a}", "bold")
     say(console, f"b  {b}", "bold")
-    first, second = dict(flat(_json(a / "config.json"))), dict(flat(_json(b / "config.json")))
+    first, second = (dict(flat(read_object(p / "config.json", absent={}))) for p in (a, b))
     console.print()
     say(console, "options", "bold")
     differing = [k for k in {**first, **second} if first.get(k) != second.get(k)]
@@ -138,18 +142,19 @@ def _diff(a: Path, b: Path) -> None:
         say(console, f"{one_line(key)}: {one_line(first.get(key))} → {one_line(second.get(key))}")
     if not differing:
         say(console, "the same", "dim")
-    results = [_json(p / "result.json") for p in (a, b)]
-    if not all(results):
+    if not all((p / "result.json").exists() for p in (a, b)):
         say(console, "one of them is not finished: nothing else can be compared", "yellow")
         return
-    memories = [from_json(MetaMemory, r["meta_memory"]) if r.get("meta_memory") else MetaMemory() for r in results]
+    results = [read_result(p) for p in (a, b)]
+    before, after = (from_dict(r["meta_memory"]) if r.get("meta_memory") else MetaMemory() for r in results)
     console.print()
-    say(console, "guidelines (by id)", "bold")
-    changes = diff(*memories)
-    for action, guideline in changes:
-        say(console, f"{action.value:<6} {guideline.id:<4} {one_line(guideline.text)}")
+    say(console, "learned (by id)", "bold")
+    changes = diff(before, after)
+    for change in changes:
+        text = change.before if change.after is None else change.after
+        say(console, f"{change.action.value:<6} {change.id:<4} {one_line(text)}")
     if not changes:
-        say(console, f"the same {len(memories[0])}", "dim")
+        say(console, f"the same {len(before)}", "dim")
     console.print()
     say(console, "questions (the last system of each)", "bold")
     systems = [System(name, list(run_systems([p]).values())[-1].rows) for name, p in (("a", a), ("b", b))]
@@ -181,7 +186,3 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
             yield from flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
-
-
-def _json(path: Path) -> dict[str, Any]:
-    return read_object(path) if path.exists() else {}

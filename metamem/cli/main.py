@@ -13,6 +13,8 @@ from metamem.cli.help import help_page
 from metamem.cli.hydra_bridge import export
 from metamem.core.errors import Interrupted, UserError
 
+PROGRAMS = ("eval", "train")
+
 
 def train() -> None:
     """Entry point of `metamem-train` and experiments/train.py."""

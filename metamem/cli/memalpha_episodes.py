@@ -14,10 +14,8 @@ from typing import Any
 
 from metamem.backbones.caller import JournaledCaller
 from metamem.backbones.journal import Journal
-from metamem.cli.explain import explain
-from metamem.cli.hydra_bridge import config_folder, export
+from metamem.cli.python import composed
 from metamem.config.options import EvalConfig
-from metamem.config.resolve import resolve
 from metamem.core.errors import ConfigError, UserError
 from metamem.core.files import write_atomically
 from metamem.core.json_form import digest, to_json
@@ -26,7 +24,7 @@ from metamem.core.registry import build
 from metamem.evaluators.memalpha_reward import ContentJudge
 from metamem.memory.memalpha.constructor import MemAlpha
 from metamem.pipeline.prepare import Prepared, prepare
-from metamem.programs.event_loop import run_async
+from metamem.programs.frame import run_async
 from metamem.programs.memalpha_episodes import ChatTokens, Makers, ablation, sample_groups, write_parquet
 from metamem.tracking.trackers import Trackers
 
@@ -56,7 +54,8 @@ def sample_and_store(overrides: Sequence[str], out: Path, group: int, tokenizer:
     """
     if group < 1:
         raise ConfigError(f"--group must be at least 1, got {group}")
-    config = composed([*overrides, "evaluator=memalpha_reward"])
+    config = composed("eval", [*overrides, "evaluator=memalpha_reward"])
+    assert isinstance(config, EvalConfig)
     if config.memory.name != "memalpha":
         raise ConfigError(f"memory: episodes are written by memory=memalpha, got {config.memory.name}")
     tokens = ChatTokens(tokenizer) if tokenizer else None
@@ -67,22 +66,6 @@ def sample_and_store(overrides: Sequence[str], out: Path, group: int, tokenizer:
     told = {"episodes": len(rows), "left_out": dict(left_out), "ablation": shown, "stamps": prepared.stamps()}
     write_atomically(out.with_suffix(".json"), json.dumps(told, indent=1) + "\n")
     return list(_lines(out, told))
-
-
-def composed(overrides: Sequence[str]) -> EvalConfig:
-    """The config of eval.py under these overrides. Raises `ConfigError` for one that cannot be."""
-    from hydra import compose, initialize_config_dir
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
-    export()
-    try:
-        with initialize_config_dir(str(config_folder()), version_base="1.3"):
-            config = resolve(compose("eval", overrides=list(overrides)))
-    except (HydraException, OmegaConfBaseException) as error:
-        raise explain("eval", list(overrides), error) from None
-    assert isinstance(config, EvalConfig)
-    return config
 
 
 async def _sample(

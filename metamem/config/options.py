@@ -113,8 +113,16 @@ class BaseConfig:
     evaluator: dict[str, Any] = field(default_factory=dict)
     rubric: Any = None
     prompts: Any = None
+    recall: Any = None
     tracker: Any = field(default=None, metadata={"result": False})
     optimizer: Any = None
+
+
+class Accept(StrEnum):
+    """`always`: every update is taken. `validation`: only one that does not lower the score on the validation part."""
+
+    always = "always"
+    validation = "validation"
 
 
 @dataclass
@@ -130,6 +138,9 @@ class TrainConfig(BaseConfig):
         least=1,
     )
     test_steps: bool = option(False, "test the meta-memory after every step too, and their mean")
+    accept: Accept = option(
+        Accept.always, "take every update (always), or only what does not lower the validation score (validation)"
+    )
     eval_every: int = option(
         1, "score the meta-memory on validation every so many steps (the last step always)", least=1
     )
@@ -178,23 +189,8 @@ class EvalConfig(BaseConfig):
     )
 
 
-# The studies (`metamem.studies.studies`), by name.
-STUDY_NAMES = (
-    "ablation",
-    "conflict_resolution",
-    "cost",
-    "cross_backbone",
-    "cross_domain",
-    "data_scale",
-    "guidelines",
-    "main_table",
-    "memalpha_reward",
-    "perplexity",
-    "training_steps",
-)
-
-# Those whose jobs are evaluations; the others' are trainings.
-EVALUATION_STUDIES = ("conflict_resolution", "memalpha_reward")
+# What a meta-memory is recalled by that does not say (a list of sentences, a checkpoint of version 0.1).
+DEFAULT_RECALL = {"name": "all"}
 
 # Config key → registered kind. A key that differs from its kind is a role.
 COMPONENTS: Mapping[str, str] = {
@@ -210,5 +206,6 @@ COMPONENTS: Mapping[str, str] = {
     "optimizer": "optimizer",
     "rubric": "rubric",
     "prompts": "prompts",
+    "recall": "recall",
     "tracker": "tracker",
 }

@@ -8,25 +8,33 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from metamem.config.options import COMPONENTS, STUDY_NAMES, EvalConfig, TrainConfig
-from metamem.core.contracts import Scorer
+from metamem.config.options import COMPONENTS, EvalConfig, TrainConfig
+from metamem.core.contracts import Placeholder, Scorer
 from metamem.core.errors import ConfigError, unknown
-from metamem.core.registry import REGISTRY, check_ranges
+from metamem.core.registry import REGISTRY, check_ranges, load_studies
+
+# Groups whose options an experiment may set for one choice; with another choice they are left out.
+SET_FOR_ONE_CHOICE = ("optimizer", "recall")
 
 
-def resolve(composed: Any) -> TrainConfig | EvalConfig:
+def resolve(
+    composed: Any, given: Sequence[str] = (), note: Callable[[str], None] | None = None
+) -> TrainConfig | EvalConfig:
     """Turn Hydra's composed config into dataclasses, every component's options validated.
 
-    Raises `ConfigError` naming the key. Nothing expensive happens here.
+    `given` are the command line's overrides: what they set is never left out. `note` is told what was. Raises
+    `ConfigError` naming the key. Nothing expensive happens here.
     """
     from omegaconf import MissingMandatoryValue, OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     try:
         OmegaConf.resolve(composed)
+        for group in SET_FOR_ONE_CHOICE:
+            _leave_out(composed, group, given, note)
         _refuse_unknown(composed)
         for role in ("judge", "reflector", "builder"):
             if isinstance(composed[role], str):
@@ -50,7 +58,7 @@ def resolve(composed: Any) -> TrainConfig | EvalConfig:
             continue
         value = getattr(config, key)
         if value is None:
-            if key == "tracker":
+            if key == "tracker" or (key == "recall" and isinstance(config, EvalConfig)):
                 continue
             raise ConfigError(f"{key}: choose one of {', '.join(REGISTRY.names(kind))}")
         setattr(config, key, REGISTRY.options(kind, value))
@@ -59,6 +67,21 @@ def resolve(composed: Any) -> TrainConfig | EvalConfig:
     config.reward = config.reward or chosen_first
     _check(config)
     return config
+
+
+def typed_options(kind: str, values: Mapping[str, Any]) -> Any:
+    """Return the options of a component from plain values, such as a file keeps (`plain`).
+
+    Raises `ConfigError` for a name or an option that does not exist.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    entry = REGISTRY.entry(kind, str(values.get("name")))
+    try:
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(entry.config), dict(values)))
+    except OmegaConfBaseException as error:
+        raise ConfigError(plain_words(getattr(error, "full_key", None) or kind, error)) from None
 
 
 def plain_words(key: str, error: BaseException) -> str:
@@ -70,6 +93,32 @@ def plain_words(key: str, error: BaseException) -> str:
     if "is not Optional" in message:
         return f"{key}: a value is needed, null is none"
     return message if key in message else f"{key}: {message}"
+
+
+def _leave_out(composed: Any, group: str, given: Sequence[str], note: Callable[[str], None] | None) -> None:
+    """Leave out what an experiment sets of a group for another choice than the chosen one.
+
+    Raises `ConfigError` for such an option that was given on the command line.
+    """
+    from omegaconf import DictConfig, OmegaConf
+
+    chosen = composed._get_node(group)
+    if not isinstance(chosen, DictConfig) or not dataclasses.is_dataclass(kind := OmegaConf.get_type(chosen)):
+        return
+    known = {f.name for f in dataclasses.fields(kind)}
+    on_line = {override.lstrip("+").partition("=")[0] for override in given}
+    for key in [str(k) for k in chosen if k not in known]:
+        kind_of_group = COMPONENTS[group]
+        names = REGISTRY.names(kind_of_group)
+        owners = [n for n in names if any(f.name == key for f in REGISTRY.entry(kind_of_group, n).options)]
+        if not owners:
+            continue  # refused as unknown
+        whose = " and ".join(f"{group}={name}" for name in owners)
+        if f"{group}.{key}" in on_line:
+            raise ConfigError(f"'{group}.{key}' is an option of {whose}; choose that first")
+        if note is not None:
+            note(f"{group}.{key}={chosen[key]} is left out: it is an option of {whose}, and {group}={chosen.name}")
+        del chosen[key]
 
 
 def _refuse_unknown(composed: Any, prefix: str = "") -> None:
@@ -117,34 +166,38 @@ def _check(config: TrainConfig | EvalConfig) -> None:
         or config.name[0] == "."
     ):
         raise ConfigError(f"name: use letters, digits, '.', '_' and '-' only, got '{config.name}'")
-    if config.study and config.study not in STUDY_NAMES:
-        raise ConfigError(unknown("study", config.study, STUDY_NAMES))
-    if config.backbone.name == "same":
-        raise ConfigError("backbone: 'same' is for the other roles; name a backbone for the policy")
-    judges_only = (
-        isinstance(config, EvalConfig) and config.from_ is not None and config.judge.name not in ("same", "auto")
-    )
-    if config.backbone.name == "auto" and config.dataset.name != "sample" and not judges_only:
-        choices = [n for n in REGISTRY.names("backbone") if n not in ("same", "auto")]
-        raise ConfigError(
-            f"backbone: dataset={config.dataset.name} needs a backbone named, on the command line or by an experiment. "
-            f"Choices: {', '.join(choices)}. For example: "
-            "backbone=openai backbone.base_url=http://localhost:8000/v1 backbone.model=NAME"
-        )
-    if config.backbone.name == "auto":
-        config.backbone = REGISTRY.options("backbone", {"name": "simulated"})
+    if config.study:
+        load_studies()
+        REGISTRY.entry("study", config.study)
+    for role in ("judge", "builder"):
+        if config.study == "cross_backbone" and _placeholder(getattr(config, role)):
+            raise ConfigError(
+                f"{role}: a study across backbones needs one {role} for all of them; name it with backbone@{role}=NAME"
+            )
+    _put_backbones(config)
     if config.study == "perplexity" or getattr(config, "perplexity", None) is not None:
         _check_scorer(config.backbone.name)
     if config.study == "perplexity" and config.search.calls:
         raise ConfigError("search.calls: a study of perplexity scores replies to single prompts; leave it at 0")
-    for role in ("judge", "builder"):
-        if config.study == "cross_backbone" and getattr(config, role).name == "same":
-            raise ConfigError(
-                f"{role}: a study across backbones needs one {role} for all of them; name it with backbone@{role}=NAME"
-            )
+
+
+def _put_backbones(config: TrainConfig | EvalConfig) -> None:
+    """Put the backbones that are meant in the place of names that stand for them."""
+    name = config.dataset.name
+    own = bool(getattr(REGISTRY.entry("dataset", name).component, "own", False))
+    # Where a named judge judges stored answers, no policy is needed.
+    judges_only = isinstance(config, EvalConfig) and config.from_ is not None and _placeholder(config.judge) is None
+    if (meant := _placeholder(config.backbone)) is not None:
+        config.backbone = REGISTRY.options("backbone", meant.stands_for(None, name, own or judges_only))
     for role in ("judge", "reflector", "builder"):
-        if getattr(config, role).name in ("same", "auto"):
-            setattr(config, role, config.backbone)
+        if (meant := _placeholder(getattr(config, role))) is not None:
+            # The policy's own options, not a copy: one backbone plays both.
+            setattr(config, role, meant.stands_for(config.backbone, name, own))
+
+
+def _placeholder(options: Any) -> type[Placeholder] | None:
+    component = REGISTRY.entry("backbone", options.name).component
+    return component if issubclass(component, Placeholder) else None
 
 
 def _check_scorer(name: str) -> None:

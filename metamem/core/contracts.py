@@ -10,8 +10,9 @@ and only gets the dependencies its constructor names. The dependencies handed ou
     retriever   none; what it works with comes with each call, as `RetrievalTools`
     backbone    none
     rubric      none
-    evaluator   `judge` (a `Caller` for the judge role), `rubric`, `seed`
-    optimizer   `prompts`, `reflector` (a `Caller`), `tracker`
+    evaluator   `judge` (a `Caller` for the judge role), `rubric`, `prompts`, `seed`
+    optimizer   none; a step works with the `Laboratory` it is given
+    recall      `embedder`, `store`, `prompts`, `caller` (the policy's `Caller`)
     prompts     none
     tracker     `run_directory`
 """
@@ -24,11 +25,13 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 from metamem.core.banks import MemoryBank
 from metamem.core.calls import Failure, Generation, Message, Request, Sampling
-from metamem.core.meta_memory import Change, MetaMemory, Refusal
+from metamem.core.learned import Bounds, Position, Read, Update
+from metamem.core.meta_memory import Change, Guideline, MetaMemory
 from metamem.core.records import Attempt, Conversation, Evidence, Question, Verdict
 from metamem.core.retrieved import Asked, Retrieved
 
@@ -57,7 +60,7 @@ class Dataset:
 
 
 class DatasetLoader(Protocol):
-    """Kind `dataset`."""
+    """Kind `dataset`. A class whose attribute `own` is True has the project's own data: no backbone need be named."""
 
     def load(self) -> Dataset:
         """Read and validate everything. Raises `DataError` naming file and record."""
@@ -86,6 +89,14 @@ class Splitter(Protocol):
 
     def files(self) -> Sequence[Path]:
         """The files the split is read from, if any."""
+
+
+@runtime_checkable
+class Folding(Protocol):
+    """A splitter whose options may ask for all its folds at once."""
+
+    def folds(self) -> Mapping[str, Any]:
+        """Return fold → its options, where all folds are meant; nothing where one is."""
 
 
 @dataclass
@@ -232,6 +243,18 @@ class Backbone(Protocol):
 
 
 @runtime_checkable
+class Placeholder(Protocol):
+    """A name of kind `backbone` that is no backbone: it stands for another one."""
+
+    @classmethod
+    def stands_for(cls, policy: Any, dataset: str, own: bool) -> Any:
+        """Return the options that are meant, or a mapping with a name. `policy` are the policy's options, None where
+        the policy itself is meant; `own`: the chosen data set is the project's own. Raises `ConfigError` where a
+        backbone has to be named.
+        """
+
+
+@runtime_checkable
 class Scorer(Protocol):
     """A backbone that can say how likely its model finds a text; what perplexity is made of."""
 
@@ -242,8 +265,22 @@ class Scorer(Protocol):
         """
 
 
+@runtime_checkable
+class MeasuresPrompts(Protocol):
+    """A backbone that can tell whether a prompt fits its model."""
+
+    def overflow(self, messages: Sequence[Message], sampling: Sampling, tools: Sequence[dict[str, Any]] = ()) -> int:
+        """Return by how many tokens a prompt with its reply is too long; 0 or less when it fits."""
+
+
 class Caller(Protocol):
-    """A backbone in a role, behind the journal: what the stages and policies call."""
+    """A backbone in a role, behind the journal: what the stages and policies call.
+
+    `counts` holds what the role asked for and was given; whoever calls may add to it.
+    """
+
+    backbone: Backbone
+    counts: Counter[str]
 
     async def __call__(self, request: Request) -> list[Reply]:
         """One reply per draw, in their order; failures come as replies that hold a `Failure`."""
@@ -278,6 +315,32 @@ class Evaluator(Protocol):
         """The verdict of an attempt that was delivered and is not empty (the stage handles failed and empty ones)."""
 
 
+@runtime_checkable
+class AsksJudge(Protocol):
+    """An evaluator whose verdicts need the judge role. One without this is made without a judge."""
+
+    @classmethod
+    def wants(cls, questions: Sequence[Question]) -> Sequence[Question]:
+        """Return the questions that the judge is asked about, each as the rubric is to see it.
+
+        Called on the class, before anything is made: the rubric is checked against them.
+        """
+
+
+@runtime_checkable
+class ScoresMemories(Protocol):
+    """An evaluator that has figures of the memories themselves, beside those of answers. It is given a judge."""
+
+    async def banks(
+        self, banks: Mapping[str, MemoryBank], judged: Mapping[str, Sequence[Judged]], tracker: Tracker
+    ) -> tuple[Mapping[str, Mapping[str, Any]], Sequence[Mapping[str, Any]]]:
+        """Return figures of each system, and JSON rows with more (one an episode, say); nothing for memories of a kind
+        that it does not know.
+
+        `banks` are the memories that a builder wrote, by conversation; `judged` are the answers of each system.
+        """
+
+
 class Rubric(Protocol):
     """Kind `rubric`: what the judge is asked."""
 
@@ -308,49 +371,88 @@ class Judged:
     teaches: bool
     other_verdicts: tuple[Verdict, ...] = ()
 
+    @property
+    def score(self) -> float:
+        """Share of right attempts; an invalid verdict counts as wrong."""
+        return sum(bool(v.correct) for v in self.verdicts) / len(self.verdicts) if self.verdicts else 0.0
 
-@dataclass(frozen=True)
-class Update:
-    """What a policy's step gives: the next meta-memory, the judged batch in the order of question ids, what was
-    executed and refused.
 
-    `counts` are figures to log, `notes` lines to show, `trace` JSON rows that tell how the change came about
-    (reflections, proposals).
-    """
+class Recall(Protocol):
+    """Kind `recall`: what of a meta-memory one question's prompt is given. `prompts` names the templates it renders."""
 
-    meta_memory: MetaMemory
-    judged: tuple[Judged, ...]
-    changes: tuple[Change, ...] = ()
-    refused: tuple[Refusal, ...] = ()
-    counts: Mapping[str, float] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    trace: tuple[Mapping[str, Any], ...] = ()
+    prompts: tuple[str, ...]
+
+    def identity(self) -> Mapping[str, Any]:
+        """What decides the choice beyond options and templates (the embedder's identity); asked for before there is a
+        caller.
+        """
+
+    async def shown(self, meta_memory: MetaMemory, question: Question) -> Sequence[Guideline]:
+        """The guidelines that the prompt of one question shows, in their order there."""
 
 
 class Laboratory(Protocol):
-    """What a policy may do with questions: have them answered and judged under a meta-memory."""
+    """What a policy works with in one step. It owns the draws, the journal, logs and progress: what is called again in
+    a continued run gives the same, and every attempt is written down.
+    """
+
+    step: int  # the one that is being made, from 1
+    train: tuple[Question, ...]  # both parts in the order of ids
+    validation: tuple[Question, ...]
+    random: Random  # seeded by the run and the step
 
     async def attempt(
-        self, question: Question, meta_memory: MetaMemory | None, scope: str, attempts: int, temperature: float
+        self, question: Question, meta_memory: MetaMemory, attempts: int = 1, temperature: float = 0.0
     ) -> Judged:
-        """Sample answers to one question and judge each."""
+        """Sample answers to a question under a meta-memory and judge each. The same question again gives new draws."""
+
+    async def validate(self, meta_memory: MetaMemory, questions: Sequence[Question] | None = None) -> list[Judged]:
+        """Answer and judge validation questions (all, unless some are given) as the training does at the end of a step:
+        for the meta-memory that the step gives, these are the very replies of its validation.
+        """
+
+    async def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """A unit vector for each text (n, d): the direction of the sum of its windows."""
+
+    async def ask(self, prompt: str, tokens: int, *, temperature: float = 0.0, **values: Any) -> Generation | Failure:
+        """The reflector's reply of at most so many new tokens to a template that is filled in with `values`."""
+
+    async def read(self, prompt: str, tokens: int, reader: Callable[[Generation], T], **values: Any) -> Read[T]:
+        """What `reader` makes of the reply to a template. A reply that it refuses with an `UnreadableError` is sent
+        back once, to be repaired.
+        """
 
 
 class Optimizer(Protocol):
     """Kind `optimizer`: a policy that improves a meta-memory from batches of questions.
 
-    `batch_size`, `epochs` and `drop_last` of its options shape the schedule; a policy with `epochs` 0 does not train.
+    It is constructed from its options alone, before anything is paid, and keeps nothing between steps but `state`.
+    `prompts` names the templates that it has filled in; a policy without any never asks the reflector.
     """
 
-    async def step(
-        self,
-        meta_memory: MetaMemory,
-        batch: Sequence[Question],
-        laboratory: Laboratory,
-        scope: str,
-        step: int,
-    ) -> Update:
-        """One step over one batch. `scope` prefixes every draw."""
+    prompts: tuple[str, ...]
+
+    def batches(self, train: Sequence[Question], seed: int) -> Sequence[Sequence[Question]]:
+        """The questions of each step, from those of the training part in the order of ids; none: no training."""
+
+    async def step(self, at: Position, batch: Sequence[Question], laboratory: Laboratory) -> Update:
+        """One step over one batch."""
+
+
+@runtime_checkable
+class Ending(Protocol):
+    """A policy with something left to do when its batches are through."""
+
+    async def end(self, at: Position, laboratory: Laboratory) -> Update | None:
+        """One step more, without a batch; None: nothing is left to do."""
+
+
+@runtime_checkable
+class Planning(Protocol):
+    """A policy that knows before what a step asks for; of any other a dry run says that it is unknown."""
+
+    def plan(self, batch: Sequence[Question]) -> Bounds:
+        """What a step over a batch asks for. Constructs nothing and calls nothing."""
 
 
 # --- watching
@@ -371,7 +473,10 @@ class Tracker(Protocol):
         """
 
     def advance(self, what: str, count: int = 1) -> None:
-        """Finished work: the stage's unit, or attempt, tokens, right, wrong, invalid, teaches, reflection, proposal."""
+        """Finished work: the stage's unit, or attempt, tokens, right, wrong, invalid, teaches, `asked NAME`.
+
+        NAME is that of a template which a policy had filled in.
+        """
 
     def measured(self, step: int, metrics: Mapping[str, float | None]) -> None:
         """The metrics of a step (the row of metrics.jsonl)."""
@@ -397,6 +502,7 @@ CONTRACTS: Mapping[str, type] = {
     "evaluator": Evaluator,
     "memory": MemoryConstructor,
     "optimizer": Optimizer,
+    "recall": Recall,
     "retriever": Retriever,
     "rubric": Rubric,
     "split": Splitter,

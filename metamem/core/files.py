@@ -104,12 +104,24 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file. Raises `DataError` when it is missing, damaged, or something else."""
+def read_json(path: Path) -> Any:
+    """Return the JSON value in a file. Raises `DataError` when it is missing, cannot be read or is damaged."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is damaged: it holds no JSON that can be read ({error})") from None
+
+
+def read_object(path: Path, *, absent: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Return the JSON object in a file; where there is no file, a copy of `absent` if one is given.
+
+    Raises `DataError` for a file that is missing, damaged, or holds something else.
+    """
+    if absent is not None and not path.exists():
+        return dict(absent)
+    value = read_json(path)
     if not isinstance(value, dict):
-        raise DataError(f"{path}: expected a JSON object, got {type(value).__name__}")
+        raise DataError(f"{path} is damaged: expected a JSON object, got {type(value).__name__}")
     return value

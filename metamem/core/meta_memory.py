@@ -1,20 +1,16 @@
-"""The meta-memory: guidelines with their lineage, the operations on them, and their files.
+"""The meta-memory: what is learned, as plain data, and the operations on its guidelines.
 
 In: validated operations of a policy. Out: a new `MetaMemory` (nothing is changed in place), what was refused and why,
-the lines that prompts show, and a JSON file that holds everything, the guidelines that are gone included.
+and its JSON form. How the guidelines came about stands in a run's `steps.jsonl`, change by change.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
-from metamem.core.errors import DataError
-from metamem.core.files import write_atomically
 from metamem.core.json_form import digest, from_json, to_json
 
 
@@ -36,13 +32,14 @@ class OnLong(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Operation:
     """A change to the guidelines. `id` for update and delete, `text` for add and update; `support`: ids of the
-    questions behind it.
+    questions behind it; `about`: what an added or updated one keeps beside its text.
     """
 
     action: Action
     id: str | None = None
     text: str | None = None
     support: tuple[str, ...] = ()
+    about: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +53,7 @@ class Refusal:
 @dataclass(frozen=True, slots=True)
 class Guideline:
     """One sentence on how to use memory. `id` is never reused; `born` and `changed` are steps; `support` are question
-    ids.
+    ids. `about` is what a policy or a recall keeps of it as JSON (a question, an outcome, a utility), never shown.
     """
 
     id: str
@@ -64,11 +61,12 @@ class Guideline:
     born: int = 0
     changed: int = 0
     support: tuple[str, ...] = ()
+    about: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One executed operation, with the text before and after it."""
+    """One executed change to a guideline or a learned text, with the text before and after it."""
 
     step: int
     action: Action
@@ -80,20 +78,49 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class MetaMemory:
-    """The guidelines after a step. `next_id` only grows; `history` holds every executed change since the beginning."""
+    """What is learned. `texts` are learned parts of prompts, by template and variable (`answer.system`); `adapter` is
+    the content hash of trained weights; `next_id` only grows.
+    """
 
     guidelines: tuple[Guideline, ...] = ()
     next_id: int = 1
-    step: int = 0
-    history: tuple[Change, ...] = ()
+    texts: Mapping[str, str] = field(default_factory=dict, hash=False)
+    adapter: str | None = None
 
     def __len__(self) -> int:
-        return len(self.guidelines)
+        return len(self.items)
+
+    @property
+    def items(self) -> tuple[Guideline, ...]:
+        """Everything that has a text of its own: the guidelines, then the learned texts under their names."""
+        return (*self.guidelines, *(Guideline(name, text) for name, text in sorted(self.texts.items())))
 
     @property
     def hash(self) -> str:
-        """Digest of what a prompt shows: ids and texts, in order."""
-        return digest([[g.id, g.text] for g in self.guidelines])
+        """Digest of what can change a prompt: ids and texts in order, what is kept about them, learned texts."""
+        held = [[g.id, g.text, dict(g.about)] if g.about else [g.id, g.text] for g in self.guidelines]
+        if not self.texts and self.adapter is None:
+            return digest(held)
+        return digest({"guidelines": held, "texts": dict(self.texts), "adapter": self.adapter})
+
+    def sizes(self) -> dict[str, int]:
+        """How many guidelines there are, and learned texts where there are any."""
+        return {"guidelines": len(self.guidelines), **({"texts": len(self.texts)} if self.texts else {})}
+
+    def without(self, id: str) -> MetaMemory:
+        """The same without one item."""
+        guidelines = tuple(g for g in self.guidelines if g.id != id)
+        return replace(self, guidelines=guidelines, texts={n: t for n, t in self.texts.items() if n != id})
+
+    def reworded(self, texts: Mapping[str, str]) -> MetaMemory:
+        """The same items with other texts, by id."""
+        guidelines = tuple(replace(g, text=texts.get(g.id, g.text)) for g in self.guidelines)
+        return replace(self, guidelines=guidelines, texts={n: texts.get(n, t) for n, t in self.texts.items()})
+
+    def noted(self, id: str, **about: Any) -> MetaMemory:
+        """The same with more kept about one guideline; values that are there already are replaced."""
+        kept = (replace(g, about={**g.about, **about}) if g.id == id else g for g in self.guidelines)
+        return replace(self, guidelines=tuple(kept))
 
 
 def words(text: str) -> int:
@@ -142,30 +169,32 @@ def apply(
         if operation.action is Action.add:
             identity = f"G{next_id}"
             next_id += 1
-            guidelines[identity] = Guideline(identity, text, step, step, operation.support)
+            guidelines[identity] = Guideline(identity, text, step, step, operation.support, dict(operation.about))
             changes.append(Change(step, Action.add, identity, None, text, operation.support))
         else:
             assert old is not None
             if operation.action is Action.update:
                 support = old.support + tuple(q for q in operation.support if q not in old.support)
-                guidelines[old.id] = replace(old, text=text, changed=step, support=support)
+                about = {**old.about, **operation.about}
+                guidelines[old.id] = replace(old, text=text, changed=step, support=support, about=about)
                 changes.append(Change(step, Action.update, old.id, old.text, text, operation.support))
             else:
                 del guidelines[old.id]
                 changes.append(Change(step, Action.delete, old.id, old.text, None, operation.support))
-    new = MetaMemory(tuple(guidelines.values()), next_id, step, meta_memory.history + tuple(changes))
+    new = replace(meta_memory, guidelines=tuple(guidelines.values()), next_id=next_id)
     return new, tuple(changes), tuple(refused)
 
 
-def diff(before: MetaMemory, after: MetaMemory) -> list[tuple[Action, Guideline]]:
-    """What changed between two meta-memories, by id: additions and updates with their new text, deletions with the
-    old one.
-    """
-    old, new = {g.id: g for g in before.guidelines}, {g.id: g for g in after.guidelines}
-    rows = [(Action.delete, g) for i, g in old.items() if i not in new]
-    rows += [(Action.update, g) for i, g in new.items() if i in old and old[i].text != g.text]
-    rows += [(Action.add, g) for i, g in new.items() if i not in old]
-    return rows
+def diff(before: MetaMemory, after: MetaMemory, step: int = 0) -> tuple[Change, ...]:
+    """What changed between two meta-memories, by id: deletions, updates, additions, of guidelines and of texts."""
+    old, new = {i.id: i for i in before.items}, {i.id: i for i in after.items}
+    found = [Change(step, Action.delete, i, g.text, None, g.support) for i, g in old.items() if i not in new]
+    found += [
+        Change(step, Action.update, i, old[i].text, g.text, g.support)
+        for i, g in new.items()
+        if i in old and old[i].text != g.text
+    ]
+    return (*found, *(Change(step, Action.add, i, None, g.text, g.support) for i, g in new.items() if i not in old))
 
 
 def from_texts(texts: Sequence[str]) -> MetaMemory:
@@ -175,34 +204,24 @@ def from_texts(texts: Sequence[str]) -> MetaMemory:
 
 
 def to_dict(meta_memory: MetaMemory) -> dict[str, Any]:
-    """The JSON form."""
+    """The JSON form, without what is empty: what is kept about a guideline, learned texts, an adapter."""
     form: dict[str, Any] = to_json(meta_memory)
-    return form
+    form["guidelines"] = [{k: v for k, v in g.items() if k != "about" or v} for g in form["guidelines"]]
+    return {k: v for k, v in form.items() if k not in ("texts", "adapter") or v}
 
 
-def save(meta_memory: MetaMemory, path: Path, extra: dict[str, Any] | None = None) -> None:
-    """Write a checkpoint file: `{"meta_memory": {...}, **extra}`, whole or not at all."""
-    text = json.dumps({"meta_memory": to_dict(meta_memory), **(extra or {})}, indent=1, ensure_ascii=False)
-    write_atomically(path, text + "\n")
+def from_dict(data: Mapping[str, Any]) -> MetaMemory:
+    """The inverse of `to_dict`. Of version 0.1 the step and the history inside are left out.
 
-
-def load(path: Path, key: str = "meta_memory") -> MetaMemory:
-    """Read a checkpoint, a plain JSON list of sentences, or an object of name → sentence (`{"M0": "..."}`).
-
-    Raises `DataError` naming the file; a missing file is an error, never an empty meta-memory.
+    Raises `KeyError`, `TypeError` or `ValueError` for what is no meta-memory.
     """
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"{key}: no such file: {path}") from None
-    except (OSError, ValueError) as error:
-        raise DataError(f"{key}: {path} cannot be read as JSON: {error}") from None
-    if isinstance(data, dict) and isinstance(data.get("meta_memory"), dict):
-        try:
-            return from_json(MetaMemory, data["meta_memory"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"{key}: {path} is not a checkpoint of this version: {error}") from None
-    texts = list(data.values()) if isinstance(data, dict) else data
-    if isinstance(texts, list) and all(isinstance(t, str) and t.strip() for t in texts):
-        return from_texts([" ".join(t.split()) for t in texts])
-    raise DataError(f"{key}: {path}: expected a checkpoint, a list of sentences or an object of name → sentence")
+    made = from_json(MetaMemory, {k: v for k, v in data.items() if k not in ("step", "history")})
+    if not isinstance(made.texts, dict) or not all(isinstance(t, str) for t in made.texts.values()):
+        raise TypeError("texts: expected an object of name → text")
+    return made
+
+
+def items_json(meta_memory: MetaMemory) -> list[dict[str, Any]]:
+    """The items as tables show them: guidelines with their steps and questions, texts with their names alone."""
+    texts = [{"id": name, "text": text, "kind": "text"} for name, text in sorted(meta_memory.texts.items())]
+    return [{k: v for k, v in to_json(g).items() if k != "about"} for g in meta_memory.guidelines] + texts

@@ -149,8 +149,9 @@ class Search:
 class Attempt:
     """One answer to a question, or its failure (`error` set, `response` empty).
 
-    `id` is unique in its run: `scope#index`. The hashes are of the meta-memory's rendering, the evidence and the
-    prompt; `key` is the journal key of the reply. `searches` came before the answer; `usage` is of all turns together.
+    `id` is unique in its run: `scope#index`. The hashes are of the meta-memory, the evidence and the prompt; `shown`
+    are the ids of the guidelines that stood in the prompt (None: not written down, as by version 0.1); `key` is the
+    journal key of the reply. `searches` came before the answer; `usage` is of all turns together.
     """
 
     id: str
@@ -166,6 +167,7 @@ class Attempt:
     prompt_hash: str = ""
     key: str = ""
     searches: tuple[Search, ...] = ()
+    shown: tuple[str, ...] | None = None
 
     @property
     def cut(self) -> bool:

@@ -243,9 +243,11 @@ KINDS = (
     "memory",
     "optimizer",
     "prompts",
+    "recall",
     "retriever",
     "rubric",
     "split",
+    "study",
     "tracker",
 )
 REGISTRY = Registry(KINDS)
@@ -253,6 +255,7 @@ register = REGISTRY.register
 build = REGISTRY.build
 
 _loaded = False
+_STUDIES = "metamem.studies."
 
 
 def registering_modules() -> list[str]:
@@ -265,6 +268,13 @@ def registering_modules() -> list[str]:
     return sorted(".".join(path.relative_to(package.parent).with_suffix("").parts) for path in found)
 
 
+def load_studies() -> None:
+    """Import the project's studies. They stand above the programs, so `--help` and single runs go without them."""
+    for module in registering_modules():
+        if module.startswith(_STUDIES):
+            importlib.import_module(module)
+
+
 def load_components() -> None:
     """Import the project's components and those of installed plugins (entry points of the group `metamem.components`).
 
@@ -275,7 +285,8 @@ def load_components() -> None:
     if _loaded:
         return
     for module in registering_modules():
-        importlib.import_module(module)
+        if not module.startswith(_STUDIES):
+            importlib.import_module(module)
     for point in entry_points(group=ENTRY_POINT_GROUP):
         try:
             loaded = point.load()

@@ -65,6 +65,8 @@ class LongMemEval:
 class Sample:
     """The project's own small data set in LongMemEval's format, shipped with the package."""
 
+    own = True
+
     @dataclass
     class Config:
         """Options of the data set."""

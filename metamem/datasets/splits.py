@@ -10,7 +10,7 @@ import json
 import os
 import random
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,9 @@ ALL_FOLDS = "all"
 REFERENCE_FOLDS = 5
 
 
-def fold_names(config: Any) -> tuple[str, ...]:
-    """The folds that a split's options stand for: one, or each of them for `split.fold=all`; none without folds."""
-    fold = getattr(config, "fold", None)
-    if fold is None:
-        return ()
-    return tuple(map(str, range(getattr(config, "folds", REFERENCE_FOLDS)))) if fold == ALL_FOLDS else (fold,)
+def _every_fold(config: Any, folds: int) -> dict[str, Any]:
+    """Fold → the options with that fold chosen, for `split.fold=all`; none where one fold is chosen."""
+    return {str(i): replace(config, fold=str(i)) for i in range(folds)} if config.fold == ALL_FOLDS else {}
 
 
 def _checked_fold(fold: Any, folds: int) -> str:
@@ -73,6 +70,10 @@ class KFold:
 
     def __init__(self, config: Config) -> None:
         self._config = config
+
+    def folds(self) -> dict[str, Any]:
+        """Return the options of each fold where all are meant."""
+        return _every_fold(self._config, self._config.folds)
 
     def files(self) -> Sequence[Path]:
         """None."""
@@ -125,6 +126,10 @@ class Reference:
 
     def __init__(self, config: Config) -> None:
         self._config = config
+
+    def folds(self) -> dict[str, Any]:
+        """Return the options of each fold where all are meant."""
+        return _every_fold(self._config, REFERENCE_FOLDS)
 
     def files(self) -> Sequence[Path]:
         """None."""

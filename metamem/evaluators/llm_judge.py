@@ -7,6 +7,7 @@ no reply could be read. The backbone retries its own failures; only unreadable r
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from metamem.core.calls import Draw, Failure, Message, Request, Sampling, Usage
@@ -42,6 +43,11 @@ class LLMJudge:
 
     def __init__(self, config: Config, *, judge: Caller, rubric: Rubric, seed: int = 0) -> None:
         self._config, self._judge, self._rubric, self._seed = config, judge, rubric, seed
+
+    @classmethod
+    def wants(cls, questions: Sequence[Question]) -> Sequence[Question]:
+        """Return all questions: the judge is asked about every one."""
+        return questions
 
     async def evaluate(self, question: Question, attempt: Attempt, repeat: int = 0) -> Verdict:
         """The judge's verdict on one attempt; `repeat` numbers further verdicts on the same attempt."""

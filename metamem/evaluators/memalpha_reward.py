@@ -1,4 +1,4 @@
-"""The reward of memories that an evaluation built: each episode's terms, and their means for every system.
+"""Mem-α's reward, of answers and of the memories that an evaluation built: each episode's terms and their means.
 
 In: banks with their history, the judged answers of each system, a judge for what was written. Out: a row per system and
 episode (a conversation with the questions of one source), and the means that go into the result. An episode of which a
@@ -14,13 +14,14 @@ from typing import Any
 
 from metamem.core.banks import Effect, MemoryBank
 from metamem.core.calls import Draw, Failure, Request
-from metamem.core.contracts import Caller, Judged, Tracker
+from metamem.core.contracts import Caller, Judged, Rubric, Tracker
 from metamem.core.json_form import digest, to_json
+from metamem.core.registry import option, register
 from metamem.evaluators import memalpha_terms as reward
+from metamem.evaluators.sources import BySource
 from metamem.prompts.templates import Prompts
 from metamem.replies.verdict_reader import read_verdict
 
-NAME = "memalpha_reward"
 _JUDGED_AT_ONCE = 1024
 
 
@@ -55,6 +56,43 @@ class Written:
     calls: float
     compression: float
     content: float | None
+
+
+@register("evaluator", "memalpha_reward")
+class MemAlphaReward(BySource):
+    """Mem-α's reward: of one reply its task term (by source); of whole episodes all terms, with these weights."""
+
+    name = "memalpha_reward"
+
+    @dataclass
+    class Config(BySource.Config):
+        """The weights of the terms that an episode adds."""
+
+        beta: float = option(0.05, "weight of compression", least=0)
+        gamma: float = option(0.1, "weight of the share of writes that suit their part", least=0)
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        judge: Caller | None = None,
+        rubric: Rubric | None = None,
+        seed: int = 0,
+        prompts: Prompts | None = None,
+    ) -> None:
+        super().__init__(config, judge=judge, rubric=rubric, seed=seed)
+        self._config = config
+        self._content = ContentJudge(judge, prompts) if judge is not None and prompts is not None else None
+
+    async def banks(
+        self, banks: Mapping[str, MemoryBank], judged: Mapping[str, Sequence[Judged]], tracker: Tracker
+    ) -> tuple[Mapping[str, Mapping[str, Any]], Sequence[Mapping[str, Any]]]:
+        """Return the means of the reward's terms by system and a row an episode; nothing for memories that do not say
+        how long they and what they read are.
+        """
+        if self._content is None or not any("input_tokens" in bank.counts for bank in banks.values()):
+            return {}, []
+        return await rewards(banks, judged, self._content, self._config.beta, self._config.gamma, tracker)
 
 
 async def rewards(
@@ -95,7 +133,7 @@ def _rows(
             episodes.setdefault((j.question.type, conversation), []).append(j)
     for (source, conversation), asked in sorted(episodes.items()):
         memory = written[conversation]
-        verdicts = [v for j in asked for v in (*j.verdicts, *j.other_verdicts) if v.evaluator == NAME]
+        verdicts = [v for j in asked for v in (*j.verdicts, *j.other_verdicts) if v.evaluator == MemAlphaReward.name]
         row = {"system": label, "source": source, "conversation": conversation, "questions": len(asked)}
         if memory.content is None or not memory.complete or not all(v.valid for v in verdicts):
             yield {**row, "left_out": True}

@@ -7,7 +7,7 @@ is what counts, so that reasoning before it is not taken for the answer. Definit
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from metamem.core.contracts import Caller, Rubric
@@ -29,15 +29,6 @@ from metamem.evaluators.text import holds, normalise, says_unknown
 
 # The rubric's template for an answer that is one thing to be known.
 JUDGED_AS = "single-session-user"
-
-
-def judged_questions(evaluators: Iterable[str], questions: Sequence[Question]) -> list[Question]:
-    """The questions that a judge will be asked about, as the rubric sees them."""
-    if "llm_judge" in evaluators:
-        return list(questions)
-    if not {"by_source", "memalpha_reward"} & set(evaluators):
-        return []
-    return [_for_judge(q) for q in questions if source_of(q.type).metric is Metric.judge]
 
 
 def _for_judge(question: Question) -> Question:
@@ -192,12 +183,17 @@ class BySource(_Graded):
             options = LLMJudge.Config(retries=config.retries, max_tokens=config.max_tokens)
             self._judge = LLMJudge(options, judge=judge, rubric=rubric, seed=seed)
 
+    @classmethod
+    def wants(cls, questions: Sequence[Question]) -> Sequence[Question]:
+        """Return the questions of judged sources, each as one about a thing to be known."""
+        return [_for_judge(q) for q in questions if source_of(q.type).metric is Metric.judge]
+
     async def evaluate(self, question: Question, attempt: Attempt, repeat: int = 0) -> Verdict:
         """The verdict by the metric of the question's source."""
         if source_of(question.type).metric is not Metric.judge:
             return await super().evaluate(question, attempt, repeat)
         if self._judge is None:
-            raise ConfigError(f"evaluator.by_source: questions of {question.type} need a judge")
+            raise ConfigError(f"evaluator.{self.name}: questions of {question.type} need a judge")
         verdict = await self._judge.evaluate(_for_judge(question), attempt, repeat)
         return dataclasses.replace(verdict, evaluator=self.name)
 
@@ -210,20 +206,6 @@ class BySource(_Graded):
             return recall_at(answer, golds)
         score = _ONE_ANSWER[metric]
         return max(score(answer, gold) for gold in golds)
-
-
-@register("evaluator", "memalpha_reward")
-class MemAlphaReward(BySource):
-    """Mem-α's reward: of one reply its task term (by source); of whole episodes all terms, with these weights."""
-
-    name = "memalpha_reward"
-
-    @dataclass
-    class Config(BySource.Config):
-        """The weights of the terms that an episode adds."""
-
-        beta: float = option(0.05, "weight of compression", least=0)
-        gamma: float = option(0.1, "weight of the share of writes that suit their part", least=0)
 
 
 _ONE_ANSWER: dict[Metric, Callable[[str, str], float]] = {

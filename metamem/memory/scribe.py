@@ -16,13 +16,13 @@ from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from metamem.core.asking import REPAIR, ask_until_read
 from metamem.core.banks import Cost, Effect, MemoryBank, Unread
 from metamem.core.calls import Draw, Failure, Generation, Message, Request
 from metamem.core.contracts import Embedder, MemoryContext
 from metamem.core.records import Conversation
 from metamem.memory.batching import Batcher
 from metamem.memory.notebook import Notebook
+from metamem.replies.asking import REPAIR, ask_until_read
 from metamem.replies.json_in_text import Form, form_of
 
 if TYPE_CHECKING:
@@ -118,10 +118,9 @@ class Scribe:
         and gives a value of None, or the part that could be read. Raises `LostError`.
         """
         wanted: Form[V] = form if isinstance(form, Form) else form_of(form)
-        said: list[Said] = []
 
-        async def send(messages: tuple[Message, ...], repeat: int, before: str) -> str:
-            reply = await self.reply(
+        async def send(messages: tuple[Message, ...], repeat: int, before: str) -> Said:
+            said = await self.reply(
                 messages,
                 stage=stage,
                 place=place,
@@ -133,16 +132,16 @@ class Scribe:
                 before=before,
             )
             self.counts["repairs"] += repeat > 0
-            said.append(reply)
-            return reply.text
+            return said
 
+        read = lambda said: wanted.read(said.text)  # noqa: E731
         again = lambda problem: self.render(REPAIR, problem=problem)  # noqa: E731
         messages = self.render(template, **values)
-        found = await ask_until_read(messages, send, wanted.read, again, repairs, wanted.partial)
+        found = await ask_until_read(messages, send, read, again, repairs, wanted.partial)
         if found.problem:
             self.counts["unread"] += 1
-            self.note(Unread(stage, tuple(turn_ids), found.problem, found.text))
-        return Answer(found.value, said[-1])
+            self.note(Unread(stage, tuple(turn_ids), found.problem, found.reply.text))
+        return Answer(found.value, found.reply)
 
     async def reply(
         self,

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Sequence
+
+from metamem.core.records import Question
 
 
-def schedule(
-    ids: Iterable[str], epochs: int, batch_size: int, drop_last: bool, seed: int
-) -> list[tuple[int, list[str]]]:
-    """The batches of a run: (epoch from 0, question ids). Each epoch has a shuffle of its own; a batch larger than
-    the part is clipped.
+def shuffled(
+    train: Sequence[Question], epochs: int, batch_size: int, drop_last: bool, seed: int
+) -> list[list[Question]]:
+    """Return the questions of each step, every epoch in an order of its own. A batch larger than the part is clipped;
+    `drop_last` leaves out an epoch's last batch where it is not full.
     """
-    ordered = sorted(ids)
+    ordered = sorted(train, key=lambda q: q.id)
     batch_size = min(batch_size, len(ordered))
     batches = []
     for epoch in range(epochs):
-        shuffled = list(ordered)
-        random.Random(f"{seed}/batches/{epoch}").shuffle(shuffled)
-        for start in range(0, len(shuffled), batch_size):
-            batch = shuffled[start : start + batch_size]
+        order = list(ordered)
+        random.Random(f"{seed}/batches/{epoch}").shuffle(order)
+        for start in range(0, len(order), batch_size):
+            batch = order[start : start + batch_size]
             if len(batch) == batch_size or not drop_last:
-                batches.append((epoch, batch))
+                batches.append(batch)
     return batches

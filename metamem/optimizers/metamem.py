@@ -12,26 +12,21 @@ import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from typing import Any
 
-from metamem.core.calls import Draw, Failure, Generation, Message, Request
-from metamem.core.contracts import Caller, Judged, Laboratory, Tracker, Update
+from metamem.core.calls import Failure, Generation
+from metamem.core.contracts import Judged, Laboratory
 from metamem.core.errors import ConfigError
+from metamem.core.learned import Asked, Bounds, Position, Update
 from metamem.core.meta_memory import Action, MetaMemory, OnLong, Operation, apply, words
 from metamem.core.records import Attempt, Question, Verdict
 from metamem.core.registry import option, register
 from metamem.core.text import format_date, render_unit, told
+from metamem.optimizers.batched import shuffled
 from metamem.optimizers.operations import Reading, read_operations
-from metamem.prompts.templates import Prompts
-from metamem.replies.json_in_text import UnreadableError
 
-
-class Accept(StrEnum):
-    """`always`: every update is taken. `validation`: only one that does not lower the score on the validation part."""
-
-    always = "always"
-    validation = "validation"
+# The share of questions whose attempts are supposed to disagree, for the dry run's expectation.
+_DISAGREE = 0.4
 
 
 @dataclass(frozen=True)
@@ -71,9 +66,6 @@ class MetaMem:
         max_words: int = option(30, "words asked for per guideline at most")
         on_long: OnLong = option(OnLong.warn, "a longer guideline is taken and counted (warn) or refused (refuse)")
         max_guidelines: int = option(0, "guidelines kept at most (0: no cap)")
-        accept: Accept = option(
-            Accept.always, "take every update (always), or only what does not lower the validation score (validation)"
-        )
         reflection_tokens: int = option(16384, "new tokens per reflection at most")
         proposal_tokens: int = option(4096, "new tokens per proposal and consolidation at most")
 
@@ -102,19 +94,34 @@ class MetaMem:
                     "optimizer.attempts must be at least 2 for attempts to disagree (or optimizer.filter=false)"
                 )
 
-    def __init__(self, config: Config, *, prompts: Prompts, reflector: Caller, tracker: Tracker) -> None:
+    def __init__(self, config: Config) -> None:
         self.config = config
-        self._prompts = prompts
-        self._reflector = reflector
-        self._tracker = tracker
 
-    async def step(
-        self, meta_memory: MetaMemory, batch: Sequence[Question], laboratory: Laboratory, scope: str, step: int
-    ) -> Update:
-        """One step over one batch (steps 1 to 4 of the method)."""
+    def batches(self, train: Sequence[Question], seed: int) -> list[list[Question]]:
+        """Return the epochs' batches of shuffled questions."""
+        c = self.config
+        return shuffled(train, c.epochs, c.batch_size, c.drop_last, seed)
+
+    def plan(self, batch: Sequence[Question]) -> Bounds:
+        """Return what a step asks for: reflections and proposals on questions that teach, one consolidation."""
+        c, questions = self.config, len(batch)
+        share = _DISAGREE if c.filter else 1.0
+        reflections, one = questions * c.attempts if c.reflect else 0, min(questions, 1)
+        # An unreadable proposal or consolidation is asked for once more.
+        asked = (
+            Asked("reflect", 0, share * reflections, reflections, c.reflection_tokens),
+            Asked("propose", 0, share * questions, 2 * questions, c.proposal_tokens),
+            Asked("consolidate", 0, one if c.consolidate else 0, 2 * one if c.consolidate else 0, c.proposal_tokens),
+        )
+        longest = c.max_guidelines * (c.max_words + 3) if c.max_guidelines else None
+        return Bounds(questions * c.attempts, tuple(a for a in asked if a.most), longest)
+
+    async def step(self, at: Position, batch: Sequence[Question], laboratory: Laboratory) -> Update:
+        """Make one step over one batch (steps 1 to 4 of the method)."""
+        meta_memory = at.meta_memory
         questions = sorted(batch, key=lambda q: q.id)
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._learn(q, meta_memory, laboratory, scope)) for q in questions]
+            tasks = [group.create_task(self._learn(q, meta_memory, laboratory)) for q in questions]
         judged = tuple(t.result()[0] for t in tasks)
         proposals = {j.question.id: p for j, p in (t.result() for t in tasks) if p is not None}
         counts: Counter[str] = Counter(
@@ -125,11 +132,11 @@ class MetaMem:
             proposals_repaired=sum(p.repaired for p in proposals.values()),
             operations_malformed=sum(len(p.refused) for p in proposals.values()),
         )
-        operations, note = await self._consolidate(meta_memory, proposals, scope, counts)
+        operations, note = await self._consolidate(meta_memory, proposals, laboratory, counts)
         new, changes, refused = apply(
             meta_memory,
             operations,
-            step,
+            laboratory.step,
             max_words=self.config.max_words,
             on_long=self.config.on_long,
             max_guidelines=self.config.max_guidelines,
@@ -148,13 +155,19 @@ class MetaMem:
             }
             for question_id, p in sorted(proposals.items())
         )
-        return Update(new, judged, changes, refused, dict(counts), (note,) if note else (), trace)
+        notes = [note] if note else []
+        if at.step == 0 and len(batch) < self.config.batch_size:
+            notes.append(
+                f"optimizer.batch_size={self.config.batch_size} is clipped to the {len(batch)} questions of the "
+                "training part"
+            )
+        return Update(new, None, changes, refused, dict(counts), tuple(notes), trace)
 
     async def _learn(
-        self, question: Question, meta_memory: MetaMemory, laboratory: Laboratory, scope: str
+        self, question: Question, meta_memory: MetaMemory, laboratory: Laboratory
     ) -> tuple[Judged, Proposal | None]:
         """Attempt one question and, where it teaches, reflect and propose."""
-        judged = await laboratory.attempt(question, meta_memory, scope, self.config.attempts, self.config.temperature)
+        judged = await laboratory.attempt(question, meta_memory, self.config.attempts, self.config.temperature)
         pairs = [
             (a, v)
             for a, v in zip(judged.attempts, judged.verdicts, strict=True)
@@ -162,15 +175,17 @@ class MetaMem:
         ]
         if not pairs or (self.config.filter and not judged.teaches):
             return judged, None
-        if judged.teaches:
-            self._tracker.advance("teaches")
-        return judged, await self._propose(judged, pairs, meta_memory, scope)
+        return judged, await self._propose(judged, pairs, meta_memory, laboratory)
 
     async def _propose(
-        self, judged: Judged, pairs: Sequence[tuple[Attempt, Verdict]], meta_memory: MetaMemory, scope: str
+        self,
+        judged: Judged,
+        pairs: Sequence[tuple[Attempt, Verdict]],
+        meta_memory: MetaMemory,
+        laboratory: Laboratory,
     ) -> Proposal:
         question = judged.question
-        case = {
+        case: dict[str, Any] = {
             "memories": [render_unit(e.unit) for e in judged.evidence],
             "question": question.text,
             "date": format_date(question.date) if question.date else "",
@@ -178,7 +193,10 @@ class MetaMem:
         }
         texts: Sequence[Generation | Failure]
         if self.config.reflect:
-            texts = await asyncio.gather(*(self._reflect(case, a, bool(v.correct), scope) for a, v in pairs))
+            limit = self.config.reflection_tokens
+            texts = await asyncio.gather(
+                *(laboratory.ask("reflect", limit, **case, attempt=told(a), correct=bool(v.correct)) for a, v in pairs)
+            )
         else:
             texts = [Generation(told(a)) for a, _ in pairs]
         reflections = [
@@ -190,34 +208,29 @@ class MetaMem:
         if not reflections:
             reason = next((t.reason for t in texts if isinstance(t, Failure)), "every reflection was empty")
             return Proposal(problem=f"no reflection: {reason}")
-        messages = self._prompts.render(
+        found = await laboratory.read(
             "propose",
+            self.config.proposal_tokens,
+            _operations,
             **case,
             guidelines=list(meta_memory.guidelines),
             reflections=reflections,
             max_words=self.config.max_words,
         )
-        reading, problem, repaired = await self._read(messages, f"{scope}/{question.id}/propose")
-        self._tracker.advance("proposal")
+        problem = found.problem
         if lost:
             problem = problem or f"{lost} of {len(pairs)} reflections were lost"
-        if reading is None:
+        if found.value is None:
             return Proposal(problem=problem, reflections=tuple(reflections))
         operations = tuple(
             replace(o, support=(question.id,))
-            for o in reading.operations
+            for o in found.value.operations
             if o.action is Action.add or not self.config.add_only
         )
-        return Proposal(operations, reading.refused, problem, repaired, tuple(reflections))
-
-    async def _reflect(self, case: dict[str, Any], attempt: Attempt, correct: bool, scope: str) -> Generation | Failure:
-        messages = self._prompts.render("reflect", **case, attempt=told(attempt), correct=correct)
-        outcome = await self._call(messages, f"{scope}/{attempt.id}/reflect", self.config.reflection_tokens)
-        self._tracker.advance("reflection")
-        return outcome
+        return Proposal(operations, found.value.refused, problem, found.repaired, tuple(reflections))
 
     async def _consolidate(
-        self, meta_memory: MetaMemory, proposals: dict[str, Proposal], scope: str, counts: Counter[str]
+        self, meta_memory: MetaMemory, proposals: dict[str, Proposal], laboratory: Laboratory, counts: Counter[str]
     ) -> tuple[list[Operation], str]:
         """The batch's operations. When the reply cannot be read the meta-memory stays as it is, and the note says
         why.
@@ -229,8 +242,11 @@ class MetaMem:
             return [], ""
         if not self.config.consolidate:
             return [o for _, o in numbered], ""
-        messages = self._prompts.render(
+        proposed = dict(numbered)
+        found = await laboratory.read(
             "consolidate",
+            self.config.proposal_tokens,
+            lambda reply: _operations(reply, proposed),
             guidelines=list(meta_memory.guidelines),
             proposals=[
                 {"id": i, "action": o.action.value, "target": o.id or "", "text": o.text or ""} for i, o in numbered
@@ -238,18 +254,17 @@ class MetaMem:
             max_words=self.config.max_words,
             max_guidelines=self.config.max_guidelines,
         )
-        behind = dict(numbered)
-        reading, problem, repaired = await self._read(messages, f"{scope}/consolidate", behind)
-        counts["consolidation_repaired"] += repaired
+        counts["consolidation_repaired"] += found.repaired
+        reading = found.value
         if reading is None:
             counts["consolidation_failed"] += 1
-            return [], f"consolidation failed, the meta-memory stays as it was: {problem}"
+            return [], f"consolidation failed, the meta-memory stays as it was: {found.problem}"
         counts["operations_malformed"] += len(reading.refused)
         operations = []
         for operation, sources in zip(reading.operations, reading.sources, strict=True):
-            support = [q for s in sources if s in behind for q in behind[s].support]
+            support = [q for s in sources if s in proposed for q in proposed[s].support]
             if not support:
-                # The model did not say what is behind it: the proposals that say the same are.
+                # The model did not say which proposals it made this of: those that say the same.
                 support = [
                     q
                     for _, o in numbered
@@ -260,30 +275,10 @@ class MetaMem:
                 operations.append(replace(operation, support=tuple(dict.fromkeys(support))))
         return operations, ""
 
-    async def _read(
-        self, messages: tuple[Message, ...], scope: str, proposed: Mapping[str, Operation] | None = None
-    ) -> tuple[Reading | None, str, bool]:
-        """Operations from a reply, with one request to repair it; (None, problem, ...) when there are none."""
-        problem = ""
-        for repeat in range(2):
-            outcome = await self._call(messages, scope, self.config.proposal_tokens, repeat)
-            if isinstance(outcome, Failure):
-                return None, outcome.reason, False
-            try:
-                cut = outcome.finish_reason == "length"
-                return read_operations(outcome.text, cut=cut, proposed=proposed), "", repeat > 0
-            except UnreadableError as error:
-                problem = str(error)
-                repair = self._prompts.render("repair", problem=problem)
-                messages = (*messages, Message("assistant", outcome.text[:20000] or "(empty)"), *repair)
-        return None, f"the reply could not be read, nor its repair: {problem}", False
 
-    async def _call(
-        self, messages: tuple[Message, ...], scope: str, max_tokens: int, repeat: int = 0
-    ) -> Generation | Failure:
-        sampling = replace(self._reflector.sampling(), temperature=0.0, max_tokens=max_tokens)
-        (reply,) = await self._reflector(Request(messages, sampling, (Draw(scope),), repeat=repeat))
-        return reply.outcome
+def _operations(reply: Generation, proposed: Mapping[str, Operation] | None = None) -> Reading:
+    """Read the operations of a reply."""
+    return read_operations(reply.text, cut=reply.finish_reason == "length", proposed=proposed)
 
 
 def _shown(operation: Operation) -> dict[str, Any]:

@@ -5,29 +5,33 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from metamem.core.contracts import Laboratory, Update
-from metamem.core.meta_memory import MetaMemory
+from metamem.core.contracts import Laboratory
+from metamem.core.learned import Bounds, Position, Update
 from metamem.core.records import Question
-from metamem.core.registry import option, register
+from metamem.core.registry import register
 
 
 @register("optimizer", "none")
 class NoOptimizer:
     """No learning: the baseline without meta-memory."""
 
+    prompts = ()
+
     @dataclass
     class Config:
-        """A schedule of no steps."""
-
-        epochs: int = option(0, "passes over the training part (0: no step is made)")
-        batch_size: int = option(1, "questions per step")
-        drop_last: bool = option(True, "leave out a last batch that is not full")
+        """Nothing to choose."""
 
     def __init__(self, config: Config) -> None:
-        self.config = config
+        del config
 
-    async def step(
-        self, meta_memory: MetaMemory, batch: Sequence[Question], laboratory: Laboratory, scope: str, step: int
-    ) -> Update:
-        """The meta-memory as it was."""
-        return Update(meta_memory, ())
+    def batches(self, train: Sequence[Question], seed: int) -> list[list[Question]]:
+        """Return no step."""
+        return []
+
+    def plan(self, batch: Sequence[Question]) -> Bounds:
+        """Return that nothing is asked for."""
+        return Bounds(0)
+
+    async def step(self, at: Position, batch: Sequence[Question], laboratory: Laboratory) -> Update:
+        """Return the meta-memory as it was."""
+        return Update(at.meta_memory, at.state)

@@ -14,7 +14,8 @@ from typing import Any
 
 from metamem.core.banks import MemoryBank
 from metamem.core.calls import Draw, Failure, Message, Request
-from metamem.core.contracts import Caller, Evaluator, Judged, Tracker
+from metamem.core.contracts import Caller, Evaluator, Judged, MeasuresPrompts, Recall, Tracker
+from metamem.core.errors import ConfigError, unknown
 from metamem.core.json_form import digest
 from metamem.core.meta_memory import MetaMemory
 from metamem.core.records import Attempt, Evidence, Question, Search, Status, Verdict, teaches
@@ -26,9 +27,7 @@ from metamem.retrieval.searching import Searcher
 
 
 class Bench:
-    """Has questions answered and judged; what policies learn with (`contracts.Laboratory`) and what evaluation runs
-    on.
-    """
+    """Has questions answered and judged: what a laboratory gives policies, and what evaluation runs on."""
 
     def __init__(
         self,
@@ -40,10 +39,13 @@ class Bench:
         evidence: Mapping[str, tuple[Evidence, ...]],
         seed: int,
         tracker: Tracker,
+        recall: Recall | None = None,
         searcher: Searcher | None = None,
         banks: Mapping[str, MemoryBank] | None = None,
     ) -> None:
-        """With a `searcher`, answers may search the `banks` (by conversation)."""
+        """`recall` chooses which guidelines a prompt shows (None: all). With a `searcher`, answers may search the
+        `banks` (by conversation).
+        """
         self._prompts = prompts
         self._policy = policy
         self._evaluators = dict(sorted(evaluators.items()))
@@ -51,6 +53,7 @@ class Bench:
         self._evidence = evidence
         self._seed = seed
         self._tracker = tracker
+        self._recall = recall
         self._lines: dict[str, tuple[list[str], str]] = {}
         self._searching = Searching(searcher, prompts, self._fits) if searcher is not None else None
         self._banks = banks or {}
@@ -63,17 +66,20 @@ class Bench:
         attempts: int,
         temperature: float,
         draws: str | None = None,
+        first: int = 0,
     ) -> Judged:
         """Sample answers to one question under a meta-memory and judge each as soon as it is there.
 
         `scope` names the place in the run (`train/3`); `draws` the place that the samples are drawn for, where it
-        differs.
+        differs; `first` is the index of the first draw there.
         """
         assert self._policy is not None, "this bench only judges"
-        messages, tools, shown = self._asked(question, meta_memory)
+        given = await self._given(question, meta_memory)
+        messages, tools, shown = self._asked(question, given)
         sampling = replace(self._policy.sampling(), temperature=temperature)
         place = f"{self._seed}/{draws or scope}/{question.id}"
-        request = Request(messages, sampling, tuple(Draw(place, i) for i in range(attempts)), tools=tools)
+        indices = range(first, first + attempts)
+        request = Request(messages, sampling, tuple(Draw(place, i) for i in indices), tools=tools)
         replies = await self._policy(request)
         asked = Asked(question, request, shown)
         answered = await follow_all(self._searching, asked, self._bank(question), replies, self._policy)
@@ -82,9 +88,12 @@ class Bench:
             "meta_memory_hash": meta_memory.hash if meta_memory else MetaMemory().hash,
             "evidence_hash": self._hash(question, shown),
             "prompt_hash": digest(messages),
+            "shown": tuple(g.id for g in given.guidelines) if given else (),
         }
         made = []
-        for i, (reply, usage, searches) in enumerate((a.reply, a.usage, a.searches) for a in answered):
+        for i, (reply, usage, searches) in zip(
+            indices, ((a.reply, a.usage, a.searches) for a in answered), strict=True
+        ):
             base = Attempt(f"{here}#{i}", question.id, here, i, "", key=reply.key, **shared)
             base = replace(base, searches=searches, usage=usage if searches else base.usage)
             self._count_searches(searches)
@@ -165,10 +174,20 @@ class Bench:
                 f"{stage}: {len(invalid)} of {len(verdicts)} verdicts are invalid ({invalid[0].reason}){sample}"
             )
 
-    def prompt(self, question: Question, meta_memory: MetaMemory | None) -> tuple[tuple[Message, ...], str]:
-        """The messages that ask a question, and the hash of their evidence."""
-        messages, _, shown = self._asked(question, meta_memory)
+    def prompt(self, question: Question, given: MetaMemory | None = None) -> tuple[tuple[Message, ...], str]:
+        """Return the messages that ask a question with all that is given, and the hash of their evidence."""
+        messages, _, shown = self._asked(question, given)
         return messages, self._hash(question, shown)
+
+    async def _given(self, question: Question, meta_memory: MetaMemory | None) -> MetaMemory | None:
+        """Return the meta-memory with the guidelines alone that the question's prompt shows."""
+        if meta_memory is None:
+            return None
+        if meta_memory.adapter is not None:
+            raise ConfigError("meta_memory: it has trained weights (an adapter), which no backbone here can load")
+        if self._recall is None or not meta_memory.guidelines:
+            return meta_memory
+        return replace(meta_memory, guidelines=tuple(await self._recall.shown(meta_memory, question)))
 
     def _asked(
         self, question: Question, meta_memory: MetaMemory | None
@@ -203,27 +222,25 @@ class Bench:
 
     def _fits(self, messages: tuple[Message, ...], tools: tuple[dict[str, Any], ...] = ()) -> bool:
         """False when the policy's backbone measures prompts and finds this one too long (`on_overflow`)."""
-        overflow = getattr(getattr(self._policy, "backbone", None), "overflow", None)
-        if overflow is None or self._policy is None:
+        policy = self._policy
+        if policy is None or not isinstance(policy.backbone, MeasuresPrompts):
             return True
-        return bool(overflow(messages, self._policy.sampling(), *([tools] if tools else [])) <= 0)
+        return policy.backbone.overflow(messages, policy.sampling(), tools) <= 0
 
     def _count_searches(self, searches: Sequence[Search]) -> None:
-        counts = getattr(self._policy, "counts", None)
-        if counts is not None and searches:
-            counts["searches"] += len(searches)
-            counts["searches_refused"] += sum(s.result != FOUND for s in searches)
+        if searches and self._policy is not None:
+            self._policy.counts["searches"] += len(searches)
+            self._policy.counts["searches_refused"] += sum(s.result != FOUND for s in searches)
 
     def _count_dropped(self, question: Question, units: int) -> None:
-        counts = getattr(self._policy, "counts", None)
-        if counts is None:
+        if self._policy is None:
             return
-        if not counts["evidence_dropped"]:
+        if not self._policy.counts["evidence_dropped"]:
             self._tracker.note(
                 f"the prompt of question {question.id} is too long for the model: the {units} least relevant pieces of "
                 "its evidence are left out, and so with others; counted as evidence_dropped of the policy's calls"
             )
-        counts["evidence_dropped"] += units
+        self._policy.counts["evidence_dropped"] += units
 
     def _render(
         self,
@@ -246,15 +263,25 @@ class Bench:
 
 
 def answer_prompt(
-    prompts: Prompts, question: Question, meta_memory: MetaMemory | None, lines: Sequence[str]
+    prompts: Prompts, question: Question, given: MetaMemory | None, lines: Sequence[str]
 ) -> tuple[Message, ...]:
-    """The messages that ask a question; `lines` are the units of its evidence, rendered."""
+    """Return the messages that ask a question; `given` is what of the meta-memory they show, `lines` are the units of
+    the evidence, rendered.
+
+    A learned text `answer.NAME` is the template's variable NAME. Raises `ConfigError` where the template has no such.
+    """
+    learned = {n.removeprefix("answer."): t for n, t in given.texts.items() if n.startswith("answer.")} if given else {}
+    if learned:
+        places = prompts.variables("answer") - {"guidelines", "memories", "question", "date"}
+        for name in learned.keys() - places:
+            raise ConfigError(f"meta_memory: {unknown('place for a learned text in prompts.answer', name, places)}")
     return prompts.render(
         "answer",
-        guidelines=list(meta_memory.guidelines) if meta_memory else [],
+        guidelines=list(given.guidelines) if given else [],
         memories=list(lines),
         question=question.text,
         date=format_date(question.date) if question.date else "",
+        **learned,
     )
 
 

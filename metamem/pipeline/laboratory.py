@@ -1,223 +1,168 @@
-"""The parts of a locked run: its journal, the callers of its roles, its evaluators, the evidence it gathered.
+"""What a policy works with in one step: answers, validation, and the reflector, all under the run's journal.
 
-In: `Prepared` parts and a `Run`. Out: an async context that starts backbones, gathers evidence and closes everything.
+In: the bench, callers and options of a run, and the number of a step. Out: `StepLaboratory`, which keeps the judged
+attempts that were made with it, for the training to write down in the order of question ids.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
-from contextlib import AsyncExitStack
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
-from types import TracebackType
-from typing import Any, cast
+from random import Random
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from metamem.backbones.caller import JournaledCaller
-from metamem.backbones.engine.contracts import InEngine, Measuring
-from metamem.backbones.engine.devices import this_machine
-from metamem.backbones.engine.memory_needs import Demand, demand_of
-from metamem.backbones.engine.pool import shared_pool
-from metamem.backbones.engine.preflight import EngineRow, check
-from metamem.backbones.engine.prompt_lengths import check_prompts
-from metamem.backbones.journal import Journal
-from metamem.core.contracts import Backbone, Evaluator, Tracker
+from metamem.config.options import EvaluationOptions
+from metamem.core.calls import Draw, Failure, Generation, Message, Request
+from metamem.core.contracts import Caller, Judged, Tracker
+from metamem.core.json_form import digest, to_json
+from metamem.core.learned import Read
+from metamem.core.meta_memory import MetaMemory
 from metamem.core.records import Question
-from metamem.core.registry import build
+from metamem.embedding.similarity import Similarity
 from metamem.pipeline.bench import Bench
-from metamem.pipeline.evidence import Gathered, gather_evidence
-from metamem.pipeline.prepare import Prepared
-from metamem.pipeline.roles import ROLES, key_of, speaking_of
-from metamem.runs.directory import Run
+from metamem.prompts.templates import Prompts
+from metamem.replies.asking import ask_until_read
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+T = TypeVar("T")
 
 
-class Workshop:
-    """The parts of a locked run; `async with` gathers the evidence of `questions`, starts the backbones that are
-    needed, and closes everything.
-
-    A run that goes on beside others has a `lead`, the workshop of one of them that is entered before and left after
-    it: its backbones and the evidence that it gathered serve all.
-    """
+class StepLaboratory:
+    """Implements `contracts.Laboratory` for the step `step` of a run."""
 
     def __init__(
         self,
-        prepared: Prepared,
-        run: Run,
+        step: int,
+        *,
+        seed: int,
+        train: Sequence[Question],
+        validation: Sequence[Question],
+        bench: Bench,
+        evaluation: EvaluationOptions,
+        prompts: Prompts,
+        reflector: Caller,
+        similarity: Similarity,
         tracker: Tracker,
-        roles: Sequence[str],
-        questions: Sequence[Question] = (),
-        lead: Workshop | None = None,
     ) -> None:
-        config = prepared.config
-        self.prepared = prepared
-        self.run = run
-        self.tracker = tracker
-        self.journal = Journal(Path(config.outputs), config.name, run.id, config.journal.reuse)
-        wanted = [r for r in roles if r != "judge" or prepared.rubric is not None or prepared.rewarded]
-        if "policy" in roles and prepared.built:
-            wanted.append("builder")
-        self.callers = {role: JournaledCaller(prepared.backbones[role], self.journal, role) for role in wanted}
-        self.evaluators: dict[str, Evaluator] = {
-            name: build("evaluator", options, judge=self.callers.get("judge"), rubric=prepared.rubric, seed=config.seed)
-            for name, options in config.evaluator.items()
-        }
-        self.gathered = Gathered({}, {}, {})
-        self._questions = questions
-        self._lead = lead
+        self.step = step
+        self.train = tuple(sorted(train, key=lambda q: q.id))
+        self.validation = tuple(sorted(validation, key=lambda q: q.id))
+        self.random = Random(f"{seed}/train/{step}")
+        self._place = f"{seed}/train/{step}"
+        self._bench = bench
+        self._evaluation = evaluation
+        self._prompts = prompts
+        self._reflector = reflector
+        self._similarity = similarity
+        self._tracker = tracker
+        self._judged: list[Judged] = []
+        self._drawn: Counter[str] = Counter()
+        self._asked: Counter[tuple[str, str]] = Counter()
+        self._trials: dict[str, int] = {}
+        self._tried: dict[tuple[str, str], asyncio.Task[Judged]] = {}
 
-    async def __aenter__(self) -> Workshop:
-        if self._lead is not None:
-            self.gathered = self._lead.gathered
-            return self
-        inside = [b for b in self._distinct() if isinstance(b, InEngine)]
+    def made(self) -> list[Judged]:
+        """Return the judged attempts of the step, by question id and draw."""
+        return sorted(self._judged, key=lambda j: (j.question.id, j.attempts[0].draw))
+
+    def tried(self) -> list[Judged]:
+        """Return the judged answers to validation questions that the policy asked for, by meta-memory and question."""
+        found = [(self._trials[memory], name, task.result()) for (memory, name), task in self._tried.items()]
+        return [judged for _, _, judged in sorted(found, key=lambda row: row[:2])]
+
+    async def attempt(
+        self, question: Question, meta_memory: MetaMemory, attempts: int = 1, temperature: float = 0.0
+    ) -> Judged:
+        """See `contracts.Laboratory`."""
+        if attempts < 1:
+            raise ValueError(f"attempts must be at least 1, got {attempts}")
+        first = self._drawn[question.id]
+        self._drawn[question.id] += attempts
+        scope = f"train/{self.step}"
+        judged = await self._bench.attempt(question, meta_memory, scope, attempts, temperature, first=first)
+        self._judged.append(judged)
+        if first == 0:
+            self._tracker.advance("question")
+        if judged.teaches:
+            self._tracker.advance("teaches")
+        return judged
+
+    async def validate(self, meta_memory: MetaMemory, questions: Sequence[Question] | None = None) -> list[Judged]:
+        """See `contracts.Laboratory`. Raises `ValueError` for a question of another part."""
+        wanted = self.validation if questions is None else questions
+        known = {q.id for q in self.validation}
+        if strange := [q.id for q in wanted if q.id not in known]:
+            raise ValueError(f"question {strange[0]} is not in the validation part")
+        number = self._trials.setdefault(meta_memory.hash, len(self._trials) + 1)
+        tasks = []
+        async with asyncio.TaskGroup() as group:
+            for question in wanted:
+                place = (meta_memory.hash, question.id)
+                if place not in self._tried:
+                    self._tried[place] = group.create_task(self._try(question, meta_memory, number))
+                tasks.append(self._tried[place])
+        return [await task for task in tasks]
+
+    async def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """See `contracts.Laboratory`."""
+        return await asyncio.to_thread(self._similarity.directions, texts)
+
+    async def ask(self, prompt: str, tokens: int, *, temperature: float = 0.0, **values: Any) -> Generation | Failure:
+        """See `contracts.Laboratory`."""
+        outcome = await self._call(prompt, self._prompts.render(prompt, **values), tokens, temperature)
+        self._tracker.advance(f"asked {prompt}")
+        return outcome
+
+    async def read(self, prompt: str, tokens: int, reader: Callable[[Generation], T], **values: Any) -> Read[T]:
+        """See `contracts.Laboratory`."""
+        found = await self._read(prompt, tokens, reader, self._prompts.render(prompt, **values))
+        self._tracker.advance(f"asked {prompt}")
+        return found
+
+    async def _try(self, question: Question, meta_memory: MetaMemory, number: int) -> Judged:
+        options = self._evaluation
+        scope = f"trial/{self.step}.{number}"
+        return await self._bench.attempt(
+            question, meta_memory, scope, options.attempts, options.temperature, draws="validation"
+        )
+
+    async def _read(
+        self, prompt: str, tokens: int, reader: Callable[[Generation], T], messages: tuple[Message, ...]
+    ) -> Read[T]:
+        async def send(messages: tuple[Message, ...], repeat: int, before: str) -> Generation:
+            outcome = await self._call(prompt, messages, tokens, repeat=repeat)
+            if isinstance(outcome, Failure):
+                raise _LostError(outcome.reason)
+            return outcome
+
+        again = lambda problem: self._prompts.render("repair", problem=problem)  # noqa: E731
         try:
-            if inside:
-                for row in inspect_engines(self.prepared, self.callers):
-                    self.tracker.note(row.sentence())
-            # A server that cannot be reached is known before evidence is gathered, and that prompts are too long before
-            # a model is loaded.
-            await self._start([b for b in self._distinct() if not isinstance(b, InEngine)])
-            if not self.prepared.built:
-                await self._gather()
-            await self._prepare_engines(inside)
-            await self._start([cast(Backbone, b) for b in inside])
-            if self.prepared.built:
-                await self._gather()
-        except BaseException:
-            await self.__aexit__(None, None, None)
-            raise
-        return self
+            found = await ask_until_read(messages, send, reader, again, 1)
+        except _LostError as lost:
+            return Read(None, str(lost))
+        if found.problem:
+            return Read(None, f"the reply could not be read, nor its repair: {found.problem}")
+        return Read(found.value, "", found.repeat > 0)
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        async with AsyncExitStack() as stack:
-            # One that cannot be closed does not keep the others, nor the journal, open.
-            stack.callback(self.journal.close)
-            for backbone in self._distinct() if self._lead is None else ():
-                stack.push_async_callback(backbone.close)
-
-    async def gather(self, questions: Sequence[Question]) -> None:
-        """Build memories and retrieve the evidence of these questions."""
-        p = self.prepared
-        keep_banks = p.config.search.calls > 0 or p.rewarded
-        self.gathered = await gather_evidence(p, questions, self.tracker, self.callers.get("builder"), keep_banks)
-
-    async def _gather(self) -> None:
-        """Gather the evidence of the questions that are to be answered, and see whether their prompts fit."""
-        if not self._questions:
-            return
-        await self.gather(self._questions)
-        policy = self.prepared.backbones["policy"]
-        if "policy" in self.callers and isinstance(policy, Measuring) and (room := policy.prompt_room()) is not None:
-            try:
-                count = await policy.counter()
-            except Exception as error:  # a tokenizer's files and a hub: many types; the engine says what is wrong
-                self.tracker.note(f"whether all prompts fit is not known before the model is loaded: {error}")
-                return
-            by_id, bench = {q.id: q for q in self._questions}, self.bench()
-            said = {i: sum(len(m.content) for m in bench.prompt(q, None)[0]) for i, q in by_id.items()}
-            measure = lambda i: count(bench.prompt(by_id[i], None)[0])  # noqa: E731
-            if remark := await asyncio.to_thread(check_prompts, said, measure, *room):
-                self.tracker.note(remark)
-
-    def bench(self) -> Bench:
-        """What answers and judges, on the gathered evidence; without a policy among the roles it only judges."""
-        return Bench(
-            prompts=self.prepared.prompts,
-            policy=self.callers.get("policy"),
-            evaluators=self.evaluators,
-            reward=self.prepared.config.reward,
-            evidence=self.gathered.evidence,
-            seed=self.prepared.config.seed,
-            tracker=self.tracker,
-            searcher=self.prepared.searcher(self.prepared.tools()),
-            banks=self.gathered.banks,
-        )
-
-    def optimizer(self, options: Any) -> Any:
-        """The optimizer policy, with the parts it may use."""
-        return build(
-            "optimizer",
-            options,
-            prompts=self.prepared.prompts,
-            reflector=self.callers["reflector"],
-            tracker=self.tracker,
-        )
-
-    def calls(self) -> dict[str, dict[str, int]]:
-        """Per role what this process asked for, was given, and took from the journal."""
-        return {role: dict(sorted(caller.counts.items())) for role, caller in self.callers.items()}
-
-    async def _prepare_engines(self, inside: Sequence[InEngine]) -> None:
-        """Have the process's pool place and start the engines that this run's backbones need."""
-        if inside:
-            placement = self.prepared.config.placement
-            await shared_pool().prepare([b.spec() for b in inside], this_machine().devices, placement)
-
-    async def _start(self, backbones: Sequence[Backbone]) -> None:
-        # One after another: an engine's start must not race another's.
-        for backbone in backbones:
-            with speaking_of(self._role_of(backbone)):
-                await backbone.start()
-
-    def _role_of(self, backbone: Backbone) -> str:
-        return key_of(backbone, self.prepared.backbones)
-
-    def _distinct(self) -> list[Backbone]:
-        return list({id(c.backbone): c.backbone for c in self.callers.values()}.values())
+    async def _call(
+        self, prompt: str, messages: tuple[Message, ...], tokens: int, temperature: float = 0.0, repeat: int = 0
+    ) -> Generation | Failure:
+        index = 0
+        if temperature > 0:
+            # The same prompt again is another sample.
+            place = (prompt, digest(to_json(messages)))
+            index = self._asked[place]
+            self._asked[place] += 1
+        sampling = replace(self._reflector.sampling(), temperature=temperature, max_tokens=tokens)
+        draw = Draw(f"{self._place}/{prompt}", index)
+        (reply,) = await self._reflector(Request(messages, sampling, (draw,), repeat=repeat))
+        return reply.outcome
 
 
-def inspect_engines(prepared: Prepared, roles: Iterable[str]) -> list[EngineRow]:
-    """What the in-process engines of these roles need and get, before anything is loaded; equal ones are one.
-
-    Raises `ConfigError` when this machine cannot hold them.
-    """
-    wanted: dict[str, Demand] = {}
-    for role in roles:
-        backbone, key = prepared.backbones[role], ROLES[role]
-        if isinstance(backbone, InEngine):
-            spec, weights = backbone.spec(), getattr(backbone, "weights", None)
-            reply = getattr(prepared.config.optimizer, "reflection_tokens", 0) if role == "reflector" else 0
-            reply = max(reply, backbone.sampling().max_tokens)
-            new = demand_of((key,), spec, weights() if weights else None, reply)
-            if known := wanted.get(spec.key):
-                new = replace(known, keys=(*known.keys, key), reply=max(known.reply, new.reply))
-            wanted[spec.key] = new
-    return check(list(wanted.values()), prepared.config.placement, this_machine()) if wanted else []
-
-
-def about(prepared: Prepared, run: Run, kind: str, **more: Any) -> dict[str, Any]:
-    """What a tracker and a result say of a run before anything is measured."""
-    config, dataset, split = prepared.config, prepared.dataset, prepared.split
-    return {
-        "format": 1,
-        "kind": kind,
-        "id": run.id,
-        "name": config.name,
-        "directory": str(run.directory),
-        "seed": config.seed,
-        "stamps": prepared.stamps(),
-        "dataset": {
-            "name": dataset.name,
-            "questions": len(dataset.questions),
-            "conversations": len(dataset.conversations),
-            # The project's own data has its oddities on purpose.
-            "notices": {} if dataset.own else dict(sorted(dataset.notices.items())),
-        },
-        "split": {
-            "name": config.split.name,
-            "hash": prepared.contents["split"],
-            "train": len(split.train),
-            "validation": len(split.validation),
-            "test": len(split.test),
-            "leaky": split.leaky,
-        },
-        "reward": config.reward,
-        **more,
-    }
-
-
-def labels(workshop: Workshop) -> dict[str, str]:
-    """Role → the model's name."""
-    return {role: caller.label for role, caller in workshop.callers.items()}
+class _LostError(Exception):
+    """A call that was not delivered."""

@@ -2,8 +2,7 @@
 evaluators.
 
 In: a config. Out: `Prepared` (everything that is cheap and checks the user's input, before anything is locked, started
-or paid) and `Workshop` (the parts of a locked run: journal, callers, bench), which is an async context that starts
-backbones and closes them.
+or paid). What a locked run makes of it stands in `metamem.pipeline.parts`.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from metamem.config.identity import plain
-from metamem.config.options import BaseConfig
+from metamem.config.options import COMPONENTS, BaseConfig
 from metamem.core.contracts import (
     Backbone,
     Caller,
@@ -22,6 +21,8 @@ from metamem.core.contracts import (
     Embedder,
     MemoryConstructor,
     MemoryContext,
+    Optimizer,
+    Recall,
     Retriever,
     Rubric,
     Split,
@@ -31,13 +32,21 @@ from metamem.core.contracts import (
 from metamem.core.errors import ConfigError, DataError
 from metamem.core.files import file_digest
 from metamem.core.json_form import digest, to_json
+from metamem.core.plugins import plugin_code
 from metamem.core.records import Question
 from metamem.core.registry import REGISTRY, build
 from metamem.core.tokens import tokenizer_identity
 from metamem.datasets.splits import split_hash
-from metamem.evaluators.sources import judged_questions
 from metamem.memory.growing import Memories
-from metamem.pipeline.roles import ROLES, key_of, rewarded, role_identity, speaking_of, used_roles
+from metamem.pipeline.roles import (
+    ROLES,
+    judged_questions,
+    key_of,
+    role_identity,
+    scores_memories,
+    speaking_of,
+    used_roles,
+)
 from metamem.prompts.templates import Prompts
 from metamem.retrieval import searching
 from metamem.retrieval.tools import Tools
@@ -59,6 +68,7 @@ class Prepared:
     memory_identity: dict[str, Any]
     embedder: Embedder
     retriever: Retriever
+    optimizer: Optimizer | None
     contents: dict[str, Any]
 
     def questions(self, part: str) -> list[Question]:
@@ -85,31 +95,33 @@ class Prepared:
         return Memories(self.memory, self.memory_identity, self.store, context, self.config.memory.sessions)
 
     @property
-    def rewarded(self) -> bool:
-        """Whether the memories that an evaluation builds are scored themselves (`evaluator=memalpha_reward`)."""
-        return rewarded(self.config)
-
-    @property
     def built(self) -> bool:
         """Whether the builder's model is asked: to make memories, or to retrieve from them."""
         return "builder" in (*self.memory.needs, *self.retriever.needs) and self.contents["memory"] is not None
 
+    @property
+    def scores_memories(self) -> bool:
+        """Whether the memories that an evaluation has built are scored themselves."""
+        return self.built and scores_memories(self.config)
+
+    @property
+    def for_trying(self) -> bool:
+        """Whether the data are the project's own, or a backbone's replies mean nothing (it says so by a stamp)."""
+        return self.dataset.own or bool(self._stamped())
+
     def stamps(self) -> list[str]:
-        """What every reader of a figure must know: simulated, random weights, self-judged, leaky split."""
-        used = [self.backbones[role].identity() for role in self.contents["roles"]]
-        # A backbone whose replies mean nothing says so in its identity.
-        found = sorted({str(i["stamp"]) for i in used if i.get("stamp")})
-        if any(i.get("kind") == "simulated" for i in used):
-            found.insert(0, "simulated")
-        elif (
-            self.rubric
-            and "policy" in self.contents["roles"]
-            and self.backbones["judge"].identity() == self.backbones["policy"].identity()
-        ):
+        """Return what every reader of a figure must know: what a backbone says of itself, self-judged, leaky split."""
+        found = self._stamped()
+        judge, policy = self.backbones["judge"].identity(), self.backbones["policy"].identity()
+        if self.rubric and "policy" in self.contents["roles"] and judge == policy and not policy.get("stamp"):
             found.append("self-judged")
         if self.split.leaky:
             found.append("leaky split")
         return found
+
+    def _stamped(self) -> list[str]:
+        used = [self.backbones[role].identity() for role in self.contents["roles"]]
+        return sorted({str(i["stamp"]) for i in used if i.get("stamp")})
 
 
 def prepare(config: BaseConfig, split: Split | None = None) -> Prepared:
@@ -124,7 +136,7 @@ def prepare(config: BaseConfig, split: Split | None = None) -> Prepared:
     prompts: Prompts = build("prompts", config.prompts)
     prompts.check()
     rubric: Rubric | None = None
-    if judged := judged_questions(config.evaluator, dataset.questions):
+    if judged := judged_questions(config, dataset.questions):
         rubric = build("rubric", config.rubric)
         rubric.check(judged)
     if split is None:
@@ -141,9 +153,13 @@ def prepare(config: BaseConfig, split: Split | None = None) -> Prepared:
         backbones[role] = made[name]
     store = MemoryStore(Path(config.outputs) / "memory")
     memory: MemoryConstructor = build("memory", config.memory)
-    declared = declared_templates(config, memory, prompts)
     embedder: Embedder = build("embedder", config.embedder)
     retriever: Retriever = build("retriever", config.retriever)
+    # A policy whose options are wrong, or whose templates are missing, is known before anything is paid.
+    optimizer: Optimizer | None = None if config.optimizer is None else build("optimizer", config.optimizer)
+    recall = config.recall and make_recall(config.recall, embedder, store, prompts)
+    declaring = {"memory": memory, "retriever": retriever, **({"optimizer": optimizer} if optimizer else {})}
+    declared = declared_templates(config, prompts, **declaring)
     prepared_only = all(q.prepared is not None for q in dataset.questions)
     with speaking_of(key_of(backbones["builder"], backbones)):
         parts = {} if prepared_only else memory_parts(memory, backbones["builder"], embedder, prompts)
@@ -160,8 +176,12 @@ def prepare(config: BaseConfig, split: Split | None = None) -> Prepared:
         "memory": None if prepared_only else [memory.version, parts.get("constructor"), parts.get("embedder")],
         "retriever": None if prepared_only else retriever_parts(retriever, embedder),
         "tokenizer": tokenizer_identity(config.evidence.tokenizer) if _counts_tokens(config) else None,
+        **({"recall": own} if recall and (own := recall_identity(recall, prompts)) else {}),
         **({"search": found} if (found := searching.identity(config.search, embedder)) else {}),
-        "roles": {role: role_identity(config, role, backbones) for role in used_roles(config, rubric, builds)},
+        **({"plugins": used} if (used := _plugins_used(config)) else {}),
+        "roles": {
+            role: role_identity(config, role, backbones) for role in used_roles(config, rubric, builds, optimizer)
+        },
     }
     return Prepared(
         config,
@@ -175,19 +195,16 @@ def prepare(config: BaseConfig, split: Split | None = None) -> Prepared:
         memory_identity,
         embedder,
         retriever,
+        optimizer,
         contents,
     )
 
 
-def declared_templates(config: BaseConfig, memory: MemoryConstructor, prompts: Prompts) -> list[str]:
-    """The templates that the memory and the optimizer declare. Raises `ConfigError` for one that is not registered."""
-    declared = {f"memory={config.memory.name}": memory.prompts}
-    if config.optimizer is not None:
-        optimizer = REGISTRY.entry("optimizer", config.optimizer.name).component
-        declared[f"optimizer={config.optimizer.name}"] = getattr(optimizer, "prompts", ())
-    for component, names in declared.items():
-        prompts.require(component, names)
-    return [name for names in declared.values() for name in names]
+def declared_templates(config: BaseConfig, prompts: Prompts, **components: Any) -> list[str]:
+    """Return the templates that components declare, by kind. Raises `ConfigError` for one that is not registered."""
+    for kind, component in components.items():
+        prompts.require(f"{kind}={getattr(config, kind).name}", component.prompts)
+    return [name for component in components.values() for name in component.prompts]
 
 
 def other_fold(prepared: Prepared, config: BaseConfig) -> Prepared:
@@ -195,7 +212,26 @@ def other_fold(prepared: Prepared, config: BaseConfig) -> Prepared:
     splitter: Splitter = build("split", config.split)
     split = splitter.split(prepared.dataset.questions, config.seed)
     contents = {**prepared.contents, "split": split_hash(split)}
-    return replace(prepared, config=config, split=split, contents=contents)
+    policy: Optimizer = build("optimizer", config.optimizer)
+    return replace(prepared, config=config, split=split, contents=contents, optimizer=policy)
+
+
+def make_recall(
+    options: Any, embedder: Embedder, store: MemoryStore, prompts: Prompts, caller: Caller | None = None
+) -> Recall:
+    """Return the recall that options name; without a caller it can only say what it is."""
+    made: Recall = build("recall", options, embedder=embedder, store=store, prompts=prompts, caller=caller)
+    return made
+
+
+def recall_identity(recall: Recall, prompts: Prompts) -> dict[str, Any]:
+    """Return what decides what a recall shows beyond its options; empty where that is nothing."""
+    prompts.require("recall", recall.prompts)
+    texts = prompts.texts()
+    used = {name: texts[name] for name in recall.prompts}
+    # Here and not with the other plugins: an evaluation takes the recall from the checkpoint.
+    code = plugin_code(type(recall))
+    return {**recall.identity(), **({"prompts": used} if used else {}), **({"code": code} if code else {})}
 
 
 def _counts_tokens(config: BaseConfig) -> bool:
@@ -209,6 +245,15 @@ def retriever_parts(retriever: Retriever, embedder: Embedder) -> dict[str, Any]:
         **({"embedder": dict(embedder.identity())} if "embedder" in retriever.needs else {}),
         **retriever.identity(),
     }
+
+
+def _plugins_used(config: BaseConfig) -> dict[str, str]:
+    """Return component → the hash of its code, for those of plugins that can change a result."""
+    chosen = [(key, kind, getattr(config, key)) for key, kind in COMPONENTS.items() if kind != "tracker"]
+    named = [(key, kind, options.name) for key, kind, options in chosen if options is not None]
+    named += [("evaluator", "evaluator", name) for name in config.evaluator]
+    codes = {f"{key}={name}": plugin_code(REGISTRY.entry(kind, name).component) for key, kind, name in named}
+    return {key: code for key, code in codes.items() if code is not None}
 
 
 def memory_parts(
@@ -225,6 +270,8 @@ def memory_parts(
         parts["builder"] = {"model": dict(builder.identity()), "sampling": to_json(builder.sampling())}
     if "embedder" in memory.needs:
         parts["embedder"] = dict(embedder.identity())
+    if (code := plugin_code(type(memory))) is not None:
+        parts["code"] = {"hash": code}
     if memory.prompts:
         texts = prompts.texts()
         parts["prompts"] = {name: texts[name] for name in memory.prompts}

@@ -2,32 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from metamem.config.identity import identity
 from metamem.config.options import BaseConfig, EvalConfig
-from metamem.core.contracts import Backbone, Rubric
+from metamem.core.contracts import AsksJudge, Backbone, Optimizer, Rubric, ScoresMemories
 from metamem.core.errors import UserError
+from metamem.core.records import Question
+from metamem.core.registry import REGISTRY
 
 ROLES = {"policy": "backbone", "judge": "judge", "reflector": "reflector", "builder": "builder"}
 
 
-def rewarded(config: BaseConfig) -> bool:
-    """Tell whether the memories of an evaluation are scored themselves."""
+def judged_questions(config: BaseConfig, questions: Sequence[Question]) -> list[Question]:
+    """Return the questions that a judge will be asked about, as the rubric sees them."""
+    asking = (c for c in _evaluators(config) if issubclass(c, AsksJudge))
+    return [question for component in asking for question in component.wants(questions)]
+
+
+def scores_memories(config: BaseConfig) -> bool:
+    """Tell whether this is an evaluation with an evaluator that has figures of the memories themselves."""
     evaluates = isinstance(config, EvalConfig) and config.from_ is None
-    return evaluates and "memalpha_reward" in config.evaluator and config.memory.name == "memalpha"
+    return evaluates and any(issubclass(component, ScoresMemories) for component in _evaluators(config))
 
 
-def used_roles(config: BaseConfig, rubric: Rubric | None, builds: bool) -> list[str]:
-    """The roles that a program uses under this config; `builds`: a memory or a retriever asks the builder's model."""
+def _evaluators(config: BaseConfig) -> list[type]:
+    return [REGISTRY.entry("evaluator", name).component for name in config.evaluator]
+
+
+def used_roles(config: BaseConfig, rubric: Rubric | None, builds: bool, optimizer: Optimizer | None) -> list[str]:
+    """Return the roles that a program uses; `builds`: a memory or a retriever asks the builder's model."""
     judging_only = isinstance(config, EvalConfig) and config.from_ is not None
-    learning = config.optimizer is not None and config.optimizer.name != "none"
     used = {
         "policy": not judging_only,
-        "judge": rubric is not None or rewarded(config),
-        "reflector": learning,
+        "judge": rubric is not None or (scores_memories(config) and builds),
+        "reflector": optimizer is not None and bool(optimizer.prompts),
         "builder": builds,
     }
     return [role for role, wanted in used.items() if wanted]

@@ -13,7 +13,7 @@ from metamem.config.options import EvalConfig
 from metamem.core.errors import ConfigError
 from metamem.core.files import write_json
 from metamem.core.json_form import digest
-from metamem.programs.command_line import refuse_idle
+from metamem.programs.overrides import refuse_idle
 from metamem.reporting.console.comparison_tables import print_comparison
 from metamem.statistics.comparison import compare_results
 

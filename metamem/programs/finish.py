@@ -5,52 +5,40 @@ In: the state after the last step. Out: the content of result.json.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from metamem.config.options import TrainConfig
-from metamem.core.contracts import Judged, Tracker
-from metamem.core.json_form import from_json, to_json
-from metamem.core.meta_memory import MetaMemory, to_dict
+from metamem.core.checkpoints import load_checkpoint
+from metamem.core.contracts import Judged
+from metamem.core.meta_memory import MetaMemory, items_json, to_dict
 from metamem.pipeline.bench import Bench
-from metamem.pipeline.laboratory import Workshop, labels
-from metamem.pipeline.prepare import Prepared
-from metamem.programs.command_line import next_command, real_command
-from metamem.programs.train_state import State, read_checkpoint
-from metamem.runs.directory import Run, evaluation_rows
+from metamem.pipeline.parts import RunParts, labels
+from metamem.programs.frame import OpenRun
+from metamem.programs.overrides import next_command, real_command
+from metamem.programs.train_state import State
+from metamem.runs.directory import evaluation_rows
 from metamem.runs.test_reads import record_read
 from metamem.statistics.judged import figures, retrieval_figures, strict_score
 
 
-async def test_and_conclude(
-    config: TrainConfig,
-    prepared: Prepared,
-    run: Run,
-    workshop: Workshop,
-    bench: Bench,
-    state: State,
-    tracker: Tracker,
-    about_run: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Test without guidelines, with the best and with the last meta-memory; put the result together."""
-    best = state.best()
-    chosen = (
-        state.meta_memory
-        if best is None
-        else from_json(MetaMemory, read_checkpoint(run.checkpoint_path(best))["meta_memory"])
-    )
+async def tested(opened: OpenRun, parts: RunParts, bench: Bench, state: State) -> dict[str, Any]:
+    """Test without guidelines, with the best and with the last meta-memory; return the result of the training."""
+    prepared, run = opened.prepared, opened.run
+    config = prepared.config
+    assert isinstance(config, TrainConfig)
+    best, steps, last = state.best(), state.position.step, state.position.meta_memory
+    chosen = last if best is None else load_checkpoint(run.checkpoint_path(best)).meta_memory
     systems: list[tuple[dict[str, Any], MetaMemory | None]] = [
         ({"label": "without", "step": None, "guidelines": 0}, None)
     ]
     if best is not None:
-        systems.append(({"label": f"best (step {best})", "step": best, "guidelines": len(chosen)}, chosen))
-    last = state.meta_memory
-    systems.append(({"label": f"last (step {state.step})", "step": state.step, "guidelines": len(last)}, last))
+        systems.append(({"label": f"best (step {best})", "step": best, **chosen.sizes()}, chosen))
+    systems.append(({"label": f"last (step {steps})", "step": steps, **last.sizes()}, last))
     if config.test_steps:
-        for number in range(1, state.step + 1):
-            after = from_json(MetaMemory, read_checkpoint(run.checkpoint_path(number))["meta_memory"])
-            systems.append(({"label": f"step-{number}", "step": number, "guidelines": len(after)}, after))
+        for number in range(1, steps + 1):
+            after = load_checkpoint(run.checkpoint_path(number)).meta_memory
+            systems.append(({"label": f"step-{number}", "step": number, **after.sizes()}, after))
     test = prepared.questions("test")
     if test:
         readers = record_read(
@@ -62,7 +50,7 @@ async def test_and_conclude(
             systems=[s["label"] for s, _ in systems],
         )
         if readers > 1:
-            tracker.note(f"this test part has been read by {readers} runs (metamem reads)")
+            opened.tracker.note(f"this test part has been read by {readers} runs (metamem reads)")
     by_label: dict[str, list[Judged]] = {}
     for system, meta_memory in systems:
         if test:
@@ -80,23 +68,23 @@ async def test_and_conclude(
     stepwise = [strict_score(judged) for label, judged in by_label.items() if label.startswith("step-")]
     known = [value for value in stepwise if value is not None]
     return {
-        **about_run,
-        "roles": labels(workshop),
+        **opened.about,
+        "roles": labels(parts),
         "score": score,
-        "headline": f"validation {score:.3f}" if score is not None else f"{len(last)} guidelines",
-        "steps": state.step,
+        "headline": f"validation {score:.3f}" if score is not None else f"{len(last.guidelines)} guidelines",
+        "steps": steps,
         "best_step": best,
         "systems": [s for s, _ in systems],
         "part": "test",
-        "figures": figures(by_label, workshop.gathered),
-        "guidelines": [to_json(g) for g in chosen.guidelines],
+        "figures": figures(by_label, parts.gathered),
+        "guidelines": items_json(chosen),
         "meta_memory": to_dict(chosen),
         "validation": [{"step": s, "score": v} for s, v in sorted(state.scores.items())],
         **({"mean_of_steps": round(sum(known) / len(known), 6)} if known else {}),
         "rejected_steps": list(state.rejected),
-        "retrieval": retrieval_figures(workshop.gathered, test or prepared.dataset.questions),
-        "memory": dict(workshop.gathered.memory) or None,
-        "calls": workshop.calls(),
+        "retrieval": retrieval_figures(parts.gathered, test or prepared.dataset.questions),
+        "memory": dict(parts.gathered.memory) or None,
+        "calls": parts.calls(),
         "next": next_command(run.directory),
-        "real": real_command(config.backbone.name),
+        "real": real_command() if prepared.for_trying else "",
     }

@@ -12,78 +12,78 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from metamem.config.options import TrainConfig
+from metamem.config.options import BaseConfig, TrainConfig
+from metamem.core.contracts import Folding
 from metamem.core.errors import ConfigError
 from metamem.core.files import write_json
 from metamem.core.json_form import digest
-from metamem.datasets.splits import fold_names
-from metamem.pipeline.laboratory import Workshop, about
-from metamem.pipeline.prepare import Prepared, other_fold, prepare
-from metamem.programs.command_line import job_overrides
-from metamem.programs.event_loop import run_async
-from metamem.programs.train import ROLES, asked_questions, begin, report_finished, train, train_run, with_training_part
-from metamem.programs.watching import open_trackers
+from metamem.core.registry import build
+from metamem.pipeline.parts import RunParts
+from metamem.pipeline.prepare import Prepared, other_fold
+from metamem.programs.frame import Frame, OpenRun, run_async
+from metamem.programs.overrides import job_overrides
+from metamem.programs.train import asked_questions, begin, parts_of, train, train_run, with_training_part
 from metamem.reporting.console.tables import print_sweep
 from metamem.reporting.console.text import open_console, say
-from metamem.runs.directory import Run
 from metamem.statistics.folds import fold_totals
 from metamem.tracking.console import Board
 
 
-def train_folds(config: TrainConfig) -> dict[str, Any]:
+def folds_of(config: BaseConfig) -> dict[str, Any]:
+    """Return fold → the split's options with it chosen, where a config asks for all folds; none where it does not."""
+    splitter = build("split", config.split)
+    return dict(splitter.folds()) if isinstance(splitter, Folding) else {}
+
+
+def train_folds(config: TrainConfig, frame: Frame) -> dict[str, Any]:
     """Train on the fold that is chosen, or with `split.fold=all` on all at once; returns the result (of all folds:
     their mean score).
 
     The folds share data, memories and backbones, and none waits for another, so no engine idles at a fold's barrier.
     """
-    folds = fold_names(config.split)
-    if len(folds) <= 1:
-        return train(config)
+    folds = folds_of(config)
+    if not folds:
+        return train(config, frame)
     if config.run.dir:
         raise ConfigError(
             "run.dir cannot be given with split.fold=all: the folds would share one directory. "
             "Use outputs=DIR or name=NAME."
         )
-    configs = [replace(config, split=replace(config.split, fold=fold)) for fold in folds]
-    first = prepare(configs[0])
+    configs = [replace(config, split=options) for options in folds.values()]
+    first = frame.prepare(configs[0])
     prepared = [with_training_part(p) for p in (first, *(other_fold(first, c) for c in configs[1:]))]
-    with ExitStack() as stack:
-        jobs = []
-        for fold, fold_prepared in zip(folds, prepared, strict=True):
-            run = Run("train", fold_prepared.config, fold_prepared.contents, _overrides(fold))
-            stack.callback(run.close)
-            jobs.append((f"fold {fold}", fold_prepared, run))
-        results = _train_side_by_side(jobs, stack)
-    return fold_result(config, results)
+    return fold_result(config, list(folds), _train_side_by_side(frame, dict(zip(folds, prepared, strict=True))))
 
 
-def _train_side_by_side(jobs: Sequence[tuple[str, Prepared, Run]], stack: ExitStack) -> list[dict[str, Any]]:
-    """Train several runs of one program as tasks of one process; finished ones are reported. In the order of `jobs`."""
+def _train_side_by_side(frame: Frame, folds: Mapping[str, Prepared]) -> list[dict[str, Any]]:
+    """Train the folds as tasks of one process and report those that are finished; return their results in order."""
     board = Board()
-    results: dict[int, dict[str, Any]] = {}
-    unfinished: list[tuple[int, Workshop, Mapping[str, Any]]] = []
-    for number, (label, prepared, run) in enumerate(jobs):
-        about_run = about(prepared, run, "train")
-        tracker = stack.enter_context(open_trackers(prepared.config, run, about_run, board.seat(label)))
-        if run.finished:
-            results[number] = report_finished(run, tracker)
-        else:
-            lead = unfinished[0][1] if unfinished else None
-            asked = asked_questions(prepared) if lead else prepared.dataset.questions
-            unfinished.append((number, Workshop(prepared, run, tracker, ROLES, asked, lead), about_run))
+    results: dict[str, dict[str, Any]] = {}
+    unfinished: list[tuple[str, RunParts, OpenRun]] = []
+    with ExitStack() as stack:
+        for fold, prepared in folds.items():
+            opened = stack.enter_context(
+                frame.open("train", prepared, overrides=_overrides(fold), console=board.console(f"fold {fold}"))
+            )
+            if opened.run.finished:
+                results[fold] = opened.already_finished()
+            else:
+                lead = unfinished[0][1] if unfinished else None
+                asked = asked_questions(prepared) if lead else prepared.dataset.questions
+                unfinished.append((fold, parts_of(opened, asked, lead), opened))
+        if unfinished:
+            results |= run_async(_all_of_them(unfinished))
+    return [results[fold] for fold in folds]
 
-    async def all_of_them() -> None:
-        begun = [(number, workshop, begin(workshop, about_run)) for number, workshop, about_run in unfinished]
-        async with AsyncExitStack() as entered:
-            for _, workshop, _ in begun:
-                await entered.enter_async_context(workshop)
-            async with asyncio.TaskGroup() as group:
-                tasks = {number: group.create_task(train_run(w, what)) for number, w, what in begun}
-        results.update({number: task.result() for number, task in tasks.items()})
 
-    if unfinished:
-        run_async(all_of_them())
-    return [results[number] for number in range(len(jobs))]
+async def _all_of_them(jobs: Sequence[tuple[str, RunParts, OpenRun]]) -> dict[str, dict[str, Any]]:
+    begun = [(fold, parts, begin(parts, opened)) for fold, parts, opened in jobs]
+    async with AsyncExitStack() as entered:
+        for _, parts, _ in begun:
+            await entered.enter_async_context(parts)
+        async with asyncio.TaskGroup() as group:
+            tasks = {fold: group.create_task(train_run(parts, what)) for fold, parts, what in begun}
+    return {fold: task.result() for fold, task in tasks.items()}
 
 
 def _overrides(fold: str) -> list[str]:
@@ -91,7 +91,7 @@ def _overrides(fold: str) -> list[str]:
     return [f"split.fold={fold}" if o.startswith("split.fold=") else o for o in job_overrides()]
 
 
-def fold_result(config: TrainConfig, results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def fold_result(config: TrainConfig, folds: Sequence[str], results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The folds' results as one: their directories, the mean of their validation scores, and the totals over their
     test parts, which are printed and kept in `folds-<id>.json` beside the runs.
     """
@@ -105,7 +105,7 @@ def fold_result(config: TrainConfig, results: Sequence[Mapping[str, Any]]) -> di
                 "status": "done",
                 **{k: r.get(k) for k in ("directory", "score", "headline")},
             }
-            for i, (fold, r) in enumerate(zip(fold_names(config.split), results, strict=True))
+            for i, (fold, r) in enumerate(zip(folds, results, strict=True))
         ]
     )
     runs = [str(r["directory"]) for r in results]

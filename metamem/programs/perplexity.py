@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from metamem.backbones.caller import JournaledCaller
-from metamem.config.identity import plain
 from metamem.config.options import EvalConfig
 from metamem.core.calls import Failure, Generation, Message
 from metamem.core.contracts import Reply, Tracker
@@ -24,15 +23,9 @@ from metamem.core.errors import ConfigError, DataError
 from metamem.core.grouping import base_id
 from metamem.core.json_form import digest
 from metamem.core.records import Attempt, Question
-from metamem.pipeline.laboratory import Workshop, about
-from metamem.pipeline.prepare import Prepared, prepare
-from metamem.programs.command_line import job_overrides
-from metamem.programs.event_loop import run_async
-from metamem.programs.finishing import already_finished
+from metamem.pipeline.parts import RunParts, labels
+from metamem.programs.frame import Frame, OpenRun
 from metamem.programs.stored_answers import Stored, StoredSystem, options_then, prompts_again, questions_of, read_stored
-from metamem.programs.watching import open_trackers
-from metamem.reporting.write import write_report
-from metamem.runs.directory import Run
 from metamem.statistics.perplexity import OWN, REFERENCE, WITH, WITHOUT, decide, figures, paired, perplexity, sentence
 
 FILE = "perplexity.jsonl"
@@ -51,7 +44,7 @@ class Wanted:
     left_out: str = ""
 
 
-def analyse(config: EvalConfig) -> dict[str, Any]:
+def analyse(config: EvalConfig, frame: Frame) -> dict[str, Any]:
     """Score what a run stored; continues an unfinished analysis and reports a finished one.
 
     Raises `ConfigError` or `DataError` before anything is scored.
@@ -62,7 +55,7 @@ def analyse(config: EvalConfig) -> dict[str, Any]:
         )
     source = read_stored(Path(str(config.perplexity)), config.part.value, "perplexity")
     used = unjudged(config)
-    prepared = prepare(used, source.split)
+    prepared = frame.prepare(used, source.split)
     questions = questions_of(source, prepared.dataset, config, "perplexity")
     stored = [
         [
@@ -72,16 +65,14 @@ def analyse(config: EvalConfig) -> dict[str, Any]:
         ]
         for s in source.systems
     ]
-    run = Run("perplexity", used, {**prepared.contents, "scored": digest(stored)}, job_overrides(), config)
-    try:
-        about_run = about(prepared, run, "perplexity", part=config.part.value)
-        with open_trackers(config, run, about_run) as tracker:
-            if run.finished:
-                return already_finished(run, tracker)
-            run.rewind({})
-            return run_async(_analyse(config, prepared, run, tracker, about_run, source, questions))
-    finally:
-        run.close()
+    return frame.perform(
+        "perplexity",
+        prepared,
+        lambda opened: _analyse(config, opened, source, questions),
+        shown=config,
+        contents={**prepared.contents, "scored": digest(stored)},
+        part=config.part.value,
+    )
 
 
 def unjudged(config: EvalConfig) -> EvalConfig:
@@ -94,22 +85,17 @@ def unjudged(config: EvalConfig) -> EvalConfig:
 
 
 async def _analyse(
-    config: EvalConfig,
-    prepared: Prepared,
-    run: Run,
-    tracker: Tracker,
-    about_run: Mapping[str, Any],
-    source: Stored,
-    by_id: Mapping[str, Question],
+    config: EvalConfig, opened: OpenRun, source: Stored, by_id: Mapping[str, Question]
 ) -> dict[str, Any]:
-    workshop = Workshop(prepared, run, tracker, ["policy"], list(by_id.values()))
-    scorer = workshop.callers["policy"]
+    run, tracker = opened.run, opened.tracker
+    parts = RunParts(opened.prepared, run, tracker, ["policy"], list(by_id.values()))
+    scorer = parts.callers["policy"]
     # What was true of the replies stays true of their figures; no judge had a part in these.
     stamps = [s for s in source.result.get("stamps") or () if s != "self-judged"]
-    about_run = {**about_run, "stamps": list(dict.fromkeys([*stamps, *about_run["stamps"]]))}
-    roles = {role: caller.label for role, caller in workshop.callers.items()}
-    reads = [{"label": source.place.name, "file": str(source.place)}]
-    tracker.started({**about_run, "config": plain(config), "roles": roles, "reads": reads})
+    stamps = list(dict.fromkeys([*stamps, *opened.about["stamps"]]))
+    opened = replace(opened, about={**opened.about, "stamps": stamps})
+    roles = labels(parts)
+    opened.announce(roles, [{"label": source.place.name, "file": str(source.place)}])
     writer = str((source.result.get("roles") or {}).get("policy"))
     notes = list(source.notes)
     if writer != scorer.label:
@@ -117,8 +103,8 @@ async def _analyse(
     for note in notes:
         tracker.note(note)
     cells: list[dict[str, Any]] = []
-    async with workshop:
-        conditions = [_conditions(workshop, by_id, system, source, config) for system in source.systems]
+    async with parts:
+        conditions = [_conditions(parts, by_id, system, source, config) for system in source.systems]
         for system, prompts in zip(source.systems, conditions, strict=True):
             wanted = [text for i, attempts in system.attempts.items() for text in texts_of(by_id[i], attempts)]
             tracker.stage(f"scoring {system.label}", len(wanted), "text")
@@ -131,7 +117,7 @@ async def _analyse(
     decided = decide(cells)
     last = next((c for c in reversed(decided) if c["what"] == REFERENCE), None)
     result = {
-        **about_run,
+        **opened.about,
         "of": str(source.place),
         "written_by": writer,
         "roles": roles,
@@ -147,12 +133,9 @@ async def _analyse(
             for reason, count in c["left_out"].items()
         },
         "notes": notes,
-        "calls": workshop.calls(),
+        "calls": parts.calls(),
     }
-    run.finish(result)
-    tracker.finished(result)
-    write_report(run.directory)
-    return result
+    return opened.conclude(result)
 
 
 def texts_of(question: Question, attempts: Sequence[Attempt]) -> Iterator[Wanted]:
@@ -166,15 +149,15 @@ def texts_of(question: Question, attempts: Sequence[Attempt]) -> Iterator[Wanted
 
 
 def _conditions(
-    workshop: Workshop, by_id: Mapping[str, Question], system: StoredSystem, source: Stored, config: EvalConfig
+    parts: RunParts, by_id: Mapping[str, Question], system: StoredSystem, source: Stored, config: EvalConfig
 ) -> dict[str, Conditions]:
     """Question id → the prompts that its texts are scored under. Raises `DataError` when the options given here do not
     lead to the prompts that were answered.
     """
     found: dict[str, Conditions] = {}
     for name in system.attempts:
-        evidence = workshop.gathered.evidence[name]
-        prompts = prompts_again(workshop.prepared.prompts, by_id[name], evidence, system)
+        evidence = parts.gathered.evidence[name]
+        prompts = prompts_again(parts.prepared.prompts, by_id[name], evidence, system)
         if prompts is None:
             raise DataError(
                 f"perplexity: '{system.label}' of {source.place} answered question '{name}' from a prompt that these "

@@ -10,32 +10,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from metamem.config.identity import plain
 from metamem.config.options import EvalConfig
-from metamem.core.contracts import Judged, Tracker
+from metamem.core.contracts import Judged
 from metamem.core.errors import ConfigError, DataError
-from metamem.core.files import read_rows
+from metamem.core.files import read_object, read_rows
 from metamem.core.records import Attempt
-from metamem.pipeline.laboratory import Workshop, about
-from metamem.pipeline.prepare import Prepared, prepare
-from metamem.programs.command_line import AROUND, job_overrides, refuse_idle
-from metamem.programs.event_loop import run_async
-from metamem.programs.finishing import already_finished
-from metamem.programs.watching import open_trackers
+from metamem.pipeline.parts import RunParts, labels
+from metamem.programs.frame import Frame, OpenRun
+from metamem.programs.overrides import AROUND, refuse_idle
 from metamem.reporting.cases import copy_cases, load_cases
-from metamem.reporting.write import write_report
-from metamem.runs.directory import Run, evaluation_rows
-from metamem.runs.systems import read_json_object, stored_attempts, system_names
+from metamem.runs.directory import evaluation_rows
+from metamem.runs.systems import stored_attempts, system_names
 from metamem.statistics.judged import figures
 from metamem.statistics.side_by_side import compare, headline, question_rows
-
-# --- judging stored attempts again
 
 # What has a part in it: all other options are about questions that are asked.
 _JUDGING = ("from_", "dataset", "part", "evaluator", "reward", "rubric", "judge", "seed", "name", "outputs", "dry_run")
 
 
-def judge_again(config: EvalConfig) -> dict[str, Any]:
+def rejudge(config: EvalConfig, frame: Frame) -> dict[str, Any]:
     """Judge the attempts that a run stored for a part, with the judge, rubric and evaluators given here."""
     source = Path(str(config.from_))
     if config.meta_memory is not None:
@@ -48,7 +41,7 @@ def judge_again(config: EvalConfig) -> dict[str, Any]:
     )
     if not (source / "attempts.jsonl").exists():
         raise DataError(f"from: {source} is not a run: it holds no attempts.jsonl")
-    prepared = prepare(config)
+    prepared = frame.prepare(config)
     stored = stored_attempts(source, config.part.value)
     by_id = {q.id: q for q in prepared.dataset.questions}
     missing = sorted({a.question_id for attempts in stored.values() for a in attempts} - set(by_id))
@@ -58,41 +51,33 @@ def judge_again(config: EvalConfig) -> dict[str, Any]:
             "does not hold; give the data set of that run"
         )
     contents = {**prepared.contents, "attempts": {k: [a.id + a.key + a.response for a in v] for k, v in stored.items()}}
-    run = Run("eval", replace(config, from_=None), contents, job_overrides(), config)
-    try:
-        about_run = about(prepared, run, "eval", part=config.part.value)
-        with open_trackers(config, run, about_run) as tracker:
-            if run.finished:
-                return already_finished(run, tracker)
-            run.rewind({})
-            return run_async(_rejudge(config, prepared, run, tracker, about_run, stored, source))
-    finally:
-        run.close()
+    return frame.perform(
+        "eval",
+        prepared,
+        lambda opened: _rejudge(config, opened, stored, source),
+        identified=replace(config, from_=None),
+        contents=contents,
+        part=config.part.value,
+    )
 
 
 async def _rejudge(
-    config: EvalConfig,
-    prepared: Prepared,
-    run: Run,
-    tracker: Tracker,
-    about_run: Mapping[str, Any],
-    stored: Mapping[str, Sequence[Attempt]],
-    source: Path,
+    config: EvalConfig, opened: OpenRun, stored: Mapping[str, Sequence[Attempt]], source: Path
 ) -> dict[str, Any]:
-    workshop = Workshop(prepared, run, tracker, ["judge"])
-    roles = {role: caller.label for role, caller in workshop.callers.items()}
-    reads = [{"label": source.name, "file": str(source)}]
-    tracker.started({**about_run, "config": plain(config), "roles": roles, "reads": reads})
+    prepared, run, tracker = opened.prepared, opened.run, opened.tracker
+    parts = RunParts(prepared, run, tracker, ["judge"])
+    roles = labels(parts)
+    opened.announce(roles, [{"label": source.name, "file": str(source)}])
     by_id = {q.id: q for q in prepared.dataset.questions}
     names = system_names(source, config.part.value, stored)
     before = {(r["attempt_id"], r["evaluator"]): r for r in read_rows(source / "verdicts.jsonl")}
     # The answers stay what they are, and so does what they were made from.
     cases = load_cases(source)
     copy_cases(source, run.directory)
-    workshop.gathered = replace(workshop.gathered, retrieved={i: case.get("retrieved") for i, case in cases.items()})
+    parts.gathered = replace(parts.gathered, retrieved={i: case.get("retrieved") for i, case in cases.items()})
     by_label: dict[str, list[Judged]] = {}
-    async with workshop:
-        bench = workshop.bench()
+    async with parts:
+        bench = parts.bench()
         for system, attempts in stored.items():
             grouped: dict[str, list[Attempt]] = {}
             for attempt in attempts:
@@ -103,16 +88,16 @@ async def _rejudge(
             evaluation_rows(run, judged)
     verdicts = [v for judged in by_label.values() for j in judged for v in j.verdicts]
     known = [(before[v.attempt_id, v.evaluator], v) for v in verdicts if (v.attempt_id, v.evaluator) in before]
-    stamps = [*read_json_object(source / "result.json").get("stamps", []), *about_run["stamps"]]
+    stamps = [*read_object(source / "result.json", absent={}).get("stamps", []), *opened.about["stamps"]]
     result = {
-        **about_run,
+        **opened.about,
         # What was true of the answers stays true of their figures.
         "stamps": list(dict.fromkeys(stamps)),
         "from": str(source),
         "roles": roles,
         **headline(by_label),
         "systems": [{"label": label, "step": None} for label in by_label],
-        "figures": figures(by_label, workshop.gathered),
+        "figures": figures(by_label, parts.gathered),
         "guidelines": [],
         "compare": compare(by_label),
         "counts": {
@@ -121,10 +106,7 @@ async def _rejudge(
         }
         if known
         else {},
-        "calls": workshop.calls(),
+        "calls": parts.calls(),
     }
-    run.append("questions.jsonl", question_rows(by_label, workshop.gathered.retrieved))
-    run.finish(result)
-    tracker.finished(result)
-    write_report(run.directory)
-    return result
+    run.append("questions.jsonl", question_rows(by_label, parts.gathered.retrieved))
+    return opened.conclude(result)

@@ -24,7 +24,7 @@ from metamem.core.text import format_date, render_unit
 from metamem.memory import histories
 from metamem.pipeline.evidence import Gathered, gather_evidence
 from metamem.pipeline.prepare import Prepared, prepare
-from metamem.programs.event_loop import run_async
+from metamem.programs.frame import run_async
 from metamem.tracking.trackers import NoTracker
 
 

@@ -8,24 +8,25 @@ that is gathered anew. Every attempt carries hashes by which guidelines, evidenc
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from metamem.config.identity import plain
 from metamem.config.options import EvalConfig
 from metamem.core.calls import Message
+from metamem.core.checkpoints import load_checkpoint
 from metamem.core.contracts import Dataset, Split
 from metamem.core.errors import DataError
 from metamem.core.files import read_object
 from metamem.core.json_form import digest
-from metamem.core.meta_memory import MetaMemory, load
+from metamem.core.meta_memory import MetaMemory
 from metamem.core.records import Attempt, Evidence, Question
 from metamem.core.text import render_unit
 from metamem.pipeline.bench import answer_prompt
 from metamem.prompts.templates import Prompts
 from metamem.retrieval.evidence import evidence_hash
-from metamem.runs.directory import CHECKPOINTS
+from metamem.runs.directory import CHECKPOINTS, read_result
 from metamem.runs.systems import read_systems, stored_attempts, system_names
 
 
@@ -59,9 +60,10 @@ def read_stored(place: Path, part: str, key: str) -> Stored:
     """
     if not (place / "attempts.jsonl").exists():
         raise DataError(f"{key}: {place} is not a run that answered questions: it holds no attempts.jsonl")
-    if not (place / "result.json").exists():
-        raise DataError(f"{key}: {place} is not finished: give its command again to finish it")
-    result, config = read_object(place / "result.json"), read_object(place / "config.json")
+    try:
+        result, config = read_result(place), read_object(place / "config.json")
+    except DataError as error:
+        raise DataError(f"{key}: {error}") from None
     if config.get("from"):
         raise DataError(f"{key}: {place} judged the replies of another run again; give that run, {config['from']}")
     if calls := (config.get("search") or {}).get("calls"):
@@ -110,8 +112,17 @@ def prompts_again(
         return None
     lines = [render_unit(e.unit) for e in evidence]
     without = answer_prompt(prompts, question, None, lines)
-    guided = answer_prompt(prompts, question, system.meta_memory, lines) if system.meta_memory is not None else None
+    given = shown_in(attempt, system.meta_memory)
+    guided = answer_prompt(prompts, question, given, lines) if given is not None else None
     return (without, guided) if digest(guided or without) == attempt.prompt_hash else None
+
+
+def shown_in(attempt: Attempt, meta_memory: MetaMemory | None) -> MetaMemory | None:
+    """Return the meta-memory with the guidelines alone that an attempt was shown, in the order of its prompt."""
+    if meta_memory is None or attempt.shown is None:
+        return meta_memory
+    held = {g.id: g for g in meta_memory.guidelines}
+    return replace(meta_memory, guidelines=tuple(held[i] for i in attempt.shown if i in held))
 
 
 def answered_from(gathered: Sequence[Evidence], wanted: str) -> tuple[Evidence, ...] | None:
@@ -156,8 +167,8 @@ def _meta_memory(
     """
     if result.get("kind") != "train":
         given = read_systems(config.get("meta_memory"))
-        made = given[int(name)].meta_memory if name.isdigit() and int(name) < len(given) else None
-        return made, None if made is None else made.step
+        system = given[int(name)] if name.isdigit() and int(name) < len(given) else None
+        return (system.meta_memory, system.step) if system else (None, None)
     if name == "without":
         return None, None
     number = name.removeprefix("step-")
@@ -165,7 +176,7 @@ def _meta_memory(
     step = steps[name] if name in steps else int(number) - (part == "train") if number.isdigit() else None
     if not isinstance(step, int):
         raise DataError(f"{key}: {place} does not say which guidelines its system '{name}' had")
-    return load(place / CHECKPOINTS / f"step_{step:04d}.json", key), step
+    return load_checkpoint(place / CHECKPOINTS / f"step_{step:04d}.json", key).meta_memory, step
 
 
 def _split(place: Path, result: Mapping[str, Any]) -> Split | None:

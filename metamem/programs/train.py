@@ -9,62 +9,50 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from metamem.config.identity import plain
-from metamem.config.options import TrainConfig
-from metamem.core.contracts import Judged, Split, Tracker
+from metamem.config.options import Accept, TrainConfig
+from metamem.core.contracts import Ending, Judged, Optimizer, Split
 from metamem.core.errors import ConfigError
 from metamem.core.json_form import to_json
-from metamem.core.meta_memory import MetaMemory
+from metamem.core.learned import Position, Update
+from metamem.core.meta_memory import MetaMemory, diff
 from metamem.core.records import Question, Status
 from metamem.datasets.splits import save_split
-from metamem.optimizers.batched import schedule
 from metamem.pipeline.bench import Bench
-from metamem.pipeline.laboratory import Workshop, about, labels
-from metamem.pipeline.prepare import Prepared, prepare
-from metamem.programs.command_line import job_overrides
-from metamem.programs.event_loop import run_async
-from metamem.programs.finish import test_and_conclude
+from metamem.pipeline.laboratory import StepLaboratory
+from metamem.pipeline.parts import RunParts, labels
+from metamem.pipeline.prepare import Prepared
+from metamem.programs.finish import tested
+from metamem.programs.frame import Frame, OpenRun, run_async
 from metamem.programs.train_state import State, keep_step, restore
-from metamem.programs.watching import open_trackers
 from metamem.reporting.cases import save_cases
-from metamem.reporting.write import write_report
 from metamem.runs.directory import Run
 from metamem.statistics.judged import strict_score
 
 ROLES = ("policy", "judge", "reflector")
 
 
-def train(config: TrainConfig) -> dict[str, Any]:
+def train(config: TrainConfig, frame: Frame) -> dict[str, Any]:
     """Train one meta-memory; continues an unfinished run and reports a finished one."""
-    prepared = with_training_part(prepare(config))
-    run = Run("train", config, prepared.contents, job_overrides())
-    try:
-        about_run = about(prepared, run, "train")
-        with open_trackers(config, run, about_run) as tracker:
-            if run.finished:
-                return report_finished(run, tracker)
-            return run_async(
-                _train_alone(Workshop(prepared, run, tracker, ROLES, asked_questions(prepared)), about_run)
-            )
-    finally:
-        run.close()
+    prepared = with_training_part(frame.prepare(config))
+    with frame.open("train", prepared) as opened:
+        if opened.run.finished:
+            return opened.already_finished()
+        parts = parts_of(opened, asked_questions(prepared))
+        return run_async(_train_alone(parts, opened))
+
+
+def parts_of(opened: OpenRun, asked: Sequence[Question], lead: RunParts | None = None) -> RunParts:
+    """Return the parts that a training works with, on the evidence of the questions `asked`."""
+    return RunParts(opened.prepared, opened.run, opened.tracker, ROLES, asked, lead)
 
 
 def asked_questions(prepared: Prepared) -> list[Question]:
     """The questions of all parts."""
     return [q for part in ("train", "validation", "test") for q in prepared.questions(part)]
-
-
-def report_finished(run: Run, tracker: Tracker) -> dict[str, Any]:
-    """Report a run that needs nothing more, and return its result."""
-    tracker.note(f"already finished: {run.directory} (start over with run.force=true)")
-    result = run.result()
-    tracker.finished(result)
-    return result
 
 
 def with_training_part(prepared: Prepared) -> Prepared:
@@ -89,123 +77,113 @@ def thinned(split: Split, count: int, seed: int) -> Split:
 
 
 def _check(config: TrainConfig, prepared: Prepared) -> None:
-    if config.optimizer.epochs and not prepared.split.train:
+    if not prepared.split.train and policy_of(prepared).batches(prepared.dataset.questions, config.seed):
         raise ConfigError(f"split={config.split.name}: no question is left to train on")
-    if getattr(config.optimizer, "accept", None) == "validation" and not prepared.split.validation:
-        raise ConfigError("optimizer.accept=validation needs a validation part, and this split has none")
+    if config.accept is Accept.validation and not prepared.split.validation:
+        raise ConfigError("accept=validation needs a validation part, and this split has none")
+
+
+def policy_of(prepared: Prepared) -> Optimizer:
+    """Return the policy of a training."""
+    assert prepared.optimizer is not None, "a training has a policy"
+    return prepared.optimizer
 
 
 @dataclass
 class Begun:
-    """What a run is about to do: its batches, where it stands, and what was said of it."""
+    """What a run is about to do: its batches, and where it stands."""
 
-    steps: list[tuple[int, list[str]]]
+    opened: OpenRun
+    batches: list[list[Question]]
     state: State
-    about: Mapping[str, Any]
 
 
-def begin(workshop: Workshop, about_run: Mapping[str, Any]) -> Begun:
+def begin(parts: RunParts, opened: OpenRun) -> Begun:
     """Go back to the last checkpoint and say what is to be done; nothing is started yet."""
-    prepared, run, tracker = workshop.prepared, workshop.run, workshop.tracker
+    prepared, run = opened.prepared, opened.run
     config = prepared.config
     assert isinstance(config, TrainConfig)
-    options = config.optimizer
-    steps = schedule(prepared.split.train, options.epochs, options.batch_size, options.drop_last, config.seed)
+    train_part = sorted(prepared.questions("train"), key=lambda q: q.id)
+    batches = [list(batch) for batch in policy_of(prepared).batches(train_part, config.seed)]
     state = restore(run)
     save_split(prepared.split, run.directory / "split.json")
-    resumed_at = state.step if state.step >= 0 else None
-    tracker.started(
-        {**about_run, "config": plain(config), "steps": len(steps), "resumed_at": resumed_at, "roles": labels(workshop)}
-    )
-    if steps and options.batch_size > len(prepared.split.train):
-        tracker.note(
-            f"optimizer.batch_size={options.batch_size} is clipped to the "
-            f"{len(prepared.split.train)} questions of the training part"
-        )
-    for what, count in about_run["dataset"]["notices"].items():
-        tracker.note(f"{config.dataset.name}: {what}: {count}")
-    return Begun(steps, state, about_run)
+    resumed_at = state.at.step if state.at else None
+    opened.announce(labels(parts), steps=len(batches), resumed_at=resumed_at)
+    return Begun(opened, batches, state)
 
 
-async def _train_alone(workshop: Workshop, about_run: Mapping[str, Any]) -> dict[str, Any]:
-    begun = begin(workshop, about_run)
-    async with workshop:
-        return await train_run(workshop, begun)
+async def _train_alone(parts: RunParts, opened: OpenRun) -> dict[str, Any]:
+    begun = begin(parts, opened)
+    async with parts:
+        return await train_run(parts, begun)
 
 
-async def train_run(workshop: Workshop, begun: Begun) -> dict[str, Any]:
+async def train_run(parts: RunParts, begun: Begun) -> dict[str, Any]:
     """Run all steps of one training and return its result."""
-    prepared, run, tracker = workshop.prepared, workshop.run, workshop.tracker
-    config, steps, state, about_run = prepared.config, begun.steps, begun.state, begun.about
+    prepared, run, tracker = parts.prepared, parts.run, parts.tracker
+    config, state = prepared.config, begun.state
     assert isinstance(config, TrainConfig)
-    options = config.optimizer
-    workshop.gathered = workshop.gathered.of({q.id for q in asked_questions(prepared)})
-    save_cases(run.directory, prepared.dataset.questions, workshop.gathered)
-    bench = workshop.bench()
-    policy = workshop.optimizer(options)
-    by_id = {q.id: q for q in prepared.dataset.questions}
-    if state.step < 0:
-        state.step = 0
-        score = await _validate(config, prepared, run, bench, state.meta_memory, 0)
-        keep_step(run, state, 0, score, {"step": 0, "guidelines": 0}, tracker)
-    for number, (epoch, batch) in enumerate(steps, 1):
-        if number <= state.step:
-            continue
-        began = time.perf_counter()
-        tracker.stage(f"step {number}/{len(steps)}", len(batch), "question")
-        old = state.meta_memory
-        update = await policy.step(old, [by_id[i] for i in batch], _Watched(bench, tracker), f"train/{number}", number)
-        for text in update.notes:
-            tracker.note(f"step {number}: {text}")
-        run.append("attempts.jsonl", [to_json(a) for j in update.judged for a in j.attempts])
-        run.append("verdicts.jsonl", [to_json(v) for j in update.judged for v in (*j.verdicts, *j.other_verdicts)])
-        row = {"step": number, "epoch": epoch, **_training_figures(update.judged), **update.counts}
-        gated = getattr(options, "accept", None) == "validation"
-        score = None
-        if gated or number % config.eval_every == 0 or number == len(steps):
-            score = await _validate(config, prepared, run, bench, update.meta_memory, number)
-        state.meta_memory = update.meta_memory
-        if gated and score is not None and score < max(state.scores.values()):
-            # Refused: the guidelines stay, but no id is ever given out twice.
-            state.meta_memory = replace(old, next_id=update.meta_memory.next_id, step=number)
-            state.rejected += (number,)
-        accepted = number not in state.rejected
-        row |= {"accepted": int(accepted), "guidelines": len(state.meta_memory)}
-        run.append(
-            "steps.jsonl",
-            [
-                {
-                    "step": number,
-                    "questions": [j.question.id for j in update.judged],
-                    "accepted": accepted,
-                    "changes": to_json(update.changes),
-                    "refused": to_json(update.refused),
-                    "notes": list(update.notes),
-                    "trace": list(update.trace),
-                }
-            ],
-        )
-        keep_step(run, state, number, score, row, tracker, update.changes if accepted else ())
-        run.append("timings.jsonl", [{"step": number, "seconds": round(time.perf_counter() - began, 3)}])
-    result = await test_and_conclude(config, prepared, run, workshop, bench, state, tracker, about_run)
-    run.finish(result)
-    tracker.finished(result)
-    write_report(run.directory)
-    return result
+    parts.gathered = parts.gathered.of({q.id for q in asked_questions(prepared)})
+    save_cases(run.directory, prepared.dataset.questions, parts.gathered)
+    bench = parts.bench()
+    policy = policy_of(prepared)
+    if state.at is None:
+        score = await _validate(config, prepared, run, bench, MetaMemory(), 0)
+        keep_step(run, state, Position(), score, {"step": 0, **MetaMemory().sizes()}, tracker)
+    last = len(begun.batches)
+    for number, batch in enumerate(begun.batches, 1):
+        if number > state.position.step:
+            tracker.stage(f"step {number}/{last}", len({q.id for q in batch}), "question")
+            laboratory = parts.laboratory(number, bench)
+            began = time.perf_counter()
+            update = await policy.step(state.position, batch, laboratory)
+            scored = number % config.eval_every == 0 or number == last
+            await _end_step(parts, bench, state, laboratory, update, scored)
+            run.append("timings.jsonl", [{"step": number, "seconds": round(time.perf_counter() - began, 3)}])
+    if isinstance(policy, Ending) and begun.batches and state.position.step == last:
+        laboratory = parts.laboratory(last + 1, bench)
+        tracker.stage("end of training", 1, "step")
+        ending = await policy.end(state.position, laboratory)
+        tracker.advance("step")
+        if ending is not None:
+            await _end_step(parts, bench, state, laboratory, ending, True)
+    return begun.opened.conclude(await tested(begun.opened, parts, bench, state))
 
 
-class _Watched:
-    """The bench as a policy sees it, moving the step's progress as questions finish."""
-
-    def __init__(self, bench: Bench, tracker: Tracker) -> None:
-        self._bench = bench
-        self._tracker = tracker
-
-    async def attempt(self, *arguments: Any) -> Judged:
-        """See `Bench.attempt`."""
-        judged = await self._bench.attempt(*arguments)
-        self._tracker.advance("question")
-        return judged
+async def _end_step(
+    parts: RunParts, bench: Bench, state: State, laboratory: StepLaboratory, update: Update, scored: bool
+) -> None:
+    """Write down what a step did, score what it gives where that is due, and take it or refuse it."""
+    prepared, run, tracker, number = parts.prepared, parts.run, parts.tracker, laboratory.step
+    config, old, new = prepared.config, state.position.meta_memory, update.meta_memory
+    assert isinstance(config, TrainConfig)
+    for text in update.notes:
+        tracker.note(f"step {number}: {text}")
+    judged, tried = laboratory.made(), laboratory.tried()
+    _append_judged(run, [*judged, *tried])
+    row = {"step": number, **_training_figures(judged), **update.counts}
+    gated = config.accept is Accept.validation
+    score = await _validate(config, prepared, run, bench, new, number) if gated or scored else None
+    accepted = not (gated and score is not None and score < max(state.scores.values()))
+    # Refused: all stays as it was, but no id is ever given out twice.
+    at = (
+        Position(number, new, update.state)
+        if accepted
+        else Position(number, replace(old, next_id=new.next_id), state.position.state, accepted=False)
+    )
+    changes = update.changes or diff(old, new, number)
+    row |= {"accepted": int(accepted), **at.meta_memory.sizes()}
+    about_step = {
+        "step": number,
+        "questions": list(dict.fromkeys(j.question.id for j in judged)),
+        "accepted": accepted,
+        "changes": to_json(changes),
+        "refused": to_json(update.refused),
+        "notes": list(update.notes),
+        "trace": list(update.trace),
+    }
+    run.append("steps.jsonl", [about_step])
+    keep_step(run, state, at, score, row, tracker, changes if accepted else ())
 
 
 async def _validate(
@@ -223,9 +201,13 @@ async def _validate(
         attempts=config.evaluation.attempts,
         temperature=config.evaluation.temperature,
     )
+    _append_judged(run, judged)
+    return strict_score(judged)
+
+
+def _append_judged(run: Run, judged: Sequence[Judged]) -> None:
     run.append("attempts.jsonl", [to_json(a) for j in judged for a in j.attempts])
     run.append("verdicts.jsonl", [to_json(v) for j in judged for v in (*j.verdicts, *j.other_verdicts)])
-    return strict_score(judged)
 
 
 def _training_figures(judged: Sequence[Judged]) -> dict[str, Any]:

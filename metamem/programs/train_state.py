@@ -5,28 +5,36 @@ In: a run's directory. Out: a `State` at the last checkpoint, with the run's log
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from metamem.config.identity import plain
+from metamem.core.checkpoints import save
 from metamem.core.contracts import Tracker
-from metamem.core.errors import UserError
-from metamem.core.json_form import from_json
-from metamem.core.meta_memory import MetaMemory, save
+from metamem.core.errors import DataError
+from metamem.core.files import read_object
+from metamem.core.learned import Position
+from metamem.core.meta_memory import Change, from_dict
 from metamem.runs.directory import Run
 
 
 @dataclass
 class State:
-    """Where a run stands: the meta-memory in use, the last finished step, and every validation score so far (step →
-    score).
+    """Where a run stands: the policy's position (None before anything was kept), and every validation score so far
+    (step → score).
     """
 
-    meta_memory: MetaMemory = field(default_factory=MetaMemory)
-    step: int = -1
+    at: Position | None = None
     scores: dict[int, float] = field(default_factory=dict)
     rejected: tuple[int, ...] = ()
+
+    @property
+    def position(self) -> Position:
+        """The position, once there is one."""
+        assert self.at is not None, "nothing was kept yet"
+        return self.at
 
     def best(self) -> int | None:
         """The step of the highest validation score, the earliest of equals; None without validation."""
@@ -36,54 +44,60 @@ class State:
 def keep_step(
     run: Run,
     state: State,
-    step: int,
+    at: Position,
     score: float | None,
     row: dict[str, Any],
     tracker: Tracker,
-    changes: Sequence[Any] = (),
+    changes: Sequence[Change] = (),
 ) -> None:
     """End a step: its metrics row, then its checkpoint, which makes all of it count."""
-    state.step = step
+    state.at = at
     if score is not None:
-        state.scores[step] = score
+        state.scores[at.step] = score
+    if not at.accepted:
+        state.rejected += (at.step,)
     row |= {"validation": score}
     run.append("metrics.jsonl", [row])
     extra = {
-        "step": step,
+        "step": at.step,
+        "state": at.state,
+        "recall": plain(run.config.recall),
         "validation": score,
         "scores": {str(s): v for s, v in state.scores.items()},
         "rejected": list(state.rejected),
     }
-    run.keep_sizes(step)
-    save(state.meta_memory, run.checkpoint_path(step), extra)
-    tracker.measured(step, row)
-    tracker.changed(step, state.meta_memory, changes)
+    run.keep_sizes(at.step)
+    save(at.meta_memory, run.checkpoint_path(at.step), extra)
+    tracker.measured(at.step, row)
+    tracker.changed(at.step, at.meta_memory, changes)
 
 
 def restore(run: Run) -> State:
-    """The state at the last checkpoint, with the logs cut back to it."""
+    """Return the state at the last checkpoint, with the logs cut back to it."""
     checkpoints = run.checkpoints()
     if not checkpoints:
         run.rewind({})
         return State()
-    data = read_checkpoint(checkpoints[-1])
-    for step in range(int(data["step"])):
+    state = read_checkpoint(checkpoints[-1])
+    for step in range(state.position.step):
         # The best step is read back at the end: better to learn now that it is gone.
         read_checkpoint(run.checkpoint_path(step))
-    run.rewind(run.kept_sizes(int(data["step"])))
-    return State(
-        from_json(MetaMemory, data["meta_memory"]),
-        int(data["step"]),
-        {int(s): float(v) for s, v in data["scores"].items()},
-        tuple(data["rejected"]),
-    )
+    run.rewind(run.kept_sizes(state.position.step))
+    return state
 
 
-def read_checkpoint(path: Any) -> dict[str, Any]:
-    """Read a checkpoint file. Raises `UserError` when it is missing or damaged."""
+def read_checkpoint(path: Path) -> State:
+    """Return the state that a checkpoint keeps. Raises `DataError` when the file is missing, damaged or no
+    checkpoint.
+    """
+    advice = "Start over with run.force=true; stored replies are used again"
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{path} is missing or damaged: {error}. Start over with run.force=true; stored replies are used again."
-        ) from None
+        data = read_object(path)
+    except DataError as error:
+        raise DataError(f"{error}. {advice}") from None
+    try:
+        step, rejected = int(data["step"]), tuple(int(s) for s in data["rejected"])
+        at = Position(step, from_dict(data["meta_memory"]), data.get("state"), step not in rejected)
+        return State(at, {int(s): float(v) for s, v in data["scores"].items()}, rejected)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"{path} is no checkpoint of this version: {error}. {advice}") from None

@@ -63,6 +63,7 @@ class Prompts:
                 raise ConfigError(f"prompts.{name}: cannot read the template '{files[name]}': {error}") from None
         self._environment: jinja2.Environment | None = None
         self._templates: dict[str, jinja2.Template] = {}
+        self._known: dict[str, frozenset[str]] = {}
 
     def texts(self) -> Mapping[str, str]:
         """Name → sha256 of each template's text."""
@@ -93,6 +94,13 @@ class Prompts:
                 known = self._variables(registered(PROMPTS)[name].text)
                 for variable in sorted(self._variables(self._texts[name]) - known):
                     raise ConfigError(f"prompts.{name}: {unknown('variable', variable, known)}")
+
+    def variables(self, name: str) -> frozenset[str]:
+        """Return the variables of prompt `name`."""
+        if name not in self._known:
+            self._template(name)
+            self._known[name] = frozenset(self._variables(self._texts[name]))
+        return self._known[name]
 
     def _variables(self, text: str) -> set[str]:
         from jinja2 import meta

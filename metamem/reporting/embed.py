@@ -84,6 +84,8 @@ class Embedded:
             made["e"] = self._text(a["error"])
         if a["cut"]:
             made["cut"] = True
+        if a.get("shown"):
+            made["g"] = self._text(a["shown"])
         return made
 
     def _case(self, dataset: str, question: Mapping[str, Any]) -> int:

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from metamem.core.errors import DataError
 from metamem.core.files import read_object, read_rows
 from metamem.core.json_form import from_json
 from metamem.core.records import Attempt
 from metamem.core.text import told
 from metamem.reporting.cases import load_cases
 from metamem.reporting.figures import Figure, Series
+from metamem.runs.changes import changes_of
+from metamem.runs.directory import read_result
 from metamem.statistics.intervals import wilson, with_intervals
 
 SUMMARIES = ("overall", "task_averaged", "abstention", "evidence retrieved", "evidence missed")
@@ -48,9 +49,7 @@ class RunReport:
 
 def read_run(directory: Path) -> RunReport:
     """Read a finished run. Raises `DataError` when it is not one."""
-    if not (directory / "result.json").exists():
-        raise DataError(f"{directory} is not finished: give its command again to finish it")
-    result = read_object(directory / "result.json")
+    result = read_result(directory)
     metrics, steps, timings = (_rows(directory / f"{name}.jsonl") for name in ("metrics", "steps", "timings"))
     systems = _systems(result)
     data = _data(directory, result, systems)
@@ -63,7 +62,7 @@ def read_run(directory: Path) -> RunReport:
         _table(result, systems),
         _flips(data, systems),
         _figures(result, metrics),
-        family(result, _all_changes(directory), _worth(directory)),
+        family(result, changes_of(directory), _worth(directory)),
         sum(len(s.get("refused") or ()) for s in steps),
         sum(float(t.get("seconds") or 0) for t in timings),
         data,
@@ -72,7 +71,7 @@ def read_run(directory: Path) -> RunReport:
 
 def run_data(directory: Path) -> dict[str, Any]:
     """A finished run's questions with evidence, and attempts with verdicts. Raises `DataError` when it is not one."""
-    result = read_object(directory / "result.json")
+    result = read_result(directory)
     return _data(directory, result, _systems(result))
 
 
@@ -84,13 +83,6 @@ def _worth(directory: Path) -> dict[str, Any]:
     """Guideline id → what leaving it out does, where the study of guidelines has measured it."""
     path = directory / "worth.json"
     return read_object(path) if path.exists() else {}
-
-
-def _all_changes(directory: Path) -> list[dict[str, Any]]:
-    """Every change of the run, those after its best step too; none for an evaluation."""
-    checkpoints = sorted((directory / "checkpoints").glob("step_*.json"))
-    last = read_object(checkpoints[-1]) if checkpoints else {}
-    return list((last.get("meta_memory") or {}).get("history") or ())
 
 
 def _systems(result: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -154,6 +146,7 @@ def _data(directory: Path, result: Mapping[str, Any], systems: Iterable[Mapping[
                 "draw": a["draw"],
                 "reply": told(from_json(Attempt, a)) if a.get("searches") else a["response"],
                 "error": a["error"] or "",
+                "shown": ", ".join(a.get("shown") or ()),
                 "cut": a["finish_reason"] == "length",
                 "tokens": [a["usage"]["prompt_tokens"], a["usage"]["completion_tokens"]],
                 "verdicts": _verdicts(verdicts.get(a["id"], ()), str(result.get("reward"))),
@@ -262,16 +255,15 @@ def _curves(result: Mapping[str, Any], metrics: list[dict[str, Any]]) -> Iterabl
 def family(
     result: Mapping[str, Any], changes: Sequence[Mapping[str, Any]], worth: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """Every guideline there ever was, in order of birth: its texts with the steps they came in, whether it is in use,
-    the questions behind it, and when it went what took its place.
+    """Every guideline and learned text there ever was, in order of birth: its texts with the steps they came in,
+    whether it is in use, the questions behind it, and when it went what took its place.
 
-    `changes` are those of the whole run; without them the result's own history is all there is. A guideline that was
+    `changes` are those of the whole run, also after its best step; an evaluation has none. A guideline that was
     deleted is *merged into* one that was added or changed in the same step for some of the same questions; where there
     is none it is gone.
     """
-    memory = result.get("meta_memory") or {}
-    current = list(memory.get("guidelines") or result.get("guidelines") or ())
-    history = list(changes or memory.get("history") or ())
+    current = list(result.get("guidelines") or ())
+    history = list(changes)
     in_use = {g["id"]: g["text"] for g in current}
     best = result.get("best_step")
     found: dict[str, dict[str, Any]] = {}

@@ -11,13 +11,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from metamem.core.asking import REPAIR, ask_until_read
 from metamem.core.banks import Cost, Unread
-from metamem.core.calls import Draw, Failure, Message, Request
+from metamem.core.calls import Draw, Failure, Generation, Message, Request
 from metamem.core.contracts import Caller, Embedder
 from metamem.core.records import Question
 from metamem.core.retrieved import Asked
 from metamem.prompts.templates import Prompts
+from metamem.replies.asking import REPAIR, ask_until_read
 from metamem.replies.json_in_text import Form, form_of
 from metamem.store.store import MemoryStore
 
@@ -99,7 +99,7 @@ class Tools:
         keys: list[str] = []
         cost = Cost()
 
-        async def send(messages: tuple[Message, ...], repeat: int, before: str) -> str:
+        async def send(messages: tuple[Message, ...], repeat: int, before: str) -> Generation:
             nonlocal cost
             began = time.perf_counter()
             (reply,) = await caller(Request(messages, sampling, (draw,), wanted.schema, repeat))
@@ -109,15 +109,16 @@ class Tools:
             usage = reply.outcome.usage
             cost += Cost(1, usage.prompt_tokens, usage.completion_tokens, seconds)
             keys.append(reply.key)
-            return reply.outcome.text
+            return reply.outcome
 
         messages = prompts.render(template, **values)
+        read = lambda said: wanted.read(said.text)  # noqa: E731
         again = lambda problem: prompts.render(REPAIR, problem=problem)  # noqa: E731
         try:
-            found = await ask_until_read(messages, send, wanted.read, again, repairs)
+            found = await ask_until_read(messages, send, read, again, repairs)
         except _LostError as lost:
             return Asked(None, cost, lost.unread, tuple(keys))
-        unread = Unread(stage, (), found.problem, found.text) if found.problem else None
+        unread = Unread(stage, (), found.problem, found.reply.text) if found.problem else None
         return Asked(found.value, cost, unread, tuple(keys))
 
 

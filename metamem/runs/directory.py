@@ -7,7 +7,6 @@ the run is continued, so that a run killed anywhere ends with the same files as 
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import shutil
@@ -19,12 +18,15 @@ from typing import Any
 from metamem.config.identity import plain
 from metamem.config.options import BaseConfig
 from metamem.core.contracts import Judged
-from metamem.core.errors import ConfigError, UserError
-from metamem.core.files import append_lines, write_json
+from metamem.core.errors import ConfigError, DataError, UserError
+from metamem.core.files import append_lines, read_object, write_json
 from metamem.core.json_form import to_json
 from metamem.runs.identity import difference, fingerprint, git_revision, run_identity, slug
 
 CHECKPOINTS = "checkpoints"
+
+# The forms of result.json that are read; the last is the one that is written.
+FORMATS = (1,)
 
 LOGS = (
     *("attempts.jsonl", "verdicts.jsonl", "metrics.jsonl", "steps.jsonl", "questions.jsonl"),
@@ -70,7 +72,7 @@ class Run:
 
         self.id = run_identity(kind, config, contents)
         self.config = config
-        self._shown = shown or config
+        self.shown = shown or config
         base = Path(config.outputs) / config.name
         try:
             base.mkdir(parents=True, exist_ok=True)
@@ -90,7 +92,7 @@ class Run:
         try:
             self._lock.acquire(blocking=False)
         except Timeout:
-            holder = _read(self.directory / ".holder")
+            holder = read_object(self.directory / ".holder", absent={})
             who = f" (process {holder.get('process')} on {holder.get('host')})" if holder else ""
             raise UserError(
                 f"{self.directory} is in use by another process{who}. Wait for it, or give run.dir=OTHER."
@@ -107,7 +109,7 @@ class Run:
 
     def _enter(self, kind: str, contents: Mapping[str, Any]) -> None:
         write_json(self.directory / ".holder", {"process": os.getpid(), "host": socket.gethostname()})
-        manifest = _read(self.directory / "manifest.json")
+        manifest = read_object(self.directory / "manifest.json", absent={})
         if manifest and manifest.get("id") != self.id:
             raise ConfigError(
                 f"run.dir: {self.directory} holds another run ({manifest.get('id')}; this one is {self.id}). "
@@ -146,18 +148,18 @@ class Run:
                 "platform": platform.platform(),
                 "host": socket.gethostname(),
             }
-            write_json(self.directory / "config.json", plain(self._shown))
+            write_json(self.directory / "config.json", plain(self.shown))
             write_json(self.directory / "manifest.json", manifest)
         self.manifest = manifest
 
     @property
     def finished(self) -> bool:
-        """True when the run has its result."""
-        return (self.directory / "result.json").exists()
+        """Whether the run has its result. Raises `DataError` for a file in its place that is no result."""
+        return (self.directory / "result.json").exists() and bool(self.result())
 
     def result(self) -> dict[str, Any]:
-        """The stored result of a finished run."""
-        return _read(self.directory / "result.json")
+        """Return the stored result of a finished run."""
+        return read_result(self.directory)
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Store the result: the run is finished."""
@@ -183,12 +185,12 @@ class Run:
         """Note the logs' sizes before a step's checkpoint is written. They stand apart from it: how samples are packed
         into calls shows in the logs' bytes, and must not show in a checkpoint's.
         """
-        kept = _read(self.directory / "logs.json")
+        kept = read_object(self.directory / "logs.json", absent={})
         write_json(self.directory / "logs.json", {**dict(list(kept.items())[-1:]), str(step): self.sizes()})
 
     def kept_sizes(self, step: int) -> dict[str, int]:
         """The logs' sizes at a checkpoint."""
-        kept = _read(self.directory / "logs.json")
+        kept = read_object(self.directory / "logs.json", absent={})
         if str(step) not in kept:
             raise UserError(
                 f"{self.directory / 'logs.json'} does not know step {step}. Start over with run.force=true."
@@ -214,6 +216,23 @@ class Run:
         self._lock.release()
 
 
+def read_result(directory: Path) -> dict[str, Any]:
+    """Return the result of a finished run.
+
+    Raises `DataError` for a run that is not finished, and for a file that is damaged or of another format.
+    """
+    path = directory / "result.json"
+    if not path.exists():
+        raise DataError(f"{directory} is not finished: give its command again to finish it")
+    result = read_object(path)
+    if result.get("format") not in FORMATS:
+        raise DataError(
+            f"{path} is no result of a run that this version can read: its 'format' is {result.get('format')!r}, "
+            f"expected {' or '.join(map(str, FORMATS))}. Start over with run.force=true, or remove the file"
+        )
+    return result
+
+
 def find_checkpoints(directory: Path) -> list[Path]:
     """A run's checkpoints in the order of their steps."""
     found = (directory / CHECKPOINTS).glob("step_*.json")
@@ -223,18 +242,6 @@ def find_checkpoints(directory: Path) -> list[Path]:
 def _begun(names: Iterable[str]) -> bool:
     """Whether these are what a run leaves that was killed before its manifest was written."""
     return all(n in (*OWN, *LAST) or n.startswith(".") for n in names)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except ValueError as error:
-        raise UserError(
-            f"{path} is damaged: {error}. Start over with run.force=true, or remove the directory."
-        ) from None
-    return value if isinstance(value, dict) else {}
 
 
 def _link(link: Path, target: str) -> None:

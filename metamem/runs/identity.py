@@ -15,6 +15,8 @@ from typing import Any
 from metamem.config.identity import identity
 from metamem.config.options import BaseConfig
 from metamem.core.json_form import digest
+from metamem.core.plugins import plugin_code, plugin_of
+from metamem.core.registry import REGISTRY
 
 
 def run_identity(kind: str, config: BaseConfig, contents: Mapping[str, Any]) -> str:
@@ -50,7 +52,8 @@ def slug(overrides: Iterable[str], config: BaseConfig) -> str:
         named_alone = (
             "." not in key
             and "@" not in key
-            and key not in ("seed", "reward", "part", "eval_every", "test_steps", "train_questions", "perplexity")
+            and key
+            not in ("seed", "reward", "part", "accept", "eval_every", "test_steps", "train_questions", "perplexity")
         )
         shown = value if named_alone or key.endswith(".path") else f"{key.split('@')[-1].split('.')[-1]}-{value}"
         parts.append(re.sub(r"[^A-Za-z0-9.-]+", "-", shown).strip("-."))
@@ -85,9 +88,16 @@ def git_revision() -> str | None:
     return revision.stdout.strip() + ("+changes" if status.stdout.strip() else "") if revision.returncode == 0 else None
 
 
-@cache
 def fingerprint() -> dict[str, Any]:
-    """What code runs: a hash of the package's source and prompts, and the version of every installed distribution."""
+    """Return what code runs: hashes of the package's source and prompts and of those of every plugin that registered a
+    component, and the version of every installed distribution.
+    """
+    found = {name: plugin_code(e.component) for e in REGISTRY if (name := plugin_of(e.component))}
+    return {**_own_fingerprint(), "plugins": dict(sorted(found.items()))}
+
+
+@cache
+def _own_fingerprint() -> dict[str, Any]:
     folder = Path(__file__).resolve().parents[1]
     source = hashlib.sha256()
     for path in sorted(p for p in folder.rglob("*") if p.suffix in (".py", ".jinja") and "__pycache__" not in p.parts):
@@ -99,8 +109,10 @@ def fingerprint() -> dict[str, Any]:
 
 def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     """Say in words how two fingerprints differ."""
-    old, new = before.get("packages", {}), now["packages"]
     parts = ["the source of metamem differs"] if before.get("code") != now["code"] else []
+    old, new = before.get("plugins", {}), now["plugins"]
+    parts += [f"the code of the plugin {p} differs" for p in sorted({*old, *new}) if old.get(p) != new.get(p)]
+    old, new = before.get("packages", {}), now["packages"]
     parts += [
         f"{p} {old.get(p, 'absent')} → {new.get(p, 'absent')}" for p in sorted({*old, *new}) if old.get(p) != new.get(p)
     ]

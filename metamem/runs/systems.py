@@ -5,16 +5,16 @@ In: what `meta_memory=` names. Out: a `System` each; `DataError` or `ConfigError
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from metamem.core.checkpoints import load_checkpoint
 from metamem.core.errors import ConfigError, DataError
-from metamem.core.files import read_rows
+from metamem.core.files import read_json, read_object, read_rows
 from metamem.core.json_form import from_json
-from metamem.core.meta_memory import MetaMemory, load
+from metamem.core.meta_memory import MetaMemory
 from metamem.core.records import Attempt
 from metamem.runs.directory import CHECKPOINTS, find_checkpoints
 
@@ -22,13 +22,16 @@ from metamem.runs.directory import CHECKPOINTS, find_checkpoints
 @dataclass(frozen=True)
 class System:
     """A meta-memory under evaluation (None: without), its label, the run that trained it, and the file that it comes
-    from: the checkpoint, also where a study made something else of that.
+    from: the checkpoint, also where a study made something else of that. `step` and `recall` are those that the file
+    tells.
     """
 
     label: str
     meta_memory: MetaMemory | None
     run: Path | None = None
     file: Path | None = None
+    step: int | None = None
+    recall: Mapping[str, Any] | None = None
 
 
 def read_systems(given: Any) -> list[System]:
@@ -64,15 +67,20 @@ def _read_system(entry: Any) -> System:
         checkpoints = find_checkpoints(path)
         if not checkpoints:
             raise DataError(f"meta_memory: {entry} is not a training run: it holds no {CHECKPOINTS}/step_*.json")
-        result = read_json_object(path / "result.json")
+        result = read_object(path / "result.json", absent={})
         best = result.get("best_step")
         chosen = path / CHECKPOINTS / f"step_{best:04d}.json" if isinstance(best, int) else checkpoints[-1]
-        return System(f"{path.name} {_step_name(chosen)}", load(chosen), path, chosen)
+        return _of_file(f"{path.name} {_step_name(chosen)}", chosen, path, chosen)
     run = _run_of(path)
     label = f"{run.name} {_step_name(path)}" if run else path.stem
-    meta_memory = load(path)
-    source = Path(str(read_json_object(path).get("source", "")))
-    return System(label, meta_memory, run, source if source.is_file() and _run_of(source) else path)
+    made_of = read_json(path)
+    source = Path(str(made_of.get("source", ""))) if isinstance(made_of, dict) else Path()
+    return _of_file(label, path, run, source if source.is_file() and _run_of(source) else path)
+
+
+def _of_file(label: str, path: Path, run: Path | None, file: Path) -> System:
+    held = load_checkpoint(path)
+    return System(label, held.meta_memory, run, file, held.step, held.recall)
 
 
 def _run_of(checkpoint: Path) -> Path | None:
@@ -106,7 +114,7 @@ def system_names(source: Path, part: str, stored: Mapping[str, Any]) -> dict[str
     """The label of each system whose attempts a run stored for a part: of an evaluation by its place in the list, of a
     training's test by its name, of its other parts by the step.
     """
-    result = read_json_object(source / "result.json")
+    result = read_object(source / "result.json", absent={})
     systems = [s["label"] for s in result.get("systems", [])]
     by_word = {label.split(" ")[0]: label for label in systems}
     names = {}
@@ -116,14 +124,3 @@ def system_names(source: Path, part: str, stored: Mapping[str, Any]) -> dict[str
         else:
             names[system] = by_word.get(system, system) if part == "test" else f"step {system}"
     return names
-
-
-def read_json_object(path: Path) -> dict[str, Any]:
-    """Read a JSON object; empty when the file is missing or holds something else."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from None
-    return value if isinstance(value, dict) else {}

@@ -18,6 +18,7 @@ from metamem.core.errors import ConfigError, DataError
 from metamem.core.files import file_digest, read_object, read_rows
 from metamem.core.grouping import ABSTENTION_SUFFIX, base_id
 from metamem.core.registry import build, load_components
+from metamem.runs.directory import read_result
 from metamem.statistics.aggregates import Outcome
 from metamem.statistics.plain_results import load_plain
 from metamem.statistics.rows import Facts, Judgement, Row, Source
@@ -51,11 +52,9 @@ def outcomes(judgements: Iterable[Judgement], facts: Mapping[str, Row], evaluato
 def _load_run(place: Path, part: str | None, evaluator: str | None) -> Source:
     if not (place / "manifest.json").exists():
         raise DataError(f"{place} is not a run: it holds no manifest.json")
-    if not (place / "result.json").exists():
-        raise DataError(f"{place} is not finished: give its command again to finish it")
+    result, config = read_result(place), read_object(place / "config.json")
     if not (place / "verdicts.jsonl").exists():
         raise DataError(f"{place} holds no verdicts: none of its answers was judged, or it is no run that answers")
-    result, config = read_object(place / "result.json"), read_object(place / "config.json")
     manifest = read_object(place / "manifest.json")
     part, evaluator = part or result.get("part", "test"), evaluator or result.get("reward", "")
     kept, parts, known = [], set(), set()

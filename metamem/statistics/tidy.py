@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from metamem.core.errors import DataError
 from metamem.core.files import read_object
+from metamem.runs.directory import read_result
 from metamem.statistics.intervals import wilson
 
 # Options that say where a run stands and never what it is.
@@ -38,9 +38,7 @@ def tidy_table(runs: Iterable[str | Path]) -> list[dict[str, Any]]:
 
 
 def _read(place: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    if not (place / "result.json").exists():
-        raise DataError(f"{place} is not a finished run: it holds no result.json")
-    return read_object(place / "result.json"), read_object(place / "config.json")
+    return read_result(place), read_object(place / "config.json")
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from metamem.programs.plan import Plan, show
+from metamem.core.registry import REGISTRY
+from metamem.programs.plan import Plan, show_plan
 from metamem.reporting.console.text import open_console, say
 from metamem.reporting.findings import Finding, note_few_groups, write_finding
 from metamem.reporting.sweep import write_sweep_report
 from metamem.reporting.table_files import job_rows, write_tables
-from metamem.studies.settings import settings
-from metamem.studies.studies import STUDIES, any_sweep
+from metamem.studies.any_sweep import any_sweep
 
 
 def conclude(jobs: Sequence[Mapping[str, Any]]) -> int:
@@ -26,15 +26,17 @@ def conclude(jobs: Sequence[Mapping[str, Any]]) -> int:
     console = open_console()
     plans = [Plan.from_json(job["plan"]) for job in jobs if job.get("plan")]
     if plans:
-        show(sum(plans[1:], plans[0]), f"dry run of {len(plans)} jobs: nothing was called")
-        say(console, after_training(str(jobs[0].get("study") or ""), [job for job in jobs if job.get("plan")]), "dim")
+        show_plan(sum(plans[1:], plans[0]), f"dry run of {len(plans)} jobs: nothing was called")
+        if study := str(jobs[0].get("study") or ""):
+            after = REGISTRY.build("study", {"name": study}).after([job for job in jobs if job.get("plan")])
+            say(console, after, "dim")
         return 0
     folder = Path(str(jobs[0]["folder"]))
     done = [job for job in jobs if job["status"] == "done" and job.get("runs")]
     study = next((str(job["study"]) for job in jobs if job.get("study")), "")
     finding: Finding | None = None
     if done:
-        finding = (STUDIES[study] if study else any_sweep)(done)
+        finding = REGISTRY.build("study", {"name": study}).conclude(done) if study else any_sweep(done)
         note_few_groups(finding)
         write_finding(finding, folder, "study" if study else "sweep")
     evaluations = finding.evaluations if finding else []
@@ -49,23 +51,3 @@ def conclude(jobs: Sequence[Mapping[str, Any]]) -> int:
     say(console, f"table  {folder / 'results.csv'}")
     say(console, f"report {report}")
     return sum(e["status"] != "done" for e in evaluations)
-
-
-def after_training(study: str, jobs: Sequence[Mapping[str, Any]]) -> str:
-    """What a study evaluates after its jobs, in words; empty when nothing."""
-    n = len(jobs)
-    if study in ("cross_backbone", "cross_domain"):
-        readers = len(settings(jobs))
-        repeated = f", for {n // readers} seeds and folds" if n > readers else ""
-        made = f"{readers} readers, each without and with {readers} meta-memories{repeated}"
-        return f"then {n * (readers + 1)} evaluations of a test part: {made}"
-    if study == "ablation":
-        return (
-            "then for each seed and fold of the whole method 4 to 5 evaluations of the test part, for the controls; "
-            "and where the judge is not the policy, the policy judges the stored answers, too"
-        )
-    if study == "perplexity":
-        return f"then {2 * n} analyses, of the replies on validation and on test: each is scored, none is asked for"
-    if study == "guidelines":
-        return f"then an evaluation of the test part for every guideline, and one for all: {n} times"
-    return ""

@@ -12,8 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from metamem.core.checkpoints import load_checkpoint
 from metamem.core.files import read_object, write_json
-from metamem.core.meta_memory import MetaMemory, from_texts, load, words
+from metamem.core.meta_memory import MetaMemory, from_texts, words
 from metamem.reporting.findings import Finding
 from metamem.reporting.write import write_report
 from metamem.statistics.pairs import accuracy, compare, decided, run_systems
@@ -47,15 +48,15 @@ def generic_advice(count: int) -> MetaMemory:
 
 
 def shuffled_words(meta_memory: MetaMemory, seed: int) -> MetaMemory:
-    """The same words in guidelines of the same lengths, in an order that says nothing."""
-    pool = [w for g in meta_memory.guidelines for w in g.text.split()]
+    """The same words in items of the same lengths, in an order that says nothing."""
+    pool = [w for item in meta_memory.items for w in item.text.split()]
     random.Random(f"{seed}/shuffled words").shuffle(pool)
-    made, at = [], 0
-    for g in meta_memory.guidelines:
-        size = words(g.text)
-        made.append(replace(g, text=" ".join(pool[at : at + size])))
+    made, at = {}, 0
+    for item in meta_memory.items:
+        size = words(item.text)
+        made[item.id] = " ".join(pool[at : at + size])
         at += size
-    return replace(meta_memory, guidelines=tuple(made))
+    return meta_memory.reworded(made)
 
 
 def shuffled_order(meta_memory: MetaMemory, seed: int) -> MetaMemory:
@@ -70,7 +71,7 @@ def ablation_controls(finding: Finding, runs: Sequence[Path], others: Sequence[P
     returns pairs against the guidelines. `others` are trainings on another fold.
     """
     learned = [(run, chosen(run)) for run in runs]
-    learned = [(run, own) for run, own in learned if own.guidelines]
+    learned = [(run, own) for run, own in learned if own.items]
     if not learned:
         finding.notes.append("The whole method learned no guidelines: there is nothing to shuffle or to replace.")
         return []
@@ -78,7 +79,7 @@ def ablation_controls(finding: Finding, runs: Sequence[Path], others: Sequence[P
     with_borrowed = all(borrowed.values())
     if with_borrowed:
         finding.notes.append("'E of another fold' was trained on some of these questions: what it gains is no result.")
-    counts = sorted({sum(words(g.text) for g in own.guidelines) for _, own in learned})
+    counts = sorted({sum(words(i.text) for i in own.items) for _, own in learned})
     advice = f"generic advice, {' to '.join(str(c) for c in (counts[0], counts[-1])[: len(counts)])} words"
     evaluations = Evaluations()
     places = []
@@ -88,10 +89,10 @@ def ablation_controls(finding: Finding, runs: Sequence[Path], others: Sequence[P
             "E": own,
             "E, in another order": shuffled_order(own, seed),
             "E, its words shuffled": shuffled_words(own, seed),
-            "generic advice": generic_advice(sum(words(g.text) for g in own.guidelines)),
+            "generic advice": generic_advice(sum(words(i.text) for i in own.items)),
         }
         if with_borrowed and (other := borrowed[run]):
-            made["E of another fold"] = load(chosen_checkpoint(other))
+            made["E of another fold"] = load_checkpoint(chosen_checkpoint(other)).meta_memory
         folder = run.parent / "meta_memories" / run.name
         files = [keep(m, folder, name, chosen_checkpoint(run)) for name, m in made.items()]
         label = "controls" + (f"-{run.name}" if len(learned) > 1 else "")
@@ -128,11 +129,10 @@ def guideline_worth(finding: Finding, runs: Sequence[Path]) -> None:
     evaluations = Evaluations()
     for run in runs:
         own = chosen(run)
-        if not own.guidelines:
+        if not own.items:
             finding.notes.append(f"{run.name} chose no guidelines.")
             continue
-        made = [replace(own, guidelines=tuple(o for o in own.guidelines if o.id != g.id)) for g in own.guidelines]
-        named = {"all": own, **{f"without-{g.id}": m for g, m in zip(own.guidelines, made, strict=True)}}
+        named = {"all": own, **{f"without-{i.id}": own.without(i.id) for i in own.items}}
         source = chosen_checkpoint(run)
         files = [keep(m, run.parent, f"{run.name}-{name}", source) for name, m in named.items()]
         place = evaluations.run(run, f"leave-one-out-{run.name}", files)
@@ -141,11 +141,11 @@ def guideline_worth(finding: Finding, runs: Sequence[Path]) -> None:
         whole, *others = run_systems([place]).values()
         pairs = [
             compare(replace(o, label=f"without {g.id}"), replace(whole, label="all"), guideline=g.id)
-            for g, o in zip(own.guidelines, others, strict=True)
+            for g, o in zip(own.items, others, strict=True)
         ]
         worth = {}
-        texts = {g.id: g.text for g in own.guidelines}
-        number = {g.id: i for i, g in enumerate(own.guidelines)}
+        texts = {i.id: i.text for i in own.items}
+        number = {g.id: i for i, g in enumerate(own.items)}
         for pair in decided(pairs):
             name = pair["guideline"] if len(runs) == 1 else f"{run.name} {pair['guideline']}"
             low, high = pair["interval"]

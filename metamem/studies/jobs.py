@@ -15,12 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from metamem.config.options import COMPONENTS, BaseConfig, EvalConfig, Part
+from metamem.config.resolve import typed_options
+from metamem.core.checkpoints import load_checkpoint, save
 from metamem.core.errors import DataError, UserError
 from metamem.core.files import read_object
-from metamem.core.meta_memory import MetaMemory, load, save
-from metamem.core.registry import REGISTRY
-from metamem.programs.command_line import given_overrides
+from metamem.core.meta_memory import MetaMemory
 from metamem.programs.evaluate import evaluate
+from metamem.programs.frame import Frame, Program
+from metamem.programs.overrides import given_overrides
+from metamem.runs.directory import read_result
 
 
 def eval_config(run: Path, **changes: Any) -> EvalConfig:
@@ -34,12 +37,13 @@ def eval_config(run: Path, **changes: Any) -> EvalConfig:
     kept: dict[str, Any] = {}
     for field in dataclasses.fields(BaseConfig):
         value = stored.get(field.name)
-        if field.name in ("run", "optimizer"):
+        # The recall comes with each meta-memory.
+        if field.name in ("run", "optimizer", "recall"):
             continue
         if field.name == "evaluator":
-            kept["evaluator"] = {name: _options("evaluator", v) for name, v in (value or {}).items()}
+            kept["evaluator"] = {name: typed_options("evaluator", v) for name, v in (value or {}).items()}
         elif field.name in COMPONENTS:
-            kept[field.name] = _options(COMPONENTS[field.name], value) if value else None
+            kept[field.name] = typed_options(COMPONENTS[field.name], value) if value else None
         elif field.default_factory is not dataclasses.MISSING and dataclasses.is_dataclass(field.default_factory):
             typed = OmegaConf.merge(OmegaConf.structured(field.default_factory), value or {})
             kept[field.name] = OmegaConf.to_object(typed)
@@ -48,29 +52,25 @@ def eval_config(run: Path, **changes: Any) -> EvalConfig:
     return EvalConfig(**{**kept, **changes})
 
 
-def _options(kind: str, values: Mapping[str, Any]) -> Any:
-    from omegaconf import OmegaConf
-
-    entry = REGISTRY.entry(kind, str(values.get("name")))
-    return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(entry.config), dict(values)))
-
-
 @dataclasses.dataclass
 class Evaluations:
     """Runs evaluations one after another and keeps a row of each."""
 
     rows: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
-    def run(self, like: Path, label: str, meta_memory: Any, part: str = "test", **changes: Any) -> Path | None:
-        """Evaluate `meta_memory` (as on the command line) with the options of the run `like`; the run's directory, or
-        None when it failed. `label` names the job in tables and the directory.
+    def run(
+        self, like: Path, label: str, meta_memory: Any, part: str = "test", program: Program = evaluate, **changes: Any
+    ) -> Path | None:
+        """Evaluate `meta_memory` (as on the command line) with the options of the run `like`, or do with them what
+        another `program` does; return the run's directory, or None when it failed. `label` names the job in tables
+        and the directory.
         """
         row: dict[str, Any] = {"number": f"e{len(self.rows)}", "overrides": [label], "status": "failed", "error": ""}
         self.rows.append(row)
         try:
             config = eval_config(like, meta_memory=meta_memory, part=Part(part), **changes)
             with given_overrides([f"+evaluate={label}"]):
-                result = evaluate(config)
+                result = program(config, Frame())
         except KeyboardInterrupt:
             raise
         except Exception as error:
@@ -86,7 +86,7 @@ class Evaluations:
 
 def chosen_checkpoint(run: Path) -> Path:
     """The checkpoint that a training run chose by validation, else its last. Raises `DataError` without any."""
-    best = read_object(run / "result.json").get("best_step")
+    best = read_result(run).get("best_step")
     checkpoints = sorted((run / "checkpoints").glob("step_*.json"))
     if not checkpoints:
         raise DataError(f"{run} is not a training run: it holds no checkpoints/step_*.json")
@@ -95,15 +95,19 @@ def chosen_checkpoint(run: Path) -> Path:
 
 def chosen(run: Path) -> MetaMemory:
     """The meta-memory of `chosen_checkpoint`."""
-    return load(chosen_checkpoint(run))
+    return load_checkpoint(chosen_checkpoint(run)).meta_memory
 
 
 def keep(meta_memory: MetaMemory, folder: Path, name: str, source: Path | None = None) -> str:
     """Write a meta-memory that a study made of another (`source`, a checkpoint) as `name`.json; the path, as the option
-    takes it.
+    takes it. It is shown by the same recall.
     """
     path = folder / f"{re.sub(r'[^A-Za-z0-9 ._=,-]+', '-', name)}.json"
-    save(meta_memory, path, {"source": str(source.resolve())} if source else None)
+    about: dict[str, Any] = {}
+    if source is not None:
+        held = load_checkpoint(source)
+        about = {"source": str(source.resolve()), "step": held.step, "recall": held.recall}
+    save(meta_memory, path, about)
     return str(path)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from metamem.programs.rejudge import rejudge
 from metamem.reporting.findings import Finding
 from metamem.statistics.agreement import cohens_kappa
 from metamem.statistics.pairs import accuracy, compare, run_systems
@@ -31,7 +32,7 @@ def judged_by_itself(finding: Finding, runs: Sequence[Path], base: System) -> li
         return []
     evaluations = Evaluations()
     places = [
-        evaluations.run(run, f"own-judge-{run.name}", None, from_=str(run), judge=o.backbone)
+        evaluations.run(run, f"own-judge-{run.name}", None, program=rejudge, from_=str(run), judge=o.backbone)
         for run, o in zip(runs, options, strict=True)
     ]
     finding.evaluations += evaluations.rows

@@ -14,13 +14,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from metamem.core.files import read_object, read_rows
+from metamem.core.files import read_rows
+from metamem.core.registry import register
+from metamem.programs.perplexity import analyse
 from metamem.reporting.figures import Figure, Series
 from metamem.reporting.findings import Finding
 from metamem.reporting.perplexity import interval, line
+from metamem.runs.directory import read_result
 from metamem.statistics.perplexity import OWN, REFERENCE, Text, decide, figures, paired
 from metamem.studies.jobs import Evaluations
-from metamem.studies.settings import Setting, settings, stamps
+from metamem.studies.settings import Jobs, Setting, settings, stamps
+from metamem.studies.study import Study
 
 _FILES_ONLY = (
     *("step", "texts", "tokens", "low", "high", "average question, without E", "average question, with E"),
@@ -37,53 +41,64 @@ class Group:
     left_out: Counter[str] = field(default_factory=Counter)
 
 
-def perplexity(jobs: Sequence[Mapping[str, Any]]) -> Finding:
+@register("study", "perplexity")
+class Perplexity(Study):
     """Perplexity by data scale and step."""
-    finding = Finding(
-        "Perplexity by training questions and step",
-        "How surprising are the reference answers and the model's own replies, given what was learned so far?",
-        stamps=stamps(jobs),
-    )
-    evaluations = Evaluations()
-    cells: list[dict[str, Any]] = []
-    for setting in sorted(settings(jobs), key=lambda s: _count(s) or 0):
-        name = setting.label
-        for part in ("validation", "test"):
-            for (system, what), group in _groups(evaluations, setting.runs, name, part).items():
-                measured = {"system": system, "step": group.step, "text": what, **figures(group.texts)}
-                untrained = part == "test" and system == "without"
-                if untrained and any(all(c[k] == v for k, v in measured.items()) for c in cells):
-                    continue  # the same whatever was trained
-                about = {"job": name, "trained on": 0 if untrained else _count(setting), "part": part}
-                cells.append({**about, **measured, "left out": dict(group.left_out)})
-    decided = decide(cells)
-    for cell in decided:
-        finding.add(_row(cell))
-    finding.figures = [f for what in (REFERENCE, OWN) for f in (_by_step(decided, what), _by_scale(decided, what)) if f]
-    finding.files_only = _FILES_ONLY
-    changed = [row for row in finding.rows if row["ratio"] is not None]
-    shown = [row for row in changed if row["verdict"] in ("lower", "higher")]
-    finding.notes = [
-        "Perplexity of the model's own outputs and of the reference answers, of all tokens together: "
-        "exp(-Σ log p / Σ tokens). Ratios are those of the same texts with guidelines (E) and without: "
-        f"{len(shown)} of {len(changed)} differ from 1 by their intervals and corrected tests.",
-        *(
-            f"{r['part']}, trained on {r['trained on']}, {r['system']}, {r['text']}: {r['verdict']} with E"
-            for r in shown
-        ),
-    ]
-    finding.evaluations = evaluations.rows
-    return finding
+
+    def conclude(self, jobs: Jobs) -> Finding:
+        """See `Study`."""
+        finding = Finding(
+            "Perplexity by training questions and step",
+            "How surprising are the reference answers and the model's own replies, given what was learned so far?",
+            stamps=stamps(jobs),
+        )
+        evaluations = Evaluations()
+        cells: list[dict[str, Any]] = []
+        for setting in sorted(settings(jobs), key=lambda s: _count(s) or 0):
+            name = setting.label
+            for part in ("validation", "test"):
+                for (system, what), group in _groups(evaluations, setting.runs, name, part).items():
+                    measured = {"system": system, "step": group.step, "text": what, **figures(group.texts)}
+                    untrained = part == "test" and system == "without"
+                    if untrained and any(all(c[k] == v for k, v in measured.items()) for c in cells):
+                        continue  # the same whatever was trained
+                    about = {"job": name, "trained on": 0 if untrained else _count(setting), "part": part}
+                    cells.append({**about, **measured, "left out": dict(group.left_out)})
+        decided = decide(cells)
+        for cell in decided:
+            finding.add(_row(cell))
+        finding.figures = [
+            f for what in (REFERENCE, OWN) for f in (_by_step(decided, what), _by_scale(decided, what)) if f
+        ]
+        finding.files_only = _FILES_ONLY
+        changed = [row for row in finding.rows if row["ratio"] is not None]
+        shown = [row for row in changed if row["verdict"] in ("lower", "higher")]
+        finding.notes = [
+            "Perplexity of the model's own outputs and of the reference answers, of all tokens together: "
+            "exp(-Σ log p / Σ tokens). Ratios are those of the same texts with guidelines (E) and without: "
+            f"{len(shown)} of {len(changed)} differ from 1 by their intervals and corrected tests.",
+            *(
+                f"{r['part']}, trained on {r['trained on']}, {r['system']}, {r['text']}: {r['verdict']} with E"
+                for r in shown
+            ),
+        ]
+        finding.evaluations = evaluations.rows
+        return finding
+
+    def after(self, jobs: Jobs) -> str:
+        """See `Study`."""
+        asked = "each is scored, none is asked for"
+        return f"then {2 * len(jobs)} analyses, of the replies on validation and on test: {asked}"
 
 
 def _groups(evaluations: Evaluations, runs: Sequence[Path], name: str, part: str) -> dict[tuple[str, str], Group]:
     """(system, kind of text) → its texts over the runs that have that part; what fails is in `evaluations`."""
     found: dict[tuple[str, str], Group] = {}
     for number, run in enumerate(runs):
-        if not (read_object(run / "result.json").get("split") or {}).get(part):
+        if not (read_result(run).get("split") or {}).get(part):
             continue
         fold = f"-{number}" if len(runs) > 1 else ""
-        place = evaluations.run(run, f"perplexity-{part}-{name}{fold}", None, part, perplexity=str(run))
+        place = evaluations.run(run, f"perplexity-{part}-{name}{fold}", None, part, analyse, perplexity=str(run))
         if place is None:
             continue
         rows: dict[tuple[str, str], list[Mapping[str, Any]]] = {}

@@ -11,41 +11,49 @@ from typing import Any
 
 from metamem.core.errors import ConfigError
 from metamem.core.files import read_rows
+from metamem.core.registry import register
 from metamem.reporting.figures import Figure, Series
 from metamem.reporting.findings import Finding
 from metamem.statistics.pairs import accuracy, compare, decided, run_systems
 from metamem.statistics.systems import System
 from metamem.studies.settings import Jobs, Setting, settings, stamps
+from metamem.studies.study import Study
 
 
-def training_steps(jobs: Jobs) -> Finding:
+@register("study", "training_steps")
+class TrainingSteps(Study):
     """The validation score and the number of guidelines after every step, over seeds and folds."""
-    finding = Finding(
-        "Accuracy by training step",
-        "How does accuracy on validation grow with the steps, and how many guidelines does it take?",
-        stamps=stamps(jobs),
-    )
-    given = settings(jobs)
-    curves, counts = [], []
-    for setting in given:
-        rows = _add_steps(finding, setting, several=len(given) > 1)
-        name = setting.label if len(given) > 1 else "validation"
-        known = [r for r in rows if r["validation"] is not None]
-        if known:
-            curves.append(Series(name, *(tuple(r[k] for r in known) for k in ("step", "validation", "low", "high"))))
-        counts.append(Series(name, *(tuple(r[k] for r in rows) for k in ("step", "guidelines"))))
-    title, counted = "Validation accuracy by training step", "Guidelines by training step"
-    if curves:
-        finding.figures.append(Figure("training_steps", title, "step", "accuracy", tuple(curves)))
-    finding.figures.append(
-        Figure("guideline_count", counted, "step", "guidelines", tuple(counts), share=False),
-    )
-    finding.notes.append(
-        "Intervals reckon with the questions, their groups and the runs; lowest and highest are single runs. "
-        "The test part is read once, when training has ended."
-    )
-    finding.notes += _test_notes(given)
-    return finding
+
+    def conclude(self, jobs: Jobs) -> Finding:
+        """See `Study`."""
+        finding = Finding(
+            "Accuracy by training step",
+            "How does accuracy on validation grow with the steps, and how many guidelines does it take?",
+            stamps=stamps(jobs),
+        )
+        given = settings(jobs)
+        curves, counts = [], []
+        for setting in given:
+            rows = _add_steps(finding, setting, several=len(given) > 1)
+            name = setting.label if len(given) > 1 else "validation"
+            known = [r for r in rows if r["validation"] is not None]
+            if known:
+                curves.append(
+                    Series(name, *(tuple(r[k] for r in known) for k in ("step", "validation", "low", "high")))
+                )
+            counts.append(Series(name, *(tuple(r[k] for r in rows) for k in ("step", "guidelines"))))
+        title, counted = "Validation accuracy by training step", "Guidelines by training step"
+        if curves:
+            finding.figures.append(Figure("training_steps", title, "step", "accuracy", tuple(curves)))
+        finding.figures.append(
+            Figure("guideline_count", counted, "step", "guidelines", tuple(counts), share=False),
+        )
+        finding.notes.append(
+            "Intervals reckon with the questions, their groups and the runs; lowest and highest are single runs. "
+            "The test part is read once, when training has ended."
+        )
+        finding.notes += _test_notes(given)
+        return finding
 
 
 def _add_steps(finding: Finding, setting: Setting, several: bool) -> list[dict[str, Any]]:

@@ -11,14 +11,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from metamem.core.files import read_object
+from metamem.core.registry import register
 from metamem.reporting.figures import Figure, Series
 from metamem.reporting.findings import Finding
+from metamem.runs.directory import read_result
 from metamem.statistics.pairs import accuracy, columns, compare, decided, run_systems
 from metamem.statistics.streams import of_result
 from metamem.statistics.systems import System
 from metamem.studies.jobs import runs_of
 from metamem.studies.settings import Jobs, settings, stamps
+from metamem.studies.study import Study
 
 # MemoryAgentBench names its conflict resolution by hops and length: factconsolidation_sh_6k.
 _NAMED = re.compile(r".*_(sh|mh)_(\d+)k$")
@@ -47,74 +49,88 @@ class Evaluated:
     figures: Mapping[str, Any]
 
 
-def conflict_resolution(jobs: Jobs) -> Finding:
+@register("study", "conflict_resolution")
+class ConflictResolution(Study):
     """Memory systems by length and hops, each against the first one on the same questions."""
-    found = _evaluated(jobs)
-    cells = [_WHOLE, *sorted({_cell(row.type) for e in found for row in e.system.rows}, key=_place)]
-    finding = Finding(
-        "Conflict resolution by memory system and length",
-        "Which memories give the latest of several facts that contradict each other, and up to which length of text?",
-        stamps=stamps(jobs),
-    )
-    rows = finding.rows
-    pairs: list[dict[str, Any] | None] = []
-    base = {cell: _part(found[0].system, cell) for cell in cells}
-    for cell in cells:
-        for e in found:
-            part = _part(e.system, cell)
-            if not part.rows:
-                continue
-            row: dict[str, Any] = {"system": e.name, "questions of": _title(cell), **accuracy(part)}
-            if cell == _WHOLE:
-                named = ("conflict_resolution", "average", "memory_tokens", "compression")
-                row |= {name.replace("_", " "): e.figures[name] for name in named}
-                row["memory tokens"] = None if row["memory tokens"] is None else round(row["memory tokens"])
-            kinds = {r.type for r in part.rows}
-            other = base[cell] if e is not found[0] and base[cell].rows else None
-            finding.add(row, part, base=other, kind=min(kinds) if cell != _WHOLE and len(kinds) == 1 else "")
-            if e is not found[0] and base[cell].rows:
-                pairs.append(compare(base[cell], part, row=len(rows) - 1))
-    for pair in decided(pairs):
-        rows[pair["row"]] |= columns(pair)
-    lengths = {hops: [c for c in cells if c[0] == hops] for hops, _ in cells[1:]}
-    finding.figures = [_figure(rows, hops, of) for hops, of in lengths.items()]
-    finding.notes = [f"Differences are against '{found[0].name}', question by question.", _INDEPENDENT]
-    return finding
+
+    program = "eval"
+
+    def conclude(self, jobs: Jobs) -> Finding:
+        """See `Study`."""
+        found = _evaluated(jobs)
+        cells = [_WHOLE, *sorted({_cell(row.type) for e in found for row in e.system.rows}, key=_place)]
+        finding = Finding(
+            "Conflict resolution by memory system and length",
+            "Which memories give the latest of contradicting facts, and up to which length of text?",
+            stamps=stamps(jobs),
+        )
+        rows = finding.rows
+        pairs: list[dict[str, Any] | None] = []
+        base = {cell: _part(found[0].system, cell) for cell in cells}
+        for cell in cells:
+            for e in found:
+                part = _part(e.system, cell)
+                if not part.rows:
+                    continue
+                row: dict[str, Any] = {"system": e.name, "questions of": _title(cell), **accuracy(part)}
+                if cell == _WHOLE:
+                    named = ("conflict_resolution", "average", "memory_tokens", "compression")
+                    row |= {name.replace("_", " "): e.figures[name] for name in named}
+                    row["memory tokens"] = None if row["memory tokens"] is None else round(row["memory tokens"])
+                kinds = {r.type for r in part.rows}
+                other = base[cell] if e is not found[0] and base[cell].rows else None
+                finding.add(row, part, base=other, kind=min(kinds) if cell != _WHOLE and len(kinds) == 1 else "")
+                if e is not found[0] and base[cell].rows:
+                    pairs.append(compare(base[cell], part, row=len(rows) - 1))
+        for pair in decided(pairs):
+            rows[pair["row"]] |= columns(pair)
+        lengths = {hops: [c for c in cells if c[0] == hops] for hops, _ in cells[1:]}
+        finding.figures = [_figure(rows, hops, of) for hops, of in lengths.items()]
+        finding.notes = [f"Differences are against '{found[0].name}', question by question.", _INDEPENDENT]
+        return finding
 
 
-def memalpha_reward(jobs: Jobs) -> Finding:
+@register("study", "memalpha_reward")
+class MemalphaReward(Study):
     """The terms and the reward of the same memories under each job's weights."""
-    finding = Finding(
-        "Mem-α's reward under the paper's weights",
-        "What is the writing of this builder worth, and what does each term say of it?",
-        stamps=stamps(jobs),
-    )
-    lost = 0
-    for run in runs_of(jobs):
-        result = read_object(run / "result.json")
-        for label, means in (result.get("rewards") or {}).items():
-            system = {} if len(result["rewards"]) == 1 else {"system": label}
-            terms = {title: means[name] for name, title in _TERMS.items()}
-            sizes = {"episodes": means["episodes"], "left out": means["left_out"]}
-            finding.add({"beta": means["beta"], "gamma": means["gamma"], **system, **terms, **sizes})
-            lost = max(lost, means["left_out"])
-    rows = finding.rows
-    weights = tuple(f"β {r['beta']:g}, γ {r['gamma']:g}" for r in rows)
-    series = tuple(Series(term, weights, tuple(r[term] for r in rows)) for term in _TERMS.values())
-    finding.notes = ["The memories, answers and verdicts are the same in all rows: the weights alone differ."]
-    if lost:
-        finding.notes.append(f"Up to {lost} episodes are left out: a call, an answer or a verdict was not delivered.")
-    if rows:
-        figure = Figure("memalpha_reward", "Reward and its terms", "weights", "mean", series, "bars", False)
-        finding.figures.append(figure)
-    return finding
+
+    program = "eval"
+
+    def conclude(self, jobs: Jobs) -> Finding:
+        """See `Study`."""
+        finding = Finding(
+            "Mem-α's reward under the paper's weights",
+            "What is the writing of this builder worth, and what does each term say of it?",
+            stamps=stamps(jobs),
+        )
+        lost = 0
+        for run in runs_of(jobs):
+            result = read_result(run)
+            for label, means in (result.get("rewards") or {}).items():
+                system = {} if len(result["rewards"]) == 1 else {"system": label}
+                terms = {title: means[name] for name, title in _TERMS.items()}
+                sizes = {"episodes": means["episodes"], "left out": means["left_out"]}
+                finding.add({"beta": means["beta"], "gamma": means["gamma"], **system, **terms, **sizes})
+                lost = max(lost, means["left_out"])
+        rows = finding.rows
+        weights = tuple(f"β {r['beta']:g}, γ {r['gamma']:g}" for r in rows)
+        series = tuple(Series(term, weights, tuple(r[term] for r in rows)) for term in _TERMS.values())
+        finding.notes = ["The memories, answers and verdicts are the same in all rows: the weights alone differ."]
+        if lost:
+            finding.notes.append(
+                f"Up to {lost} episodes are left out: a call, an answer or a verdict was not delivered."
+            )
+        if rows:
+            figure = Figure("memalpha_reward", "Reward and its terms", "weights", "mean", series, "bars", False)
+            finding.figures.append(figure)
+        return finding
 
 
 def _evaluated(jobs: Jobs) -> list[Evaluated]:
     found = []
     for setting in settings(jobs):
         # Of a setting that is repeated the answers count all, the sizes as they were the first time.
-        found_in = of_result(read_object(setting.runs[0] / "result.json"))
+        found_in = of_result(read_result(setting.runs[0]))
         figures = {label.split(" (step ")[0]: of for label, of in found_in.items()}
         systems = run_systems(setting.runs)
         for label, system in systems.items():

@@ -6,34 +6,61 @@ read, each against the reader without guidelines; repeated over the seeds and fo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from metamem.core.files import read_object
+from metamem.core.registry import register
 from metamem.reporting.figures import Figure, Series
 from metamem.reporting.findings import Finding
+from metamem.runs.directory import read_result
 from metamem.statistics.pairs import accuracy, columns, compare, decided, run_systems
 from metamem.studies.jobs import Evaluations, chosen, chosen_checkpoint, keep
-from metamem.studies.settings import Setting, settings, stamps
+from metamem.studies.settings import Jobs, Setting, settings, stamps
+from metamem.studies.study import Study
 
 
-def cross_backbone(jobs: Sequence[Mapping[str, Any]]) -> Finding:
+@register("study", "cross_backbone")
+class CrossBackbone(Study):
     """Trained by one backbone, read by another; judge and builder are the same everywhere (checked before any job)."""
-    given = settings(jobs)
-    names = [str((read_object(s.runs[0] / "result.json").get("roles") or {}).get("policy")) for s in given]
-    finding = Finding("Guidelines across backbones", "Do guidelines that one model learned help another to read?")
-    finding.stamps = stamps(jobs)
-    return _transfer(given, _distinct(given, names), finding, "cross_backbone")
+
+    def conclude(self, jobs: Jobs) -> Finding:
+        """See `Study`."""
+        given = settings(jobs)
+        names = [str((read_result(s.runs[0]).get("roles") or {}).get("policy")) for s in given]
+        finding = Finding("Guidelines across backbones", "Do guidelines that one model learned help another to read?")
+        finding.stamps = stamps(jobs)
+        return _transfer(given, _distinct(given, names), finding, "cross_backbone")
+
+    def after(self, jobs: Jobs) -> str:
+        """See `Study`."""
+        return readings(jobs)
 
 
-def cross_domain(jobs: Sequence[Mapping[str, Any]]) -> Finding:
+@register("study", "cross_domain")
+class CrossDomain(Study):
     """Trained on one data set, read on the other."""
-    given = settings(jobs)
-    names = [str(read_object(s.runs[0] / "result.json")["dataset"]["name"]) for s in given]
-    finding = Finding("Guidelines across data sets", "Do guidelines learned on one benchmark help on another?")
-    finding.stamps = stamps(jobs)
-    return _transfer(given, _distinct(given, names), finding, "cross_domain")
+
+    def conclude(self, jobs: Jobs) -> Finding:
+        """See `Study`."""
+        given = settings(jobs)
+        names = [str(read_result(s.runs[0])["dataset"]["name"]) for s in given]
+        finding = Finding("Guidelines across data sets", "Do guidelines learned on one benchmark help on another?")
+        finding.stamps = stamps(jobs)
+        return _transfer(given, _distinct(given, names), finding, "cross_domain")
+
+    def after(self, jobs: Jobs) -> str:
+        """See `Study`."""
+        return readings(jobs)
+
+
+def readings(jobs: Jobs) -> str:
+    """Say how many evaluations a study of transfer makes."""
+    readers = len(settings(jobs))
+    repeated = f", for {len(jobs) // readers} seeds and folds" if len(jobs) > readers else ""
+    made = f"{readers} readers, each without and with {readers} meta-memories{repeated}"
+    return f"then {len(jobs) * (readers + 1)} evaluations of a test part: {made}"
 
 
 def _distinct(given: Sequence[Setting], names: Sequence[str]) -> list[str]:

@@ -141,7 +141,7 @@ class Console:
     def changed(self, step: int, meta_memory: MetaMemory, changes: Sequence[Change]) -> None:
         """See `contracts.Tracker`."""
         watch = self._watch
-        watch.guidelines, watch.changes, watch.changed_at = meta_memory.guidelines, tuple(changes), step
+        watch.learned, watch.changes, watch.changed_at = meta_memory.items, tuple(changes), step
         self._flush(changes)
 
     def note(self, text: str) -> None:
@@ -204,7 +204,8 @@ class Console:
             parts.append(f"invalid {count(row['invalid'])}")
         tally = {action: sum(c.action is action for c in changes) for action in Action}
         added = f" (+{tally[Action.add]} ~{tally[Action.update]} -{tally[Action.delete]})" if changes else ""
-        parts.append(f"guidelines {count(row.get('guidelines') or 0)}{added}")
+        texts = f", texts {count(row['texts'])}" if row.get("texts") else ""
+        parts.append(f"guidelines {count(row.get('guidelines') or 0)}{texts}{added}")
         if row.get("validation") is not None:
             parts.append(f"validation {share(row['validation'], 2)}{' best' if watch.best() == row['step'] else ''}")
         if row.get("accepted") == 0:
@@ -238,7 +239,7 @@ class Board:
         self._watches: dict[str, Watch] = {}
         self._live: Live | None = None
 
-    def seat(self, label: str, clock: Callable[[], float] = time.monotonic) -> Console:
+    def console(self, label: str, clock: Callable[[], float] = time.monotonic) -> Console:
         """What shows one of the runs, under its label."""
         return Console(self._console, clock, self, label)
 

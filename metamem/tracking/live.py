@@ -53,7 +53,7 @@ class Watch:
     totals: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     stage: Stage | None = None
     rows: list[Mapping[str, Any]] = field(default_factory=list)
-    guidelines: tuple[Guideline, ...] = ()
+    learned: tuple[Guideline, ...] = ()
     changes: tuple[Change, ...] = ()
     changed_at: int | None = None
     step_seconds: deque[float] = field(default_factory=lambda: deque(maxlen=5))
@@ -68,10 +68,10 @@ class Watch:
         return _rate(self.samples.setdefault(what, deque()), self.clock(), self.totals.get(what, 0))
 
     def held(self) -> int:
-        """How many guidelines there are; of a run that was continued, what its last step counted."""
+        """How many guidelines and texts there are; of a run that was continued, what its last step counted."""
         if self.changed_at is not None or not self.rows:
-            return len(self.guidelines)
-        return int(self.rows[-1].get("guidelines") or 0)
+            return len(self.learned)
+        return sum(int(self.rows[-1].get(what) or 0) for what in ("guidelines", "texts"))
 
     def best(self) -> int | None:
         """The step of the highest validation score, the earliest of equals."""
@@ -97,7 +97,7 @@ def frame(watch: Watch, width: int, height: int) -> Group:
         shown = watch.rows[-min(_ROWS, left - 3) :]
         parts += [Text(), _steps(watch, shown)]
         left -= len(shown) + 2
-    if (watch.guidelines or watch.changes) and left > 2:
+    if (watch.learned or watch.changes) and left > 2:
         parts += [Text(), _guidelines(watch, left - 2)]
     return Group(*parts)
 
@@ -190,10 +190,10 @@ def _figures(watch: Watch) -> Text:
         figures.append(("teach", f"{count(watch.done('teaches'))}/{count(watch.done(watch.stage.unit))}", ""))
     if watch.steps:
         figures.append(("guidelines", count(watch.held()), "bold"))
+    # What a policy asked the reflector for, by template.
+    asked = [what for what in list(watch.totals) if what.startswith("asked ")]
     figures += [
-        (f"{what}s" if what != "reused" else what, count(watch.done(what)), "")
-        for what in ("reflection", "proposal", "reused")
-        if watch.done(what)
+        (what.removeprefix("asked "), count(watch.done(what)), "") for what in (*asked, "reused") if watch.done(what)
     ]
     return Text("   ").join(Text.assemble((name, "dim"), _TOGETHER, (value, style)) for name, value, style in figures)
 
@@ -220,8 +220,8 @@ def _steps(watch: Watch, rows: list[Mapping[str, Any]]) -> Table:
 def _guidelines(watch: Watch, room: int) -> RenderableType:
     """The guidelines, one a line; what the last step changed comes first when there is no room for all."""
     marks = {c.id: _MARKS[c.action] for c in watch.changes}
-    held = {g.id for g in watch.guidelines}
-    lines = [(g.id, g.text, *marks.get(g.id, (" ", ""))) for g in watch.guidelines]
+    held = {g.id for g in watch.learned}
+    lines = [(g.id, g.text, *marks.get(g.id, (" ", ""))) for g in watch.learned]
     lines += [(c.id, c.before or "", *_MARKS[Action.delete]) for c in watch.changes if c.id not in held and c.before]
     hidden = 0
     if len(lines) > room:

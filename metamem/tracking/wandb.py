@@ -132,7 +132,7 @@ class WandbTracker:
         """See `contracts.Tracker`."""
         if self._row.get("step") != step:
             self._flush()
-        self._row |= {"step": step, "guidelines": len(meta_memory), "changes": len(changes)}
+        self._row |= {"step": step, **meta_memory.sizes(), "changes": len(changes)}
         self._flush()
 
     def note(self, text: str) -> None:

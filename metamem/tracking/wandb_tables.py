@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from metamem.reporting.run import read_run
+from metamem.runs.changes import changes_of
 
 GUIDELINE_COLUMNS = ("id", "text", "born", "changed", "support")
 LINEAGE_COLUMNS = ("step", "action", "id", "before", "after", "support")
 ATTEMPT_COLUMNS = (
-    *("question_id", "type", "system", "draw", "question", "accepted", "evidence retrieved", "evidence"),
+    *("question_id", "type", "system", "draw", "question", "accepted", "evidence retrieved", "evidence", "shown"),
     *("reply", "verdict", "raw verdict", "prompt tokens", "completion tokens"),
 )
 
@@ -27,7 +28,7 @@ def tables(result: Mapping[str, Any], directory: Path) -> Iterator[tuple[str, tu
         for g in result.get("guidelines") or ()
     ]
     yield "learned_guidelines", GUIDELINE_COLUMNS, guidelines
-    history = (result.get("meta_memory") or {}).get("history") or ()
+    history = changes_of(directory, result.get("best_step"))
     if history:
         rows = [[c[k] for k in LINEAGE_COLUMNS[:-1]] + [", ".join(c.get("support") or ())] for c in history]
         yield "lineage", LINEAGE_COLUMNS, rows
@@ -53,6 +54,7 @@ def _attempts(directory: Path) -> Iterator[list[Any]]:
             " | ".join(q.get("answers") or ()),
             {True: "yes", False: "no"}.get(q.get("retrieved"), "unknown"),
             "\n".join(u["text"] for u in q.get("evidence") or ()),
+            a["shown"],
             a["reply"] or a["error"],
             {True: "right", False: "wrong", None: "invalid"}[found["right"]],
             found["raw"],

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from metamem.config.options import STUDY_NAMES
+from metamem.core.registry import REGISTRY
 
 # The longest tag and group that W&B takes.
 _TAG, _GROUP = 64, 128
@@ -26,7 +26,7 @@ def group_name(name: str, swept: Sequence[str]) -> str:
     options that vary.
     """
     keys = [o.partition("=")[0] for o in swept]
-    return (name if not keys or name in STUDY_NAMES else f"{name}: {', '.join(keys)}")[:_GROUP]
+    return (name if not keys or name in REGISTRY.names("study") else f"{name}: {', '.join(keys)}")[:_GROUP]
 
 
 def without_secrets(value: Any) -> Any:

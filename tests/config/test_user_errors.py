@@ -87,8 +87,8 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
     ),
     "a study of perplexity of answers that search": (["study=perplexity", "search.calls=2"], ["search.calls", "0"]),
     "validation accepted without a validation part": (
-        ["split=all", "optimizer.accept=validation"],
-        ["optimizer.accept", "validation"],
+        ["split=all", "accept=validation"],
+        ["accept=validation", "validation part"],
     ),
 }
 

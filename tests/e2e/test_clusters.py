@@ -17,7 +17,7 @@ import pytest
 
 from metamem.cli.hydra_bridge import config_folder, export
 from metamem.core.errors import Interrupted
-from metamem.programs.event_loop import run_async
+from metamem.programs.frame import run_async
 from tests import programs
 from tests.server import Server
 from tests.simulated_server import simulated_reply

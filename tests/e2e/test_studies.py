@@ -14,12 +14,13 @@ from typing import Any
 
 import pytest
 
-from metamem.config.options import EVALUATION_STUDIES, STUDY_NAMES
+from metamem.core.registry import REGISTRY, load_studies
 from metamem.evaluators.memalpha_terms import ABLATION
 from tests import browser, programs
 
 pytestmark = pytest.mark.slow
 SMALL = ["optimizer.batch_size=12", "optimizer.attempts=3"]
+load_studies()
 SLICES = {
     "ablation": ["ablation=full,no_filter,other_fold", "backbone@judge=simulated_other"],
     "conflict_resolution": ["system=memalpha,rag,memagent", "backbone=simulated"],
@@ -147,7 +148,7 @@ def test_a_study_of_evaluations_is_refused_by_the_other_program() -> None:
     assert "experiment=conflict_resolution is a study of evaluations" in told
 
 
-@pytest.mark.parametrize("study", STUDY_NAMES)
+@pytest.mark.parametrize("study", REGISTRY.names("study"))
 def test_a_study_ends_with_its_table_figure_and_report_and_repeats_nothing(tmp_path: Path, study: str) -> None:
     paths = {
         "LONGMEMEVAL": str(programs.ROOT / "metamem" / "datasets" / "data" / "sample.json"),
@@ -155,7 +156,7 @@ def test_a_study_ends_with_its_table_figure_and_report_and_repeats_nothing(tmp_p
     }
     Path(paths["LOCOMO"]).write_text(json.dumps(locomo(6)), encoding="utf-8")
     command = [f"experiment={study}", f"outputs={tmp_path / 'o'}", *SLICES[study]]
-    if study in EVALUATION_STUDIES:
+    if REGISTRY.entry("study", study).component.program == "eval":
         program = "eval"
         command += [f"dataset.path={facts(tmp_path)}", "dataset.chunk_tokens=100"]
     else:

@@ -240,7 +240,7 @@ def test_all_folds_test_every_question_exactly_once(tmp_path: Path) -> None:
 
 
 def test_refused_updates_leave_the_guidelines_and_never_give_an_id_out_twice(tmp_path: Path) -> None:
-    given = ["seed=2", "optimizer.accept=validation", "optimizer.epochs=2", "split.validation=0.2"]
+    given = ["seed=2", "accept=validation", "optimizer.epochs=2", "split.validation=0.2"]
     programs.run("train", f"outputs={tmp_path}", "optimizer.batch_size=8", "optimizer.attempts=3", *given)
     directory = programs.only_run(tmp_path)
     result = programs.result_of(directory)

@@ -53,7 +53,8 @@ def test_two_engines_of_one_run_live_side_by_side(side_by_side: Path, model: Pat
 def test_an_evaluation_of_what_was_trained_finds_both_engines(side_by_side: Path, model: Path) -> None:
     before = engine_processes()
     given = [f"meta_memory={programs.only_run(side_by_side)}", "evaluation.attempts=2", "evaluation.temperature=0.7"]
-    printed = programs.run_here("eval", *roles(model, side_by_side), *given, "part=all")
+    given += ["dataset.limit=12", "split=all", "part=all", "allow_seen=true"]
+    printed = programs.run_here("eval", *roles(model, side_by_side), *given)
     assert "random weights" in printed
     result = programs.result_of(programs.only_run(side_by_side, "eval"))
     assert result["kind"] == "eval"

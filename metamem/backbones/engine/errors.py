@@ -19,8 +19,9 @@ _ADVICE = (
         "lower backbone.max_model_len",
     ),
     (
-        re.compile(r"attention heads|divisible by tensor", re.IGNORECASE),
-        "choose a backbone.tensor_parallel_size that divides the model's attention heads",
+        re.compile(r"attention heads|divisible by|tp_size", re.IGNORECASE),
+        "choose another backbone.tensor_parallel_size: it must divide the model's heads and columns, of FP8 weights in "
+        "whole blocks",
     ),
     (
         re.compile(r"out of memory|Free memory|Available memory", re.IGNORECASE),
@@ -35,12 +36,15 @@ def cause(error: BaseException, log: Path) -> str:
     """Say why an engine did not start, in a line, with what to do about it where that is known."""
     found = ""
     if any(hollow in str(error) for hollow in _HOLLOW):
+        code = ""
         with log.open("r", encoding="utf-8", errors="replace") as stream:
             for line in stream:
                 match = _ERROR.search(line)
                 if match and not any(hollow in line for hollow in _HOLLOW):
-                    found = ": ".join([match[1].rsplit(".", 1)[-1], *([match[2].strip()] if match[2] else [])])
+                    # An assertion says nothing itself: the line of code above it does.
+                    found = f"{match[1].rsplit('.', 1)[-1]}: {(match[2] or code).strip()}".removesuffix(": ")
                     break
+                code = line if line.strip(" ^~\n") else code
     if not found and callable(told := getattr(error, "errors", None)):  # pydantic's: one entry for each wrong value
         first = told()[0]
         found = ": ".join([*(str(part) for part in first["loc"][:1]), first["msg"].removeprefix("Value error, ")])

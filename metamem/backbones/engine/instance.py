@@ -106,7 +106,7 @@ class Instance:
         self.log.unlink(missing_ok=True)
 
     def tail(self, lines: int = 40) -> str:
-        """Return the end of the log, or so many of its last hundred lines as stand around the first error among them."""
+        """Return the end of the log, or that many lines around the first error among its last hundred."""
         with self.log.open("rb") as stream:
             stream.seek(max(0, self.log.stat().st_size - 65536))
             text = stream.read().decode("utf-8", "replace")

@@ -73,7 +73,7 @@ def expect_kills() -> None:
 
 
 def shared_memory(processes: frozenset[Process]) -> set[Path]:
-    """Return the blocks of shared memory that processes use (queues, collectives), and the semaphores named after them."""
+    """Return the shared memory that processes use (queues, collectives) and the semaphores named after it."""
     found: set[Path] = set()
     for pid, _ in processes:
         found.update(_SHARED.glob(f"sem.loky-{pid}-*"))

@@ -32,6 +32,8 @@ _LEAST = 40
 class World:
     """Generated conversations with questions of LongMemEval's types; the parts share no name, thing or sentence."""
 
+    own = True
+
     @dataclass
     class Config:
         """What is generated."""

@@ -14,7 +14,6 @@ from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from metamem.core.asking import REPAIR
 from metamem.core.banks import MemoryBank
 from metamem.core.contracts import MemoryConstructor
 from metamem.core.records import Conversation, MemoryUnit
@@ -27,6 +26,7 @@ from metamem.memory.lightmem.replies import DECISION, Facts, facts_form
 from metamem.memory.lightmem.topics import Topics, embed
 from metamem.memory.lightmem.updating import apply_decisions, queues, sources, time_order
 from metamem.memory.scribe import Answer, Scribe
+from metamem.replies.asking import REPAIR
 
 
 @register("memory", "lightmem")

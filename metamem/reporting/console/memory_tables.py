@@ -1,4 +1,4 @@
-"""The tables of runs on streamed data: averages by competency beside the memory's size, and the terms of a reward.
+"""The tables of runs on streamed data: averages by competency beside the memory's size, and figures of memories.
 
 In: `streams` and `rewards` of a result. Out: tables for a console.
 """
@@ -11,14 +11,6 @@ from typing import Any
 from rich.table import Table
 
 from metamem.reporting.console.text import count, one_line, plain_table, safe, share
-
-_TERMS = {
-    "task": "task",
-    "calls": "calls that were done",
-    "compression": "compression",
-    "content": "writes that suit their part",
-    "reward": "reward",
-}
 
 
 def stream_table(streams: Mapping[str, Mapping[str, Any]]) -> Table:
@@ -36,14 +28,11 @@ def stream_table(streams: Mapping[str, Mapping[str, Any]]) -> Table:
     return table
 
 
-def reward_table(rewards: Mapping[str, Mapping[str, Any]]) -> Table:
-    """A column a system: the mean of each term and of the reward over episodes."""
-    systems = list(rewards.values())
-    weights = f"beta {systems[0]['beta']:g}, gamma {systems[0]['gamma']:g}"
-    table = plain_table(f"Mem-α's reward, {one_line(weights)}", ["term"], list(rewards))
-    for name, title in _TERMS.items():
-        table.add_row(title, *(share(s[name]) for s in systems), style="bold" if name == "reward" else "")
-    table.add_row("episodes", *(count(s["episodes"]) for s in systems))
-    if any(s["left_out"] for s in systems):
-        table.add_row("left out, not all delivered", *(count(s["left_out"]) for s in systems))
+def memory_table(figures: Mapping[str, Mapping[str, Any]]) -> Table:
+    """A column a system: what evaluators found of the memories themselves; whole numbers are counts."""
+    table = plain_table("memories", ["figure"], list(figures))
+    for name in dict.fromkeys(name for of_system in figures.values() for name in of_system):
+        values = (of_system.get(name) for of_system in figures.values())
+        cells = (count(v) if isinstance(v, int) else one_line(v) if isinstance(v, str) else share(v) for v in values)
+        table.add_row(safe(name.replace("_", " ")), *cells)
     return table

@@ -15,7 +15,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from metamem.reporting.console.memory_tables import reward_table, stream_table
+from metamem.reporting.console.memory_tables import memory_table, stream_table
 from metamem.reporting.console.text import (
     WARNING,
     count,
@@ -86,7 +86,7 @@ def sections(result: Mapping[str, Any], width: int) -> list[RenderableType]:
     if result.get("streams"):
         parts.append(stream_table(result["streams"]))
     if result.get("rewards"):
-        parts.append(reward_table(result["rewards"]))
+        parts.append(memory_table(result["rewards"]))
     if result.get("compare"):
         parts.append(comparison_table(result["compare"]))
     lines = (_validation_line(result.get("validation") or ()), _retrieval_line(result.get("retrieval") or {}))
@@ -215,12 +215,15 @@ def perplexity(value: float) -> str:
 
 
 def guideline_table(guidelines: Sequence[Mapping[str, Any]], learned: str = "") -> Table:
-    """The guidelines in full, the steps they were born and last changed, and how many questions support them."""
-    table = plain_table(
-        several(len(guidelines), "guideline") + learned, ["id", "text"], ["born", "changed", "questions"]
-    )
+    """The guidelines and learned texts in full, the steps they were born and last changed, and how many questions
+    support them.
+    """
+    texts = sum(g.get("kind") == "text" for g in guidelines)
+    counted = [several(n, what) for n, what in ((len(guidelines) - texts, "guideline"), (texts, "text")) if n]
+    table = plain_table(" and ".join(counted) + learned, ["id", "text"], ["born", "changed", "questions"])
     for g in guidelines:
-        numbers = (str(g.get("born", "")), str(g.get("changed", "")), count(len(g.get("support") or ())))
+        supported = count(len(g["support"])) if "support" in g else ""
+        numbers = (str(g.get("born", "")), str(g.get("changed", "")), supported)
         table.add_row(safe(g.get("id", ""), "cyan"), safe(g.get("text", "")), *numbers)
     return table
 

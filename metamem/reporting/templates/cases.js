@@ -149,6 +149,7 @@
       const of = cases.length > 1 ? ` from evidence ${cases.indexOf(o.c) + 1}` : "";
       parts.push(make("h4", {}, `${g.label}${o.a.d ? `, draw ${o.a.d}` : ""}: `, make("span", { class: o.verdict }, o.verdict + (o.a.cut ? ", cut at its limit" : "")), make("small", {}, of)),
         make("div", { class: "answer" }, said(o.a.r) || (o.a.e === undefined ? "" : said(o.a.e)) || "(empty)"));
+      if (o.a.g !== undefined) parts.push(make("p", { class: "note" }, `shown: ${said(o.a.g)}`));
       for (const [name, judge, right, score, raw, reason] of o.a.v) parts.push(make("p", { class: "note" }, `${said(name)}${said(judge) ? ` (${said(judge)})` : ""}, score ${score}: ${said(raw) || said(reason) || (right ? "right" : "wrong")}`));
     }
     cases.forEach((c, i) => {

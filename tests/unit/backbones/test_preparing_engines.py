@@ -17,13 +17,12 @@ from metamem.backbones.engine import tiny_checkpoint
 from metamem.backbones.engine.devices import Machine
 from metamem.backbones.engine.memory_needs import GIB
 from metamem.cli.hydra_bridge import config_folder, export
+from metamem.cli.running import perform
 from metamem.config.options import EvalConfig
 from metamem.config.resolve import resolve
 from metamem.core.errors import UserError
 from metamem.core.machine import GPU
-from metamem.pipeline import laboratory
-from metamem.programs.evaluate import evaluate
-from metamem.programs.plan import dry_run
+from metamem.pipeline import parts
 
 Run = Callable[..., str]
 
@@ -61,8 +60,8 @@ def run(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     monkeypatch.setattr("metamem.backbones.vllm.check_engine_options", lambda given: None)
     monkeypatch.setattr("metamem.backbones.vllm.load_renderer", load)
     monkeypatch.setattr("metamem.backbones.vllm.shared_pool", lambda: shared)
-    monkeypatch.setattr(laboratory, "shared_pool", lambda: shared)
-    monkeypatch.setattr(laboratory, "this_machine", lambda: Machine((GPU("L4", 24 * GIB, 8.9),), 64 * GIB, False))
+    monkeypatch.setattr(parts, "shared_pool", lambda: shared)
+    monkeypatch.setattr(parts, "this_machine", lambda: Machine((GPU("L4", 24 * GIB, 8.9),), 64 * GIB, False))
 
     def call(*overrides: str) -> str:
         from hydra import compose, initialize_config_dir
@@ -74,7 +73,7 @@ def run(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
             config = resolve(compose("eval", overrides=given))
         assert isinstance(config, EvalConfig)
         try:
-            dry_run(config) if config.dry_run else evaluate(config)
+            perform(config)
         except UserError as error:
             return f"{' '.join(capsys.readouterr().out.split())} {type(error).__name__}: {error}"
         return " ".join(capsys.readouterr().out.split())
@@ -127,7 +126,7 @@ def test_a_tokenizer_that_cannot_be_read_is_said_and_stops_nothing(run: Run, mon
 def test_a_machine_that_is_too_small_is_said_before_the_evidence_is_gathered(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(laboratory, "this_machine", lambda: Machine((GPU("L4", 2**19, 8.9),), 64 * GIB, False))
+    monkeypatch.setattr(parts, "this_machine", lambda: Machine((GPU("L4", 2**19, 8.9),), 64 * GIB, False))
     printed = run()
     assert "ConfigError: backbone: tiny needs 0.6 MiB of weights" in printed
     assert "of L4's 0.5 MiB" in printed
@@ -148,7 +147,7 @@ def test_a_dry_run_says_what_the_engine_would_get_and_does_not_fail_where_it_wou
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert "engine of policy: tiny on GPU 0 (L4); on each: weights 0.6 MiB" in run("dry_run=true")
-    monkeypatch.setattr(laboratory, "this_machine", lambda: Machine((GPU("L4", 2**19, 8.9),), 64 * GIB, False))
+    monkeypatch.setattr(parts, "this_machine", lambda: Machine((GPU("L4", 2**19, 8.9),), 64 * GIB, False))
     printed = run("dry_run=true")
     assert "on this machine it would not start: backbone: tiny needs 0.6 MiB" in printed
     assert "exactly 6 evaluation answers" in printed

@@ -271,10 +271,11 @@ def test_the_cause_of_a_failed_start_is_found_in_the_log_with_what_helps(tmp_pat
     said = errors.cause(hollow, log)
     assert said.startswith("ValueError: To serve at least one request")
     assert "backbone.max_model_len" in said
-    log.write_text(
-        "ERROR     raise AssertionError()\nERROR AssertionError\nERROR torch.cuda.OutOfMemoryError: none is left\n"
-    )
-    assert errors.cause(hollow, log) == "AssertionError", "the first, also where it says no more than its name"
+    code = "    assert all(size % self.tp_size == 0 for size in sizes)\n           ^^^^^^^^^\n"
+    log.write_text(f"ERROR it failed\n{code}AssertionError\ntorch.OutOfMemoryError: none is left\n")
+    said = errors.cause(hollow, log)
+    assert said.startswith("AssertionError: assert all(size % self.tp_size == 0 for size in sizes). Try this: ")
+    assert "backbone.tensor_parallel_size" in said
 
 
 def test_a_child_is_gone_soon_after_its_parent_was_killed(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from metamem.core.contracts import Split
 from metamem.core.errors import ConfigError, DataError
 from metamem.core.records import Question
 from metamem.datasets.balance import draw, grouped, quotas, stratum
-from metamem.datasets.splits import Everything, FromFile, KFold, Reference, fold_names, save_split, split_hash
+from metamem.datasets.splits import Everything, FromFile, KFold, Reference, save_split, split_hash
 
 SHARED = Path(__file__).resolve().parents[3] / ".." / "shared" / "data"
 TYPES = ["multi-session", "temporal-reasoning", "knowledge-update"]
@@ -180,10 +180,10 @@ def test_all_folds_are_several_splits_and_no_single_one() -> None:
     for loader in (KFold(KFold.Config(fold="all")), Reference(Reference.Config(fold="all"))):
         with pytest.raises(ConfigError, match=r"split\.fold=all stands for 5 splits"):
             loader.split(questions, 0)
-    assert fold_names(KFold.Config(folds=3, fold="all")) == ("0", "1", "2")
-    assert fold_names(KFold.Config(fold="2")) == ("2",)
-    assert fold_names(Reference.Config(fold="all")) == ("0", "1", "2", "3", "4")
-    assert fold_names(Everything.Config()) == ()
+    every = KFold(KFold.Config(folds=3, fold="all")).folds()
+    assert {name: options.fold for name, options in every.items()} == {"0": "0", "1": "1", "2": "2"}
+    assert KFold(KFold.Config(fold="2")).folds() == {}
+    assert list(Reference(Reference.Config(fold="all")).folds()) == ["0", "1", "2", "3", "4"]
 
 
 def test_a_fold_may_be_given_as_a_number() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ from metamem.evaluators.source_metrics import (
     recall_at,
     rouge,
 )
-from metamem.evaluators.sources import judged_questions
+from metamem.pipeline.roles import judged_questions
 from metamem.statistics.streams import Scored, averages, rows_of, sizes
 
 load_components()
@@ -176,10 +177,12 @@ def test_a_judged_source_goes_to_the_judge_under_the_metrics_own_name() -> None:
 
 def test_a_judge_is_needed_only_for_judged_sources() -> None:
     questions = [Question("a", "?", "squad", ("x",)), Question("b", "?", "lme_train", ("x",))]
-    assert judged_questions(["exact_match"], questions) == []
-    assert [q.id for q in judged_questions(["by_source"], questions)] == ["b"]
-    assert judged_questions(["by_source", "llm_judge"], questions) == questions
-    MetaMemRubric(MetaMemRubric.Config()).check(judged_questions(["by_source"], questions))
+    config: Any = SimpleNamespace
+    assert judged_questions(config(evaluator={"exact_match": None}), questions) == []
+    judged = judged_questions(config(evaluator={"by_source": None}), questions)
+    assert [q.id for q in judged] == ["b"]
+    assert set(questions) <= set(judged_questions(config(evaluator={"by_source": None, "llm_judge": None}), questions))
+    MetaMemRubric(MetaMemRubric.Config()).check(judged)
 
 
 def test_averages_weigh_sources_alike_and_leave_conflict_resolution_beside() -> None:

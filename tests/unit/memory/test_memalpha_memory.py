@@ -20,7 +20,7 @@ import pytest
 from metamem.backbones.caller import JournaledCaller
 from metamem.backbones.journal import Journal
 from metamem.backbones.openai import OpenAIBackbone
-from metamem.cli.memalpha_episodes import composed
+from metamem.cli.python import composed
 from metamem.core.banks import MemoryBank
 from metamem.core.calls import Generation, Message, Request
 from metamem.core.contracts import Dataset, MemoryContext
@@ -270,7 +270,7 @@ def test_a_question_is_shown_with_how_its_memory_was_written(
         "show='squad#1/q0'",
         f"show_history={str(whole).lower()}",
     ]
-    show(composed(given))
+    show(composed("eval", given))
     printed = capsys.readouterr().out
     assert re.search(r"    \| chunk 0: insert (\w+ )[se]1: 0\. Ann lives in the city of Oslo\.", printed)
     assert re.search(r"history: (\d) calls over 2 chunks \(\1 done\), 0 replies without a call", printed)

@@ -9,11 +9,16 @@ from typing import Any
 
 import pytest
 
+from metamem.config.options import EvaluationOptions
 from metamem.core.calls import Failure, Generation, Request, Sampling
-from metamem.core.contracts import Judged, Reply, Update
+from metamem.core.contracts import Judged, Reply
+from metamem.core.learned import Position, Update
 from metamem.core.meta_memory import MetaMemory, from_texts
 from metamem.core.records import Attempt, Evidence, MemoryUnit, Question, Status, Verdict, teaches
+from metamem.embedding.hashing import Hashing
+from metamem.embedding.similarity import Similarity
 from metamem.optimizers.metamem import MetaMem
+from metamem.pipeline.laboratory import StepLaboratory
 from metamem.prompts.templates import Prompts
 from metamem.tracking.trackers import Trackers
 
@@ -48,14 +53,14 @@ class Reflector:
         return [Reply("k", said if isinstance(said, Failure) else Generation(said))]
 
 
-class Laboratory:
-    """Judges the attempts of a question as told: id → outcomes."""
+class Outcomes:
+    """Stands for the bench: judges the attempts of a question as told: id → outcomes."""
 
     def __init__(self, outcomes: dict[str, list[bool | None]]) -> None:
         self.outcomes = outcomes
 
     async def attempt(
-        self, question: Question, meta_memory: MetaMemory | None, scope: str, attempts: int, temperature: float
+        self, question: Question, meta_memory: MetaMemory, scope: str, attempts: int, temperature: float, **more: Any
     ) -> Judged:
         outcomes = self.outcomes[question.id]
         made = tuple(Attempt(f"{question.id}#{i}", question.id, scope, i, f"said {i}") for i in range(len(outcomes)))
@@ -74,13 +79,24 @@ def run_step(
     **options: Any,
 ) -> tuple[Update, Reflector]:
     reflector = Reflector(answer)
-    policy = MetaMem(
-        MetaMem.Config(**options), prompts=Prompts(Prompts.Config()), reflector=reflector, tracker=Trackers([])
-    )
     questions = [
         Question(i, f"question {i}?", "multi-session", (f"truth of {i}",), datetime(2024, 5, 1, 9, 0)) for i in outcomes
     ]
-    update = asyncio.run(policy.step(meta_memory or MetaMemory(), questions, Laboratory(outcomes), "train/1", 1))
+    laboratory = StepLaboratory(
+        1,
+        seed=0,
+        train=questions,
+        validation=(),
+        bench=Outcomes(outcomes),  # type: ignore[arg-type]
+        evaluation=EvaluationOptions(),
+        prompts=Prompts(Prompts.Config()),
+        reflector=reflector,
+        similarity=Similarity(Hashing(Hashing.Config())),
+        tracker=Trackers([]),
+    )
+    policy = MetaMem(MetaMem.Config(**options))
+    update = asyncio.run(policy.step(Position(0, meta_memory or MetaMemory()), questions, laboratory))
+    assert [j.question.id for j in laboratory.made()] == sorted(outcomes)
     return update, reflector
 
 
@@ -89,10 +105,9 @@ def usual(kind: str, text: str) -> str:
 
 
 def test_only_questions_whose_attempts_disagree_are_reflected_on() -> None:
-    update, reflector = run_step({"a": [True, False], "b": [True, True], "c": [False, None], "d": [None, None]}, usual)
+    _, reflector = run_step({"a": [True, False], "b": [True, True], "c": [False, None], "d": [None, None]}, usual)
     assert [k for k, _ in reflector.prompts] == ["reflect", "reflect", "propose", "consolidate"]
     assert all("question a?" in text for kind, text in reflector.prompts if kind != "consolidate")
-    assert [j.question.id for j in update.judged] == ["a", "b", "c", "d"]
 
 
 def test_without_the_filter_every_judged_question_is_learned_from_and_invalid_attempts_are_not() -> None:

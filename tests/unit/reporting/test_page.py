@@ -132,7 +132,7 @@ def test_a_deleted_guideline_is_merged_into_one_changed_for_the_same_questions()
         change(3, "add", "G3", ["q3"]),
         change(4, "delete", "G3", [], None),
     ]
-    result = {"meta_memory": {"guidelines": [{"id": "G1", "text": "both"}], "history": changes}}
+    result = {"guidelines": [{"id": "G1", "text": "both"}]}
     tree = {g["id"]: g for g in family(result, changes, {})}
     assert tree["G1"]["in_use"] and tree["G1"]["text"] == "both"
     assert tree["G2"]["events"][-1]["into"] == ["G1"]

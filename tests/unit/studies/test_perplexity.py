@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from metamem.config.options import EvalConfig
+from metamem.core.checkpoints import save
 from metamem.core.errors import DataError
 from metamem.core.json_form import digest, to_json
-from metamem.core.meta_memory import MetaMemory, from_texts, save
+from metamem.core.meta_memory import MetaMemory, from_texts
 from metamem.core.records import Attempt, Evidence, MemoryUnit, Question
 from metamem.core.registry import build, load_components
 from metamem.core.text import render_unit

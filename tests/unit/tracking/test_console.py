@@ -185,7 +185,7 @@ def test_a_frame_fits_the_terminal(width: int, height: int) -> None:
         console.measured(step, {"step": step, "right": 0.5, "validation": 0.6, "guidelines": 40})
         console.changed(step, memory, changes)
     console.stage("a stage with quite a long name, of a system with one too", 50_000, "question")
-    for what in ("invalid", "reflection", "proposal", "reused", "tokens", "attempt"):
+    for what in ("invalid", "asked reflect", "asked propose", "reused", "tokens", "attempt"):
         console.advance(what, 12345)
     shown = drawn(console, width, height).splitlines()
     assert len(shown) < height
@@ -296,7 +296,7 @@ def test_elsewhere_stamps_are_said_in_plain_words_at_the_start() -> None:
 def test_runs_side_by_side_print_lines_of_their_own_label(tmp_path: Path) -> None:
     file, clock = io.StringIO(), Clock()
     board = Board(rich.console.Console(file=file, width=100, highlight=False))
-    seats = [board.seat(f"fold {i}", clock) for i in range(2)]
+    seats = [board.console(f"fold {i}", clock) for i in range(2)]
     for seat in seats:
         seat.started(ABOUT)
     seats[1].note("one thing")
@@ -308,7 +308,7 @@ def test_runs_side_by_side_print_lines_of_their_own_label(tmp_path: Path) -> Non
 def test_runs_side_by_side_share_one_live_table_which_goes_with_the_last() -> None:
     file, clock = io.StringIO(), Clock()
     board = Board(rich.console.Console(file=file, force_terminal=True, width=120, height=30, highlight=False))
-    seats = [board.seat(f"fold {i}", clock) for i in range(2)]
+    seats = [board.console(f"fold {i}", clock) for i in range(2)]
     for seat in seats:
         seat.started(ABOUT)
         seat.stage("step 1/35", 50, "question")

@@ -239,7 +239,7 @@ def test_a_result_is_written_at_once() -> None:
     assert len(writes) == 1
 
 
-def test_streamed_data_has_its_averages_the_memorys_size_and_the_rewards_terms() -> None:
+def test_streamed_data_has_its_averages_the_memorys_size_and_figures_of_memories() -> None:
     sizes = {"memory_tokens": 1234.4, "input_tokens": 5000.0, "compression": 0.753}
     kinds = {"conflict resolution": 0.25, "test-time learning": 0.5}
     streams = {"without": {"competencies": kinds, "average": 0.5, "conflict_resolution": 0.25, "sources": {}, **sizes}}
@@ -251,10 +251,10 @@ def test_streamed_data_has_its_averages_the_memorys_size_and_the_rewards_terms()
         "conflict resolution 0.250",
         "average without conflict resolution 0.500",
         "memory tokens (mean) 1,234",
-        "Mem-α's reward, beta 0.05, gamma 0.1",
-        "writes that suit their part 0.900",
+        "beta 0.050",
+        "content 0.900",
         "reward 1.503",
-        "left out, not all delivered 2",
+        "left out 2",
         "searches 12 while answering, 1 refused or malformed",
     ):
         assert line in " ".join(text.split()), line

@@ -22,6 +22,7 @@ SECRET = "a-password-on-the-command-line"
 
 # A run as train.py tells it.
 PROGRAM = """
+import json
 import sys
 from pathlib import Path
 from metamem.core.meta_memory import Action, MetaMemory, Operation, apply
@@ -49,7 +50,8 @@ history = {"step": 1, "action": "add", "id": "G1", "before": None, "after": "Pre
 (place / "checkpoints").mkdir()
 (place / "checkpoints" / "step_0001.json").write_text("{}")
 (place / "manifest.json").write_text('{"id": "3f2a9c01bb"}')
-result = {"meta_memory": {"history": [history]}, "score": 0.75, "best_step": 1, "part": "test", "figures": figures}
+(place / "steps.jsonl").write_text(json.dumps({"step": 1, "accepted": True, "changes": [history]}) + chr(10))
+result = {"score": 0.75, "best_step": 1, "part": "test", "figures": figures}
 tracker.finished({**result, "guidelines": [guideline]})
 tracker.close()
 tracker.close()

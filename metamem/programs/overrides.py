@@ -1,7 +1,4 @@
-"""The command line as a program sees it: the overrides it was given, and the command that comes next.
-
-In: Hydra's overrides of this job. Out: lists of overrides, refusals of those that have no effect, commands to show.
-"""
+"""The overrides that a job was given, those of them that have no effect, and the commands that come next."""
 
 from __future__ import annotations
 
@@ -36,7 +33,7 @@ _GIVEN: ContextVar[list[str] | None] = ContextVar("overrides of a job that Hydra
 
 @contextmanager
 def given_overrides(overrides: Sequence[str]) -> Iterator[None]:
-    """Within it, `job_overrides` gives these: for jobs that a study starts by itself."""
+    """Have `job_overrides` return these inside: for jobs that a study or a Python program starts."""
     token = _GIVEN.set(list(overrides))
     try:
         yield
@@ -45,7 +42,7 @@ def given_overrides(overrides: Sequence[str]) -> Iterator[None]:
 
 
 def job_overrides() -> list[str]:
-    """The command line's overrides of this job; empty when the config was not composed by Hydra."""
+    """Return the overrides of this job as typed; none when its config was not composed by Hydra."""
     from hydra.core.hydra_config import HydraConfig
 
     if (given := _GIVEN.get()) is not None:
@@ -59,6 +56,10 @@ def next_command(directory: Path) -> str:
     program = f"{_shown_python()} {script.with_name('eval.py')}" if script.name == "train.py" else "metamem-eval"
     training_only = (
         "optimizer",
+        "recall",
+        "accept",
+        "train_questions",
+        "test_steps",
         "run.",
         "eval_every",
         "tracker",
@@ -73,13 +74,8 @@ def next_command(directory: Path) -> str:
     return shlex.join([*program.split(), f"meta_memory={directory}", *kept])
 
 
-STAND_INS = ("simulated", "tiny", "nano")
-
-
-def real_command(backbone: str) -> str:
-    """The command that does the same with a model of one's own, after a run of a backbone that is there to be tried."""
-    if backbone not in STAND_INS:
-        return ""
+def real_command() -> str:
+    """Return the command that does the same with data and a model of one's own; for runs whose replies mean nothing."""
     script = Path(sys.argv[0])
     program = f"{_shown_python()} {script}" if script.name == "train.py" else "metamem-train"
     return f"{program} dataset=longmemeval dataset.path=longmemeval_s.json backbone=qwen3_4b"

@@ -1,0 +1,257 @@
+"""The parts of a locked run: its journal, the callers of its roles, its evaluators, the evidence it gathered.
+
+In: `Prepared` parts and a `Run`. Out: an async context that starts backbones, gathers evidence and closes everything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, cast
+
+from metamem.backbones.caller import JournaledCaller
+from metamem.backbones.engine.contracts import InEngine, Measuring
+from metamem.backbones.engine.devices import this_machine
+from metamem.backbones.engine.memory_needs import Demand, demand_of
+from metamem.backbones.engine.pool import shared_pool
+from metamem.backbones.engine.preflight import EngineRow, check
+from metamem.backbones.engine.prompt_lengths import check_prompts
+from metamem.backbones.journal import Journal
+from metamem.config.options import DEFAULT_RECALL
+from metamem.core.contracts import Backbone, Evaluator, Planning, Tracker
+from metamem.core.records import Question
+from metamem.core.registry import build
+from metamem.embedding.similarity import Similarity
+from metamem.pipeline.bench import Bench
+from metamem.pipeline.evidence import Gathered, gather_evidence
+from metamem.pipeline.laboratory import StepLaboratory
+from metamem.pipeline.prepare import Prepared, make_recall
+from metamem.pipeline.roles import ROLES, key_of, speaking_of
+from metamem.runs.directory import Run
+
+
+class RunParts:
+    """The parts of a locked run; `async with` gathers the evidence of `questions`, starts the backbones that are
+    needed, and closes everything.
+
+    A run that goes on beside others has a `lead`, the parts of one of them that is entered before and left after
+    it: its backbones and the evidence that it gathered serve all.
+    """
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        run: Run,
+        tracker: Tracker,
+        roles: Sequence[str],
+        questions: Sequence[Question] = (),
+        lead: RunParts | None = None,
+    ) -> None:
+        config = prepared.config
+        self.prepared = prepared
+        self.run = run
+        self.tracker = tracker
+        self.journal = Journal(Path(config.outputs), config.name, run.id, config.journal.reuse)
+        wanted = [r for r in roles if r != "judge" or prepared.rubric is not None or prepared.scores_memories]
+        if "policy" in roles and prepared.built:
+            wanted.append("builder")
+        self.callers = {role: JournaledCaller(prepared.backbones[role], self.journal, role) for role in wanted}
+        self.evaluators: dict[str, Evaluator] = {
+            name: build(
+                "evaluator",
+                options,
+                judge=self.callers.get("judge"),
+                rubric=prepared.rubric,
+                prompts=prepared.prompts,
+                seed=config.seed,
+            )
+            for name, options in config.evaluator.items()
+        }
+        self.gathered = Gathered({}, {}, {})
+        self._similarity = Similarity(prepared.embedder)
+        self._questions = questions
+        self._lead = lead
+
+    async def __aenter__(self) -> RunParts:
+        if self._lead is not None:
+            self.gathered = self._lead.gathered
+            return self
+        inside = [b for b in self._distinct() if isinstance(b, InEngine)]
+        try:
+            if inside:
+                for row in inspect_engines(self.prepared, self.callers):
+                    self.tracker.note(row.sentence())
+            # A server that cannot be reached is known before evidence is gathered, and that prompts are too long before
+            # a model is loaded.
+            await self._start([b for b in self._distinct() if not isinstance(b, InEngine)])
+            if not self.prepared.built:
+                await self._gather()
+            await self._prepare_engines(inside)
+            await self._start([cast(Backbone, b) for b in inside])
+            if self.prepared.built:
+                await self._gather()
+        except BaseException:
+            await self.__aexit__(None, None, None)
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        async with AsyncExitStack() as stack:
+            # One that cannot be closed does not keep the others, nor the journal, open.
+            stack.callback(self.journal.close)
+            for backbone in self._distinct() if self._lead is None else ():
+                stack.push_async_callback(backbone.close)
+
+    async def gather(self, questions: Sequence[Question]) -> None:
+        """Build memories and retrieve the evidence of these questions."""
+        p = self.prepared
+        keep_banks = p.config.search.calls > 0 or p.scores_memories
+        self.gathered = await gather_evidence(p, questions, self.tracker, self.callers.get("builder"), keep_banks)
+
+    async def _gather(self) -> None:
+        """Gather the evidence of the questions that are to be answered, and see whether their prompts fit."""
+        if not self._questions:
+            return
+        await self.gather(self._questions)
+        policy = self.prepared.backbones["policy"]
+        if "policy" in self.callers and isinstance(policy, Measuring) and (room := policy.prompt_room()) is not None:
+            try:
+                count = await policy.counter()
+            except Exception as error:  # a tokenizer's files and a hub: many types; the engine says what is wrong
+                self.tracker.note(f"whether all prompts fit is not known before the model is loaded: {error}")
+                return
+            by_id, bench = {q.id: q for q in self._questions}, self.bench()
+            said = {i: sum(len(m.content) for m in bench.prompt(q)[0]) for i, q in by_id.items()}
+            measure = lambda i: count(bench.prompt(by_id[i])[0])  # noqa: E731
+            if remark := await asyncio.to_thread(check_prompts, said, measure, *room):
+                self.tracker.note(remark)
+
+    def bench(self, recall: Any = None) -> Bench:
+        """Return what answers and judges, on the gathered evidence; without a policy among the roles it only judges.
+
+        `recall`: its options, where they are not the run's own.
+        """
+        return Bench(
+            prompts=self.prepared.prompts,
+            policy=self.callers.get("policy"),
+            evaluators=self.evaluators,
+            reward=self.prepared.config.reward,
+            evidence=self.gathered.evidence,
+            seed=self.prepared.config.seed,
+            tracker=self.tracker,
+            recall=make_recall(
+                recall or self.prepared.config.recall or DEFAULT_RECALL,
+                self.prepared.embedder,
+                self.prepared.store,
+                self.prepared.prompts,
+                self.callers.get("policy"),
+            ),
+            searcher=self.prepared.searcher(self.prepared.tools()),
+            banks=self.gathered.banks,
+        )
+
+    def laboratory(self, step: int, bench: Bench) -> StepLaboratory:
+        """Return what the policy works with in a step."""
+        p = self.prepared
+        return StepLaboratory(
+            step,
+            seed=p.config.seed,
+            train=p.questions("train"),
+            validation=p.questions("validation"),
+            bench=bench,
+            evaluation=p.config.evaluation,
+            prompts=p.prompts,
+            reflector=self.callers["reflector"],
+            similarity=self._similarity,
+            tracker=self.tracker,
+        )
+
+    def calls(self) -> dict[str, dict[str, int]]:
+        """Per role what this process asked for, was given, and took from the journal."""
+        return {role: dict(sorted(caller.counts.items())) for role, caller in self.callers.items()}
+
+    async def _prepare_engines(self, inside: Sequence[InEngine]) -> None:
+        """Have the process's pool place and start the engines that this run's backbones need."""
+        if inside:
+            placement = self.prepared.config.placement
+            await shared_pool().prepare([b.spec() for b in inside], this_machine().devices, placement)
+
+    async def _start(self, backbones: Sequence[Backbone]) -> None:
+        # One after another: an engine's start must not race another's.
+        for backbone in backbones:
+            with speaking_of(self._role_of(backbone)):
+                await backbone.start()
+
+    def _role_of(self, backbone: Backbone) -> str:
+        return key_of(backbone, self.prepared.backbones)
+
+    def _distinct(self) -> list[Backbone]:
+        return list({id(c.backbone): c.backbone for c in self.callers.values()}.values())
+
+
+def inspect_engines(prepared: Prepared, roles: Iterable[str]) -> list[EngineRow]:
+    """What the in-process engines of these roles need and get, before anything is loaded; equal ones are one.
+
+    Raises `ConfigError` when this machine cannot hold them.
+    """
+    wanted: dict[str, Demand] = {}
+    for role in roles:
+        backbone, key = prepared.backbones[role], ROLES[role]
+        if isinstance(backbone, InEngine):
+            spec, weights = backbone.spec(), getattr(backbone, "weights", None)
+            reply = max(_most_asked(prepared) if role == "reflector" else 0, backbone.sampling().max_tokens)
+            new = demand_of((key,), spec, weights() if weights else None, reply)
+            if known := wanted.get(spec.key):
+                new = replace(known, keys=(*known.keys, key), reply=max(known.reply, new.reply))
+            wanted[spec.key] = new
+    return check(list(wanted.values()), prepared.config.placement, this_machine()) if wanted else []
+
+
+def _most_asked(prepared: Prepared) -> int:
+    """Return the most new tokens that the policy asks of the reflector in one call; 0 where it does not say."""
+    policy = prepared.optimizer
+    if not isinstance(policy, Planning):
+        return 0
+    return max((a.tokens for a in policy.plan(prepared.questions("train")).asked), default=0)
+
+
+def about(prepared: Prepared, run: Run, kind: str, **more: Any) -> dict[str, Any]:
+    """What a tracker and a result say of a run before anything is measured."""
+    config, dataset, split = prepared.config, prepared.dataset, prepared.split
+    return {
+        "format": 1,
+        "kind": kind,
+        "id": run.id,
+        "name": config.name,
+        "directory": str(run.directory),
+        "seed": config.seed,
+        "stamps": prepared.stamps(),
+        "dataset": {
+            "name": dataset.name,
+            "questions": len(dataset.questions),
+            "conversations": len(dataset.conversations),
+            # The project's own data has its oddities on purpose.
+            "notices": {} if dataset.own else dict(sorted(dataset.notices.items())),
+        },
+        "split": {
+            "name": config.split.name,
+            "hash": prepared.contents["split"],
+            "train": len(split.train),
+            "validation": len(split.validation),
+            "test": len(split.test),
+            "leaky": split.leaky,
+        },
+        "reward": config.reward,
+        **more,
+    }
+
+
+def labels(parts: RunParts) -> dict[str, str]:
+    """Role → the model's name."""
+    return {role: caller.label for role, caller in parts.callers.items()}

@@ -1,0 +1,192 @@
+"""`dry_run=true`: what a job would ask for, without asking: calls, tokens, GPU hours.
+
+In: resolved options and the program that does the job. Out: a `Plan`. The job itself is done on the stand-in, in a
+place that is removed again, and every call is counted: prompts are rendered on the real evidence (that of memories
+which a builder writes is the stand-in's). What models write is assumed; how often a policy asks depends on that, so its
+bounds are those that it declares itself. What the journal holds already is not taken off.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from tempfile import TemporaryDirectory
+from typing import Any, TypeVar
+
+from metamem.config.options import BaseConfig, TrainConfig
+from metamem.core.calls import Generation, Message, Request, Sampling
+from metamem.core.contracts import Backbone, Planning, Scorer, Split, Tracker
+from metamem.core.errors import ConfigError
+from metamem.core.learned import Bounds
+from metamem.core.registry import build
+from metamem.pipeline.parts import inspect_engines
+from metamem.pipeline.prepare import Prepared, prepare
+from metamem.programs.folds import folds_of
+from metamem.programs.frame import Frame, Program
+from metamem.programs.plan import Plan, Stage, show_plan
+from metamem.programs.train import with_training_part
+from metamem.runs.directory import Run
+from metamem.tracking.trackers import NoTracker
+
+Config = TypeVar("Config", bound=BaseConfig)
+
+# Tokens of a word in current vocabularies, for models whose tokenizer is not at hand.
+_TOKENS_PER_WORD = 1.35
+
+# New tokens that language models are supposed to write in a role, on average.
+_WRITTEN = {"policy": 300, "judge": 8, "reflector": 500, "builder": 400}
+
+# The first word of a stage's title → the row that it counts under.
+TRAINING = "training"
+_ROWS = {"step": TRAINING, "end": TRAINING, "what": "memory"}
+
+
+def dry_run(config: BaseConfig, program: Program) -> dict[str, Any]:
+    """Print what a job would ask for and return that as its result. Raises what the job raises before it is begun."""
+    plan = plan_job(config, program)
+    show_plan(plan)
+    total = sum(stage.calls for stage in plan.stages)
+    return {"kind": "plan", "score": None, "headline": f"{total:,} calls", "plan": plan.to_json(), "runs": []}
+
+
+def plan_job(config: Config, program: Program) -> Plan:
+    """Do a job on the stand-in and return what it asked for; of all folds one after another, as one plan."""
+    configs = [replace(config, split=options) for options in folds_of(config).values()] or [config]
+    plan = Plan()
+    with TemporaryDirectory(prefix="metamem-dry-run-") as place:
+        for one in configs:
+            frame = DryFrame()
+            run = replace(one.run, dir=None, force=False)
+            program(replace(one, outputs=place, run=run, tracker=None, dry_run=False), frame)
+            plan += frame.plan()
+    return plan
+
+
+class DryFrame(Frame):
+    """The frame of a job that is done on the stand-in: every role is played by it and counted, nothing is shown."""
+
+    reports = False
+
+    def __init__(self) -> None:
+        self.ledger = Ledger()
+        self._notes: list[str] = []
+        self._real: Prepared | None = None
+
+    def prepare(self, config: BaseConfig, split: Split | None = None) -> Prepared:
+        """Make the parts that a config names, with a counting stand-in in every role."""
+        real = prepare(config, split)
+        self._real = real
+        self._speak_of(real)
+        stand_in = build("backbone", {"name": "simulated"})
+        counting = {role: Counting(role, backbone, stand_in, self.ledger) for role, backbone in real.backbones.items()}
+        return replace(real, backbones=dict(counting))
+
+    def trackers(self, run: Run, console: Tracker | None = None) -> Tracker:
+        """Return what notes the stages that calls are counted under."""
+        return self.ledger
+
+    def plan(self) -> Plan:
+        """Return what was asked for so far, with the bounds of what does not depend on replies."""
+        assert self._real is not None, "the job prepares its parts first"
+        turns = 1 + self._real.config.search.calls
+        answers = Counter({row: number for row, number in self.ledger.attempts.items() if row != TRAINING})
+        exact = {"evaluation answers": answers.total()} if answers else {}
+        most = {("policy", row): turns * number for row, number in answers.items()}
+        if (bounds := _declared(self._real)) is not None:
+            exact["training attempts"] = sum(b.attempts for b in bounds)
+            most["policy", TRAINING] = turns * exact["training attempts"]
+            most["reflector", TRAINING] = sum(asked.most for b in bounds for asked in b.asked)
+        stages = (replace(s, most=most.get((s.role, s.stage), s.most)) for s in self.ledger.stages.values())
+        return Plan(tuple(stages), exact, tuple(self._notes))
+
+    def _speak_of(self, real: Prepared) -> None:
+        try:
+            rows = inspect_engines(real, real.contents["roles"])
+            self._notes += [f"engine of {row.sentence()}" for row in rows]
+        except ConfigError as error:
+            # What is planned here may be meant for another machine.
+            self._notes.append(f"on this machine it would not start: {error}")
+        config = real.config
+        if real.built:
+            self._notes.append(f"memory={config.memory.name} is built by calls: here by the stand-in's replies, so is")
+            self._notes[-1] += " its evidence"
+        if config.search.calls:
+            self._notes.append(f"answers may search: up to {config.search.calls} calls more for each")
+
+
+def _declared(prepared: Prepared) -> list[Bounds] | None:
+    """What the policy of a training declares for each of its steps; None where it declares nothing, or none trains."""
+    config, policy = prepared.config, prepared.optimizer
+    if not isinstance(config, TrainConfig) or not isinstance(policy, Planning):
+        return None
+    part = sorted(with_training_part(prepared).questions("train"), key=lambda q: q.id)
+    return [policy.plan(batch) for batch in policy.batches(part, config.seed)]
+
+
+class Ledger(NoTracker):
+    """Counts calls by the stage that is going on and the role, and the attempts that were made in it."""
+
+    def __init__(self) -> None:
+        self.stages: dict[tuple[str, str], Stage] = {}
+        self.attempts: Counter[str] = Counter()
+        self._row = ""
+
+    def stage(self, name: str, total: int, unit: str) -> None:
+        """Count under another row from here on."""
+        word = name.replace(",", " ").split(" ")[0]
+        self._row = _ROWS.get(word, word)
+
+    def advance(self, what: str, count: int = 1) -> None:
+        """Count attempts."""
+        if what == "attempt":
+            self.attempts[self._row] += count
+
+    def asked(self, role: str, calls: int, prompt: int, written: int, most: int | None = None) -> None:
+        """Count calls of a role with the tokens of all their prompts and replies."""
+        new = Stage(self._row, role, calls, most, prompt, written)
+        known = self.stages.get((self._row, role))
+        self.stages[self._row, role] = known + new if known else new
+
+
+class Counting:
+    """A backbone in a role as a dry run has it: it is what the real one is, the stand-in replies, calls are counted."""
+
+    def __init__(self, role: str, real: Backbone, stand_in: Backbone, ledger: Ledger) -> None:
+        self.max_samples = real.max_samples
+        self._role, self._real, self._stand_in, self._ledger = role, real, stand_in, ledger
+        # The stand-in counts words as tokens; where it plays itself, that is exact.
+        self._itself = type(real) is type(stand_in)
+
+    def identity(self) -> Mapping[str, Any]:
+        """Return the identity of the real backbone."""
+        return self._real.identity()
+
+    def sampling(self) -> Sampling:
+        """Return the sampling of the real backbone."""
+        return self._real.sampling()
+
+    async def start(self) -> None:
+        """Start nothing."""
+
+    async def close(self) -> None:
+        """Release nothing."""
+
+    async def generate(self, request: Request) -> list[Generation]:
+        """Return the stand-in's samples."""
+        made = await self._stand_in.generate(request)
+        prompt = len(made) * self._tokens(request.messages)
+        written = sum(g.usage.completion_tokens for g in made) if self._itself else len(made) * _WRITTEN[self._role]
+        self._ledger.asked(self._role, len(made), prompt, written)
+        return made
+
+    async def score(self, messages: Sequence[Message], continuation: str) -> list[float]:
+        """Return the stand-in's scores of a text."""
+        assert isinstance(self._stand_in, Scorer)
+        # What is scored is stored already, so that no reply decides how much it is.
+        self._ledger.asked(self._role, 1, self._tokens((*messages, Message("assistant", continuation))), 0, most=1)
+        return await self._stand_in.score(messages, continuation)
+
+    def _tokens(self, messages: Sequence[Message]) -> int:
+        words = sum(m.content.count(" ") + m.content.count("\n") + 1 for m in messages if m.content)
+        return words if self._itself else round(words * _TOKENS_PER_WORD)

@@ -1,0 +1,225 @@
+"""The frame of a run, the same for every program: its directory, what watches it, its event loop, and its end.
+
+In: the parts that a config names. Out: an `OpenRun` that is locked while the program works, and the content of
+result.json: of a run that is finished already as it is stored, of any other as the program made it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import os
+import signal
+import threading
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from metamem.config.identity import plain
+from metamem.config.options import BaseConfig
+from metamem.core.contracts import Split, Tracker
+from metamem.core.errors import Interrupted
+from metamem.core.registry import build
+from metamem.pipeline.parts import about
+from metamem.pipeline.prepare import Prepared, prepare
+from metamem.programs.overrides import job_overrides
+from metamem.reporting.write import write_report
+from metamem.runs.directory import Run
+from metamem.tracking.console import Console
+from metamem.tracking.trackers import Trackers
+
+T = TypeVar("T")
+
+# What does a job: a config and the frame of its run in, the content of result.json out.
+Program = Callable[[Any, "Frame"], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class OpenRun:
+    """A run while a program holds it: its parts, its directory, what watches it, and what is said of it (`about`)."""
+
+    prepared: Prepared
+    run: Run
+    tracker: Tracker
+    about: Mapping[str, Any]
+    report: bool = True
+
+    def announce(self, roles: Mapping[str, str], reads: Sequence[Mapping[str, str]] = (), **more: Any) -> None:
+        """Tell the trackers what begins: the models in their `roles`, the runs and files that are read (`label`,
+        `file`); then the oddities of the data set.
+        """
+        more |= {"reads": list(reads)} if reads else {}
+        self.tracker.started({**self.about, "config": plain(self.run.shown), "roles": dict(roles), **more})
+        for what, count in self.about["dataset"]["notices"].items():
+            self.tracker.note(f"{self.prepared.config.dataset.name}: {what}: {count}")
+
+    def already_finished(self) -> dict[str, Any]:
+        """Report a run that needs nothing more and return its stored result."""
+        self.tracker.note(f"already finished: {self.run.directory} (start over with run.force=true)")
+        result = self.run.result()
+        self.tracker.finished(result)
+        return result
+
+    def conclude(self, result: dict[str, Any]) -> dict[str, Any]:
+        """Store the result, show it and write the report; return the result."""
+        self.run.finish(result)
+        self.tracker.finished(result)
+        if self.report:
+            write_report(self.run.directory)
+        return result
+
+
+class Frame:
+    """How a program comes by its parts and its run. A dry run puts others in their place."""
+
+    reports = True  # whether a finished run gets its report
+
+    def prepare(self, config: BaseConfig, split: Split | None = None) -> Prepared:
+        """Make and check the parts that a config names; see `pipeline.prepare`."""
+        return prepare(config, split)
+
+    @contextmanager
+    def open(
+        self,
+        kind: str,
+        prepared: Prepared,
+        *,
+        identified: BaseConfig | None = None,
+        shown: BaseConfig | None = None,
+        contents: Mapping[str, Any] | None = None,
+        overrides: Sequence[str] | None = None,
+        console: Tracker | None = None,
+        **more: Any,
+    ) -> Iterator[OpenRun]:
+        """Hold the run of these parts and what watches it, until the program leaves, whatever happens.
+
+        `identified` and `contents` make the run's identity where they differ from the prepared ones, `overrides` its
+        name, `shown` is the config that is kept beside the result; `console` takes the place of the run's own; `more`
+        is said of the run beside the rest.
+        """
+        run = Run(
+            kind,
+            identified or prepared.config,
+            prepared.contents if contents is None else contents,
+            job_overrides() if overrides is None else overrides,
+            shown or prepared.config,
+        )
+        try:
+            watching = self.trackers(run, console)
+            try:
+                yield OpenRun(prepared, run, watching, about(prepared, run, kind, **more), self.reports)
+            finally:
+                watching.close()
+        finally:
+            run.close()
+
+    def trackers(self, run: Run, console: Tracker | None = None) -> Tracker:
+        """Return the console (a new one, where none is given) and the chosen tracker as one."""
+        watching: list[Tracker] = [console or Console()]
+        if run.shown.tracker is not None:
+            watching.append(build("tracker", run.shown.tracker, run_directory=run.directory))
+        return Trackers(watching)
+
+    def perform(
+        self, kind: str, prepared: Prepared, work: Callable[[OpenRun], Coroutine[Any, Any, dict[str, Any]]], **how: Any
+    ) -> dict[str, Any]:
+        """Do the work of a run that is begun from its start each time (`how`: see `open`), or report it as finished."""
+        with self.open(kind, prepared, **how) as opened:
+            if opened.run.finished:
+                return opened.already_finished()
+            opened.run.rewind({})
+            return run_async(work(opened))
+
+
+def run_async(job: Coroutine[Any, Any, T]) -> T:
+    """Run a job to its end, also where an event loop runs already (a notebook): then in a thread of its own.
+
+    SIGTERM and SIGUSR1 cancel it (`Interrupted`); of an exception group the first cause is raised.
+    """
+    stopped = False
+
+    async def main() -> T:
+        nonlocal stopped
+        task = asyncio.current_task()
+        assert task is not None
+        loop = asyncio.get_running_loop()
+
+        def stop() -> None:
+            nonlocal stopped
+            stopped = True
+            task.cancel()
+
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            if "SUBMITIT_EXECUTOR" in os.environ and callable(signal.getsignal(number)):
+                # Its launcher asks a scheduler to continue the job: by a signal of its own, until which it stays.
+                continue
+            try:
+                loop.add_signal_handler(number, stop)
+            except (NotImplementedError, RuntimeError, ValueError):
+                # Not the main thread, or a system without these signals: the default handling stays.
+                break
+        return await job
+
+    try:
+        return _in_thread(main()) if _loop_runs() else asyncio.run(main())
+    except asyncio.CancelledError:
+        if stopped:
+            raise Interrupted from None
+        raise
+    except BaseExceptionGroup as group:
+        raise first_cause(group) from None
+
+
+def _loop_runs() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _in_thread(job: Coroutine[Any, Any, T]) -> T:
+    """Run a job on an event loop in a thread; an interrupt of this one (the stop button of a notebook) cancels it."""
+    loops: list[asyncio.AbstractEventLoop] = []
+    made: list[T] = []
+    errors: list[BaseException] = []
+
+    async def known() -> T:
+        loops.append(asyncio.get_running_loop())
+        return await job
+
+    def work() -> None:
+        try:
+            made.append(asyncio.run(known()))
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(work,), name="metamem")
+    thread.start()
+    try:
+        thread.join()
+    except KeyboardInterrupt:
+        for loop in loops:
+            _cancel_all(loop)
+        thread.join()
+        raise
+    if errors:
+        raise errors[0]
+    return made[0]
+
+
+def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:
+    def cancel() -> None:
+        for task in asyncio.all_tasks(loop):
+            task.cancel()
+
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(cancel)
+
+
+def first_cause(error: BaseException) -> BaseException:
+    """The first exception inside nested groups."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -1,0 +1,1 @@
+"""What of a meta-memory one question's prompt is given."""
