@@ -178,6 +178,7 @@ class RetrievalTools(Protocol):
         question: Question,
         template: str,
         form: Any,
+        /,
         *,
         stage: str,
         max_tokens: int | None = None,
@@ -186,8 +187,8 @@ class RetrievalTools(Protocol):
     ) -> Asked[Any]:
         """Return what is read of the greedy reply of the builder's model to a template that is filled in with values.
 
-        `form` is a pydantic model, or a `metamem.replies.json_in_text.Form`; a reply that cannot be read is sent back,
-        up to `repairs` times. `stage` names the cost, and the call among those about one question.
+        `form` is a pydantic model, whose object is the value, or a `Form`; a reply that it cannot read is sent back, up
+        to `repairs` times. `stage` names the cost, and the call among those about one question.
         """
 
 

@@ -22,7 +22,7 @@ from metamem.core.contracts import Embedder, MemoryContext
 from metamem.core.records import Conversation
 from metamem.memory.batching import Batcher
 from metamem.memory.notebook import Notebook
-from metamem.replies.asking import ask_until_read
+from metamem.replies.asking import REPAIR, ask_until_read
 from metamem.replies.json_in_text import Form, form_of
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 V = TypeVar("V")
-REPAIR = "repair_memory"
 # Where the failures of a job go that runs beside others: to the scribe in the order of the jobs, not of their ends.
 _unread_of_job: ContextVar[list[Unread] | None] = ContextVar("unread_of_job", default=None)
 
@@ -102,6 +101,7 @@ class Scribe:
         self,
         template: str,
         form: Form[V] | type[BaseModel],
+        /,
         *,
         stage: str,
         place: str | int,
@@ -134,13 +134,14 @@ class Scribe:
             self.counts["repairs"] += repeat > 0
             return said
 
+        read = lambda said: wanted.read(said.text)  # noqa: E731
+        again = lambda problem: self.render(REPAIR, problem=problem)  # noqa: E731
         messages = self.render(template, **values)
-        mend = lambda problem: self.render(REPAIR, problem=problem)  # noqa: E731
-        found = await ask_until_read(messages, wanted, send, mend, repairs)
-        if found.problem is not None:
+        found = await ask_until_read(messages, send, read, again, repairs, wanted.partial)
+        if found.problem:
             self.counts["unread"] += 1
-            self.note(Unread(stage, tuple(turn_ids), found.problem, found.last.text))
-        return Answer(found.value, found.last)
+            self.note(Unread(stage, tuple(turn_ids), found.problem, found.reply.text))
+        return Answer(found.value, found.reply)
 
     async def reply(
         self,

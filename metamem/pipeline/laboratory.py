@@ -23,16 +23,13 @@ from metamem.core.records import Question
 from metamem.embedding.similarity import Similarity
 from metamem.pipeline.bench import Bench
 from metamem.prompts.templates import Prompts
-from metamem.replies.json_in_text import UnreadableError
+from metamem.replies.asking import ask_until_read
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 T = TypeVar("T")
-
-# So much of an unreadable reply is shown again where its repair is asked for, in characters.
-_SHOWN_AGAIN = 20000
 
 
 class StepLaboratory:
@@ -137,18 +134,20 @@ class StepLaboratory:
     async def _read(
         self, prompt: str, tokens: int, reader: Callable[[Generation], T], messages: tuple[Message, ...]
     ) -> Read[T]:
-        problem = ""
-        for repeat in range(2):
+        async def send(messages: tuple[Message, ...], repeat: int, before: str) -> Generation:
             outcome = await self._call(prompt, messages, tokens, repeat=repeat)
             if isinstance(outcome, Failure):
-                return Read(None, outcome.reason)
-            try:
-                return Read(reader(outcome), "", repeat > 0)
-            except UnreadableError as error:
-                problem = str(error)
-                repair = self._prompts.render("repair", problem=problem)
-                messages = (*messages, Message("assistant", outcome.text[:_SHOWN_AGAIN] or "(empty)"), *repair)
-        return Read(None, f"the reply could not be read, nor its repair: {problem}")
+                raise _LostError(outcome.reason)
+            return outcome
+
+        again = lambda problem: self._prompts.render("repair", problem=problem)  # noqa: E731
+        try:
+            found = await ask_until_read(messages, send, reader, again, 1)
+        except _LostError as lost:
+            return Read(None, str(lost))
+        if found.problem:
+            return Read(None, f"the reply could not be read, nor its repair: {found.problem}")
+        return Read(found.value, "", found.repeat > 0)
 
     async def _call(
         self, prompt: str, messages: tuple[Message, ...], tokens: int, temperature: float = 0.0, repeat: int = 0
@@ -163,3 +162,7 @@ class StepLaboratory:
         draw = Draw(f"{self._place}/{prompt}", index)
         (reply,) = await self._reflector(Request(messages, sampling, (draw,), repeat=repeat))
         return reply.outcome
+
+
+class _LostError(Exception):
+    """A call that was not delivered."""

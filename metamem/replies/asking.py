@@ -1,7 +1,6 @@
-"""Asking a model until its reply can be read.
+"""Asks a model for something that can be read, and again when it cannot: the one way that every role is asked.
 
-In: messages, the form of the reply, a way to send and a way to say what was wrong. Out: what was read, and the last
-reply. How a reply is sent, paid for and accounted is the caller's.
+In: messages, a way to send them, a reader. Out: what was read, or what is wrong with the last reply.
 """
 
 from __future__ import annotations
@@ -11,61 +10,64 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from metamem.core.calls import Message
-from metamem.replies.json_in_text import Form, UnreadableError
+from metamem.replies.json_in_text import UnreadableError
+
+
+class Reply(Protocol):
+    """What a model replied."""
+
+    @property
+    def text(self) -> str:
+        """Return the reply's text."""
+
 
 V = TypeVar("V")
-
+R = TypeVar("R", bound=Reply)
+Messages = tuple[Message, ...]
+# The template that asks for a reply again.
+REPAIR = "repair_memory"
 # Characters of an unreadable reply that are shown to the model again.
 _SHOWN = 20000
 
 
-class Said(Protocol):
-    """A delivered reply."""
-
-    @property
-    def text(self) -> str:
-        """The reply's text."""
-
-
-S = TypeVar("S", bound=Said)
-
-
 @dataclass(frozen=True)
-class Read(Generic[V, S]):
-    """What was read of the last reply or of one before it, whole or in part (None: nothing), and why not all."""
+class Reading(Generic[V, R]):
+    """The value of a reply (None: nothing, or a part where there is a `problem`); the last reply, number `repeat`."""
 
     value: V | None
-    last: S
-    problem: str | None = None
+    problem: str
+    reply: R
+    repeat: int
 
 
 async def ask_until_read(
-    messages: tuple[Message, ...],
-    form: Form[V],
-    send: Callable[[tuple[Message, ...], int, str], Awaitable[S]],
-    mend: Callable[[str], tuple[Message, ...]],
+    messages: Messages,
+    send: Callable[[Messages, int, str], Awaitable[R]],
+    read: Callable[[R], V],
+    again: Callable[[str], Messages],
     repairs: int,
-) -> Read[V, S]:
-    """Send messages and read the reply, with up to `repairs` requests to mend it.
+    partial: Callable[[V], bool] = lambda value: False,
+) -> Reading[V, R]:
+    """Return what is read of a reply, with up to `repairs` further calls that say what was wrong.
 
-    `send` gets the messages, the number of the repetition and the unreadable reply before it; `mend` gives the messages
-    that say what was wrong. Raises what `send` raises.
+    `send` is given the messages, how often it was called before, and the text that is being mended; what it raises
+    passes through. `read` raises `UnreadableError`; `partial` tells that a value is only the beginning of one, which
+    counts when no further reply gives a whole one. `again` gives the messages that say what is wrong.
     """
     part: V | None = None
-    problem, text = "", ""
-    repeat = 0
+    problem, text, repeat = "", "", 0
     while True:
-        said = await send(messages, repeat, text)
-        text = said.text
+        reply = await send(messages, repeat, text)
+        text = reply.text
         try:
-            value = form.read(text)
+            value = read(reply)
         except UnreadableError as error:
             problem = str(error)
         else:
-            if not form.partial(value):
-                return Read(value, said)
+            if not partial(value):
+                return Reading(value, "", reply, repeat)
             part, problem = value, "the reply was cut off"
-        if repeat == repairs:
-            return Read(part, said, problem)
-        messages = (*messages, Message("assistant", text[:_SHOWN] or "(empty)"), *mend(problem))
+        if repeat >= repairs:
+            return Reading(part, problem, reply, repeat)
         repeat += 1
+        messages = (*messages, Message("assistant", text[:_SHOWN] or "(empty)"), *again(problem))

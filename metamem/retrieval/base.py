@@ -57,6 +57,15 @@ def best(bank: MemoryBank, scores: NDArray[np.float64], k: int) -> list[Evidence
     return [Evidence(bank.units[i], rounded(scores[i]), rank) for rank, i in enumerate(order_of(scores)[:k])]
 
 
+def with_linked(bank: MemoryBank, scores: NDArray[np.float64], found: Sequence[Evidence]) -> list[Evidence]:
+    """Return what was found, then the units that it links to and that were not found, by their scores (units,)."""
+    ids = {e.unit.id for e in found}
+    linked = {link.to for e in found for link in e.unit.links} - ids
+    behind = [i for i in order_of(scores) if bank.units[i].id in linked]
+    more = (Evidence(bank.units[i], rounded(scores[i]), len(found) + n) for n, i in enumerate(behind))
+    return [*found, *more]
+
+
 def rounded(score: float) -> float:
     """Return a score as it is ranked and shown."""
     return round(float(score), DECIMALS)

@@ -17,7 +17,7 @@ from metamem.core.contracts import Caller, Embedder
 from metamem.core.records import Question
 from metamem.core.retrieved import Asked
 from metamem.prompts.templates import Prompts
-from metamem.replies.asking import ask_until_read
+from metamem.replies.asking import REPAIR, ask_until_read
 from metamem.replies.json_in_text import Form, form_of
 from metamem.store.store import MemoryStore
 
@@ -30,7 +30,6 @@ T = TypeVar("T")
 
 # Rankings that are computed at a time: enough to keep two cores busy, and few banks' arrays in memory.
 _AT_ONCE = 2
-REPAIR = "repair_memory"
 
 
 class Tools:
@@ -77,6 +76,7 @@ class Tools:
         question: Question,
         template: str,
         form: Form[T] | type[BaseModel],
+        /,
         *,
         stage: str,
         max_tokens: int | None = None,
@@ -86,11 +86,11 @@ class Tools:
         """Return what is read of the model's greedy reply to a template, with up to `repairs` requests to mend it.
 
         `form` is a pydantic model, whose object is the value, or a `Form`. Each call is a row of the journal of its
-        own. A call that is not delivered, and a reply that stays unreadable, are kept as `unread`.
+        own. A call that is not delivered, and a reply that stays unreadable, give no value and an `Unread`.
         """
+        assert self._caller is not None, "this retriever does not name the builder among its needs"
+        assert self._prompts is not None
         caller, prompts = self._caller, self._prompts
-        assert caller is not None, "this retriever does not name the builder among its needs"
-        assert prompts is not None
         wanted: Form[T] = form if isinstance(form, Form) else form_of(form)
         sampling = replace(caller.sampling(), temperature=0.0)
         if max_tokens is not None:
@@ -103,26 +103,28 @@ class Tools:
             nonlocal cost
             began = time.perf_counter()
             (reply,) = await caller(Request(messages, sampling, (draw,), wanted.schema, repeat))
+            seconds = round(time.perf_counter() - began, 6)
             if isinstance(reply.outcome, Failure):
-                raise _LostError(reply.outcome.reason, before)
-            usage, seconds = reply.outcome.usage, round(time.perf_counter() - began, 6)
+                raise _LostError(Unread(stage, (), reply.outcome.reason, before, delivered=False))
+            usage = reply.outcome.usage
             cost += Cost(1, usage.prompt_tokens, usage.completion_tokens, seconds)
             keys.append(reply.key)
             return reply.outcome
 
-        mend = lambda problem: prompts.render(REPAIR, problem=problem)  # noqa: E731
+        messages = prompts.render(template, **values)
+        read = lambda said: wanted.read(said.text)  # noqa: E731
+        again = lambda problem: prompts.render(REPAIR, problem=problem)  # noqa: E731
         try:
-            found = await ask_until_read(prompts.render(template, **values), wanted, send, mend, repairs)
+            found = await ask_until_read(messages, send, read, again, repairs)
         except _LostError as lost:
-            return Asked(None, cost, Unread(stage, (), lost.reason, lost.before, delivered=False), tuple(keys))
-        problem = found.problem
-        unread = None if problem is None else Unread(stage, (), problem, found.last.text)
+            return Asked(None, cost, lost.unread, tuple(keys))
+        unread = Unread(stage, (), found.problem, found.reply.text) if found.problem else None
         return Asked(found.value, cost, unread, tuple(keys))
 
 
 class _LostError(Exception):
-    """A call was not delivered: the reason, and the unreadable reply before it."""
+    """A call that was not delivered."""
 
-    def __init__(self, reason: str, before: str) -> None:
-        super().__init__(reason)
-        self.reason, self.before = reason, before
+    def __init__(self, unread: Unread) -> None:
+        super().__init__(unread.reason)
+        self.unread = unread

@@ -1,9 +1,9 @@
-"""What holds for every memory that is registered, whatever its algorithm."""
+"""What holds for every memory that is registered, whatever its algorithm, and for the one that is a plugin."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cache
@@ -22,6 +22,7 @@ from metamem.core.records import Conversation, Session, Turn
 from metamem.core.registry import REGISTRY, build, load_components
 from metamem.memory.growing import Memories, grown
 from metamem.store.store import MemoryStore
+from tests.plugins import registered
 
 load_components()
 # Small pieces, so that short conversations take several calls; what later facts overtake is looked for.
@@ -42,8 +43,15 @@ def available(name: str) -> bool:
     return True
 
 
-NAMES = [name for name in REGISTRY.names("memory") if available(name)]
-ASKING = [name for name in NAMES if "builder" in build("memory", {"name": name}).needs]
+OWN = [name for name in REGISTRY.names("memory") if available(name)]
+NAMES = [*OWN, "amem"]
+ASKING = [*(name for name in OWN if "builder" in build("memory", {"name": name}).needs), "amem"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _plugin() -> Iterator[None]:
+    with registered("amem"):
+        yield
 
 
 def memory(name: str) -> Any:
@@ -165,7 +173,7 @@ def test_banks_that_grow_ask_for_what_is_new_and_are_kept_step_by_step(name: str
     (whole, _, _), (bank, builder, store) = by(None, "whole"), by(2, "steps")
     assert store.counts["banks_built"] == 3, "after 2, 4 and 5 sessions"
     assert bank.sessions == 5
-    asked = [(r.messages, r.repeat) for r, _ in builder.delivered]
+    asked = [(r.draws, r.messages, r.repeat) for r, _ in builder.delivered]
     assert len({repr(a) for a in asked}) == len(asked), "nothing is asked again"
     if name not in BY_SITTING:
         assert bank.units == whole.units

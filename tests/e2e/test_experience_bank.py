@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,19 +11,16 @@ import pytest
 
 from metamem.core.files import read_rows
 from tests import programs
+from tests.plugins import FOLDER, installed
 
 pytestmark = pytest.mark.slow
-PACKAGE = programs.ROOT / "experiments" / "plugins" / "experience_bank"
 CHOSEN = ["optimizer=experience_bank", "recall=experiences", "recall.least=-1", "embedder=hashing", "split.folds=3"]
 
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Where the package is installed, as a program's environment."""
-    site = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*command, "--target", str(site), str(PACKAGE)], check=True, capture_output=True)
-    return {"PYTHONPATH": os.pathsep.join((str(site), str(programs.ROOT)))}
+    return installed("experience_bank", tmp_path_factory.mktemp("site"))
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +80,9 @@ def test_a_sweep_over_policies_runs_it_beside_the_projects_own(tmp_path: Path, p
 
 def test_its_template_is_in_the_identity(outputs: Path, tmp_path: Path, path: dict[str, str]) -> None:
     other = tmp_path / "experience.jinja"
-    text = (PACKAGE / "experience_bank" / "templates" / "experience.jinja").read_text(encoding="utf-8")
+    text = (FOLDER / "experience_bank" / "experience_bank" / "templates" / "experience.jinja").read_text(
+        encoding="utf-8"
+    )
     other.write_text(text.replace("Write the note", "Write a note"), encoding="utf-8")
     printed = programs.run("train", *CHOSEN, f"outputs={outputs}", f"prompts.experience={other}", "name=other", **path)
     assert "already finished" not in printed

@@ -25,7 +25,8 @@ from metamem.memory.lightmem.options import Compression, LightMemOptions
 from metamem.memory.lightmem.replies import DECISION, Facts, facts_form
 from metamem.memory.lightmem.topics import Topics, embed
 from metamem.memory.lightmem.updating import apply_decisions, queues, sources, time_order
-from metamem.memory.scribe import REPAIR, Answer, Scribe
+from metamem.memory.scribe import Answer, Scribe
+from metamem.replies.asking import REPAIR
 
 
 @register("memory", "lightmem")

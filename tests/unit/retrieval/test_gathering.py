@@ -13,7 +13,7 @@ import pytest
 
 from metamem.backbones.caller import JournaledCaller
 from metamem.backbones.journal import Journal
-from metamem.cli.memalpha_episodes import composed
+from metamem.cli.python import composed
 from metamem.core.banks import Cost, MemoryBank
 from metamem.core.calls import Generation, Request, Sampling, Usage
 from metamem.core.contracts import MemoryConstructor, RetrievalTools
@@ -52,14 +52,12 @@ class Watching(Trackers):
         return sum(row[1] for row in self.told if row[0] == what and len(row) == 2)
 
 
-def read_query(text: str) -> str:
+def a_query(text: str) -> str:
+    """The string that a reply's JSON is."""
     try:
         return str(json.loads(text))
-    except ValueError:
-        raise UnreadableError("it is no JSON") from None
-
-
-QUERY = Form({"type": "string"}, read_query)
+    except ValueError as error:
+        raise UnreadableError(str(error)) from None
 
 
 class Planned:
@@ -74,7 +72,7 @@ class Planned:
         return {}
 
     async def retrieve(self, bank: MemoryBank, questions: Sequence[Question], tools: RetrievalTools) -> list[Retrieved]:
-        asked = [tools.ask(q, "repair_memory", QUERY, stage="plan", problem=q.text) for q in questions]
+        asked = [tools.ask(q, "repair_memory", Form(None, a_query), stage="plan", problem=q.text) for q in questions]
         plans = await asyncio.gather(*asked)
         queries = [str(plan.value or q.text) for plan, q in zip(plans, questions, strict=True)]
         scores = await tools.run(Bm25Scores(1.5, 0.75, True), bank, queries)
