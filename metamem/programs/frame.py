@@ -59,6 +59,9 @@ class OpenRun:
         self.tracker.note(f"already finished: {self.run.directory} (start over with run.force=true)")
         result = self.run.result()
         self.tracker.finished(result)
+        if self.report and not (self.run.directory / "report.html").exists():
+            # Killed between the two: the result is there, its report is not.
+            write_report(self.run.directory)
         return result
 
     def conclude(self, result: dict[str, Any]) -> dict[str, Any]:

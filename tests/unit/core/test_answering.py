@@ -245,7 +245,11 @@ def test_the_attempts_are_the_same_in_whatever_order_replies_come(order: int) ->
 
 
 def test_perplexity_of_answers_that_could_search_is_refused(tmp_path: Path) -> None:
-    for name, content in (("attempts.jsonl", ""), ("result.json", "{}"), ("config.json", '{"search": {"calls": 2}}')):
+    for name, content in (
+        ("attempts.jsonl", ""),
+        ("result.json", '{"format": 1}'),
+        ("config.json", '{"search": {"calls": 2}}'),
+    ):
         (tmp_path / name).write_text(content, encoding="utf-8")
     with pytest.raises(DataError, match=r"perplexity: .* let answers search the memory"):
         read_stored(tmp_path, "test", "perplexity")

@@ -37,7 +37,7 @@ def run(place: Path, attempts: list[Attempt], result: dict[str, Any], **config: 
     """A run's directory with nothing in it but what is read here, and a checkpoint for every step to 2."""
     place.mkdir()
     (place / "attempts.jsonl").write_text("".join(json.dumps(to_json(a)) + "\n" for a in attempts))
-    (place / "result.json").write_text(json.dumps(result))
+    (place / "result.json").write_text(json.dumps({"format": 1, **result}))
     (place / "config.json").write_text(json.dumps(config))
     for step in range(3):
         save(learned(step), place / "checkpoints" / f"step_{step:04d}.json")
