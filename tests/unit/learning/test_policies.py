@@ -21,6 +21,7 @@ from metamem.core.learned import Position, Update
 from metamem.core.meta_memory import items_json
 from metamem.core.records import Question
 from metamem.core.registry import REGISTRY, option
+from metamem.programs.frame import Frame
 from metamem.programs.train import train
 from metamem.reporting.console.tables import print_result
 from tests import programs
@@ -77,12 +78,12 @@ def chosen(outputs: Path, **more: Any) -> TrainConfig:
 
 
 def test_a_policy_with_state_texts_and_an_end_is_continued_as_if_never_stopped(evolving: None, tmp_path: Path) -> None:
-    whole = Path(train(chosen(tmp_path / "whole"))["directory"])
+    whole = Path(train(chosen(tmp_path / "whole"), Frame())["directory"])
     STOP_BEFORE.append(3)
     with pytest.raises(RuntimeError, match="stopped"):
-        train(chosen(tmp_path / "stopped"))
+        train(chosen(tmp_path / "stopped"), Frame())
     STOP_BEFORE.clear()
-    stopped = Path(train(chosen(tmp_path / "stopped"))["directory"])
+    stopped = Path(train(chosen(tmp_path / "stopped"), Frame())["directory"])
     assert programs.state(stopped) == programs.state(whole)
     last = json.loads((whole / "checkpoints" / "step_0004.json").read_text(encoding="utf-8"))
     assert last["step"] == 4 and [row[0] for row in last["state"]] == [1, 2, 3]
@@ -92,7 +93,7 @@ def test_a_policy_with_state_texts_and_an_end_is_continued_as_if_never_stopped(e
 def test_texts_are_validated_once_and_shown_everywhere(
     evolving: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    result = train(chosen(tmp_path))
+    result = train(chosen(tmp_path), Frame())
     place = Path(result["directory"])
     keys: dict[str, list[str]] = {}
     for row in read_rows(place / "attempts.jsonl"):
@@ -113,7 +114,7 @@ def test_texts_are_validated_once_and_shown_everywhere(
 
 
 def test_a_refused_update_leaves_the_state_as_it_was(evolving: None, tmp_path: Path) -> None:
-    place = Path(train(chosen(tmp_path, accept=Accept.validation))["directory"])
+    place = Path(train(chosen(tmp_path, accept=Accept.validation), Frame())["directory"])
     held = [json.loads(p.read_text(encoding="utf-8")) for p in sorted((place / "checkpoints").glob("*.json"))]
     scores = [row["validation"] for row in read_rows(place / "metrics.jsonl")]
     for step in range(1, len(held)):
