@@ -177,18 +177,17 @@ class RetrievalTools(Protocol):
         self,
         question: Question,
         template: str,
-        read: Callable[[str], T],
+        form: Any,
         *,
         stage: str,
-        schema: dict[str, Any] | None = None,
         max_tokens: int | None = None,
         repairs: int = 1,
         **values: Any,
-    ) -> Asked[T]:
+    ) -> Asked[Any]:
         """Return what is read of the greedy reply of the builder's model to a template that is filled in with values.
 
-        `read` raises `ValueError` with what is wrong; the reply is then sent back, up to `repairs` times. `stage` names
-        the cost, and the call among those about one question.
+        `form` is a pydantic model, or a `metamem.replies.json_in_text.Form`; a reply that cannot be read is sent back,
+        up to `repairs` times. `stage` names the cost, and the call among those about one question.
         """
 
 
@@ -210,6 +209,8 @@ class Retriever(Protocol):
 
     async def retrieve(self, bank: MemoryBank, questions: Sequence[Question], tools: RetrievalTools) -> list[Retrieved]:
         """Return for each question of one bank its evidence, best first, ties by unit position.
+
+        Units that are not `shown` may lead to others and are no evidence.
 
         Nothing is changed, neither in the bank nor in the retriever: what is found for a question does not depend on
         what else is asked.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
+import re
 import typing
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -255,6 +256,7 @@ register = REGISTRY.register
 build = REGISTRY.build
 
 _loaded = False
+_REGISTERS = re.compile(r"^\s*@?register\(\"", re.MULTILINE)
 _STUDIES = "metamem.studies."
 
 
@@ -264,7 +266,7 @@ def registering_modules() -> list[str]:
     They are told by their text: importing every module to see whether it registers anything would make `--help` slow.
     """
     package = Path(__file__).resolve().parents[1]
-    found = [path for path in package.rglob("*.py") if "\n@register(" in path.read_text(encoding="utf-8")]
+    found = [path for path in package.rglob("*.py") if _REGISTERS.search(path.read_text(encoding="utf-8"))]
     return sorted(".".join(path.relative_to(package.parent).with_suffix("").parts) for path in found)
 
 

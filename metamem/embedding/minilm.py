@@ -147,7 +147,7 @@ class MiniLM:
         order = sorted(range(len(windows)), key=lambda i: (-len(windows[i]), i))
         size = self.config.batch_size
         batches = [order[start : start + size] for start in range(0, len(order), size)]
-        low = self.config.precision is Precision.bfloat16
+        low = self.config.precision == Precision.bfloat16
 
         def embed(rows: list[int]) -> NDArray[np.float32]:
             with torch.inference_mode(), torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=low):

@@ -22,7 +22,8 @@ from metamem.core.contracts import Embedder, MemoryContext
 from metamem.core.records import Conversation
 from metamem.memory.batching import Batcher
 from metamem.memory.notebook import Notebook
-from metamem.replies.json_in_text import Form, UnreadableError, form_of
+from metamem.replies.asking import ask_until_read
+from metamem.replies.json_in_text import Form, form_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 V = TypeVar("V")
 REPAIR = "repair_memory"
-# Characters of an unreadable reply that are shown to the builder again.
-_SHOWN = 20000
 # Where the failures of a job go that runs beside others: to the scribe in the order of the jobs, not of their ends.
 _unread_of_job: ContextVar[list[Unread] | None] = ContextVar("unread_of_job", default=None)
 
@@ -119,10 +118,8 @@ class Scribe:
         and gives a value of None, or the part that could be read. Raises `LostError`.
         """
         wanted: Form[V] = form if isinstance(form, Form) else form_of(form)
-        messages = self.render(template, **values)
-        part: V | None = None
-        problem, text = "", ""
-        for repeat in range(repairs + 1):
+
+        async def send(messages: tuple[Message, ...], repeat: int, before: str) -> Said:
             said = await self.reply(
                 messages,
                 stage=stage,
@@ -132,24 +129,18 @@ class Scribe:
                 temperature=temperature,
                 schema=wanted.schema,
                 repeat=repeat,
-                before=text,
+                before=before,
             )
             self.counts["repairs"] += repeat > 0
-            text = said.text
-            try:
-                value = wanted.read(text)
-            except UnreadableError as error:
-                problem = str(error)
-            else:
-                if not wanted.partial(value):
-                    return Answer(value, said)
-                part, problem = value, "the reply was cut off"
-            if repeat < repairs:
-                again = self.render(REPAIR, problem=problem)
-                messages = (*messages, Message("assistant", text[:_SHOWN] or "(empty)"), *again)
-        self.counts["unread"] += 1
-        self.note(Unread(stage, tuple(turn_ids), problem, text))
-        return Answer(part, said)
+            return said
+
+        messages = self.render(template, **values)
+        mend = lambda problem: self.render(REPAIR, problem=problem)  # noqa: E731
+        found = await ask_until_read(messages, wanted, send, mend, repairs)
+        if found.problem is not None:
+            self.counts["unread"] += 1
+            self.note(Unread(stage, tuple(turn_ids), found.problem, found.last.text))
+        return Answer(found.value, found.last)
 
     async def reply(
         self,

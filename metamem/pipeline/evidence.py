@@ -122,7 +122,7 @@ class _Gathering:
             conversation = p.dataset.conversations[conversation_id]
             bank = await self._memories.of(conversation)
             self._built(bank)
-            found = await p.retriever.retrieve(bank.evidence, asked, self._tools)
+            found = await p.retriever.retrieve(bank, asked, self._tools)
         for question, one in zip(asked, found, strict=True):
             self._found[question.id] = replace(one, evidence=())
             self.keep(question, one.evidence)

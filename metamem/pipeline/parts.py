@@ -178,9 +178,14 @@ class RunParts:
 
     async def _prepare_engines(self, inside: Sequence[InEngine]) -> None:
         """Have the process's pool place and start the engines that this run's backbones need."""
-        if inside:
-            placement = self.prepared.config.placement
-            await shared_pool().prepare([b.spec() for b in inside], this_machine().devices, placement)
+        if not inside:
+            return
+        specs = [b.spec() for b in inside]
+        engines = len({spec.key for spec in specs})
+        # A model that loads for minutes is not evidence that is being gathered.
+        self.tracker.stage("starting engines", engines, "engine")
+        await shared_pool().prepare(specs, this_machine().devices, self.prepared.config.placement)
+        self.tracker.advance("engine", engines)
 
     async def _start(self, backbones: Sequence[Backbone]) -> None:
         # One after another: an engine's start must not race another's.

@@ -63,7 +63,7 @@ def _train_side_by_side(frame: Frame, folds: Mapping[str, Prepared]) -> list[dic
     with ExitStack() as stack:
         for fold, prepared in folds.items():
             opened = stack.enter_context(
-                frame.open("train", prepared, overrides=_overrides(fold), console=board.console(f"fold {fold}"))
+                frame.open("train", prepared, overrides=_overrides(fold), console=board.console_of(f"fold {fold}"))
             )
             if opened.run.finished:
                 results[fold] = opened.already_finished()

@@ -31,10 +31,12 @@ _LESS = (
 
 
 @dataclass(frozen=True)
-class Behind:
-    """What stands behind a row of a study's table: the system that it is of, the one it is compared with (`base`), or
-    the one that is compared with it (`then`). The report opens the questions that flip between the two. `label` is the
-    system's, where the row's own words would not do; `kind` the question type that the row is of, where it is of one.
+class RowSystems:
+    """The systems that a row of a study's table compares: the one that it is of, the one that this is compared with
+    (`base`), or the one that is compared with it (`then`).
+
+    The report opens the questions that flip between the two. `label` is the system's, where the row's own words would
+    not do; `kind` the question type that the row is of, where it is of one.
     """
 
     system: System | None = None
@@ -46,7 +48,7 @@ class Behind:
 
 @dataclass
 class Finding:
-    """A study's answer. `behind` has an entry for every row that was added; `stamps` are those of its runs,
+    """A study's answer. `compared` has an entry for every row that was added; `stamps` are those of its runs,
     `evaluations` job rows as a sweep's ledger has them.
 
     `files_only` names columns that a console has no room for.
@@ -60,7 +62,7 @@ class Finding:
     stamps: list[str] = field(default_factory=list)
     evaluations: list[dict[str, Any]] = field(default_factory=list)
     files_only: tuple[str, ...] = ()
-    behind: list[Behind] = field(default_factory=list)
+    compared: list[RowSystems] = field(default_factory=list)
 
     def add(
         self,
@@ -71,11 +73,11 @@ class Finding:
         label: str = "",
         kind: str = "",
     ) -> None:
-        """Add a row with the systems behind it (see `Behind`)."""
-        # Rows that were given without any have nothing behind them.
-        self.behind += [Behind()] * (len(self.rows) - len(self.behind))
+        """Add a row with the systems that it compares (see `RowSystems`)."""
+        # Rows that were given without any compare nothing.
+        self.compared += [RowSystems()] * (len(self.rows) - len(self.compared))
         self.rows.append(row)
-        self.behind.append(Behind(system, base, then, label, kind))
+        self.compared.append(RowSystems(system, base, then, label, kind))
 
     def show(self, console: Console) -> None:
         """Print the table and the notes."""
@@ -104,7 +106,7 @@ class Finding:
 
 def note_few_groups(finding: Finding) -> None:
     """Say where the questions are of so few conversations that an interval over them tells little."""
-    groups = [len({row.group for row in b.system.rows}) for b in finding.behind if b.system is not None]
+    groups = [len({row.group for row in b.system.rows}) for b in finding.compared if b.system is not None]
     if groups and min(groups) < FEWEST_CLUSTERS:
         finding.notes.append(
             f"The questions come from {several(min(groups), 'independent group')} (such as conversations), too few for "

@@ -17,7 +17,7 @@ from urllib.parse import quote
 from metamem.core.files import write_atomically
 from metamem.reporting.embed import Embedded, Place
 from metamem.reporting.figures import svg
-from metamem.reporting.findings import Behind, Finding
+from metamem.reporting.findings import Finding, RowSystems
 from metamem.reporting.page import packed, page
 from metamem.reporting.run import run_data
 from metamem.reporting.table_files import overrides, shown
@@ -95,12 +95,12 @@ def _embedded(
 def _study_table(made: Embedded, finding: Finding | None) -> dict[str, Any]:
     """The study's table with what each cell opens: columns, and rows of cells."""
     rows = finding.rows if finding else []
-    behind = [*finding.behind, *[Behind()] * (len(rows) - len(finding.behind))] if finding else []
+    compared = [*finding.compared, *[RowSystems()] * (len(rows) - len(finding.compared))] if finding else []
     columns = [k for k in dict.fromkeys(k for row in rows for k in row) if k not in ("low", "high")]
     numeric = {c for c in columns if all(isinstance(r.get(c), (int, float, type(None))) for r in rows)}
-    labels = [b.label or _label(row) for row, b in zip(rows, behind, strict=True)]
+    labels = [b.label or _label(row) for row, b in zip(rows, compared, strict=True)]
     own: dict[Any, str] = {}
-    for i, b in enumerate(behind):
+    for i, b in enumerate(compared):
         if b.system is not None and b.system.places:
             own.setdefault(b.system.places, f"s{i}")
 
@@ -108,11 +108,11 @@ def _study_table(made: Embedded, finding: Finding | None) -> dict[str, Any]:
         """The key of the group on the other side: that of its own row, else one that is made for it."""
         if system is None or not system.places:
             return ""
-        label = system.label if behind[i].label else f"{labels[i]}: {system.label}"
+        label = system.label if compared[i].label else f"{labels[i]}: {system.label}"
         return own.get(system.places) or made.group(f"s{i}-{kind}", label, system.places)
 
     cells = []
-    for i, (row, b) in enumerate(zip(rows, behind, strict=True)):
+    for i, (row, b) in enumerate(zip(rows, compared, strict=True)):
         group = ""
         if b.system is not None and b.system.places:
             base, then = other(b.base, i, "base"), other(b.then, i, "then")

@@ -40,8 +40,8 @@ class RankingRetriever:
         raise NotImplementedError
 
     async def retrieve(self, bank: MemoryBank, questions: Sequence[Question], tools: RetrievalTools) -> list[Retrieved]:
-        """Rank the units of a bank for each question. Raises what `rank` raises."""
-        ranked = await tools.run(self.rank, bank, questions, tools)
+        """Rank the units of a bank that may be shown for each question. Raises what `rank` raises."""
+        ranked = await tools.run(self.rank, bank.evidence, questions, tools)
         return [Retrieved(tuple(evidence)) for evidence in ranked]
 
 

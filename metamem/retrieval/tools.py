@@ -12,24 +12,25 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from metamem.core.banks import Cost, Unread
-from metamem.core.calls import Draw, Failure, Message, Request
+from metamem.core.calls import Draw, Failure, Generation, Message, Request
 from metamem.core.contracts import Caller, Embedder
 from metamem.core.records import Question
 from metamem.core.retrieved import Asked
 from metamem.prompts.templates import Prompts
+from metamem.replies.asking import ask_until_read
+from metamem.replies.json_in_text import Form, form_of
 from metamem.store.store import MemoryStore
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from pydantic import BaseModel
 
 T = TypeVar("T")
 
 # Rankings that are computed at a time: enough to keep two cores busy, and few banks' arrays in memory.
 _AT_ONCE = 2
 REPAIR = "repair_memory"
-# Characters of an unreadable reply that are shown to the model again.
-_SHOWN = 20000
 
 
 class Tools:
@@ -75,41 +76,53 @@ class Tools:
         self,
         question: Question,
         template: str,
-        read: Callable[[str], T],
+        form: Form[T] | type[BaseModel],
         *,
         stage: str,
-        schema: dict[str, Any] | None = None,
         max_tokens: int | None = None,
         repairs: int = 1,
         **values: Any,
     ) -> Asked[T]:
         """Return what is read of the model's greedy reply to a template, with up to `repairs` requests to mend it.
 
-        `read` raises `ValueError` with what is wrong. Each call is a row of the journal of its own. A call that is not
-        delivered, and a reply that stays unreadable, give no value and an `Unread`.
+        `form` is a pydantic model, whose object is the value, or a `Form`. Each call is a row of the journal of its
+        own. A call that is not delivered, and a reply that stays unreadable, are kept as `unread`.
         """
-        assert self._caller is not None, "this retriever does not name the builder among its needs"
-        assert self._prompts is not None
-        sampling = replace(self._caller.sampling(), temperature=0.0)
+        caller, prompts = self._caller, self._prompts
+        assert caller is not None, "this retriever does not name the builder among its needs"
+        assert prompts is not None
+        wanted: Form[T] = form if isinstance(form, Form) else form_of(form)
+        sampling = replace(caller.sampling(), temperature=0.0)
         if max_tokens is not None:
             sampling = replace(sampling, max_tokens=max_tokens)
-        messages = self._prompts.render(template, **values)
         draw = Draw(f"retrieval/{question.id}/{stage}")
         keys: list[str] = []
-        cost, said, problem = Cost(), "", ""
-        for repeat in range(repairs + 1):
+        cost = Cost()
+
+        async def send(messages: tuple[Message, ...], repeat: int, before: str) -> Generation:
+            nonlocal cost
             began = time.perf_counter()
-            (reply,) = await self._caller(Request(messages, sampling, (draw,), schema, repeat))
-            seconds = round(time.perf_counter() - began, 6)
+            (reply,) = await caller(Request(messages, sampling, (draw,), wanted.schema, repeat))
             if isinstance(reply.outcome, Failure):
-                return Asked(None, cost, Unread(stage, (), reply.outcome.reason, said, delivered=False), tuple(keys))
-            said, usage = reply.outcome.text, reply.outcome.usage
+                raise _LostError(reply.outcome.reason, before)
+            usage, seconds = reply.outcome.usage, round(time.perf_counter() - began, 6)
             cost += Cost(1, usage.prompt_tokens, usage.completion_tokens, seconds)
             keys.append(reply.key)
-            try:
-                return Asked(read(said), cost, None, tuple(keys))
-            except ValueError as error:
-                problem = str(error)
-            again = self._prompts.render(REPAIR, problem=problem)
-            messages = (*messages, Message("assistant", said[:_SHOWN] or "(empty)"), *again)
-        return Asked(None, cost, Unread(stage, (), problem, said), tuple(keys))
+            return reply.outcome
+
+        mend = lambda problem: prompts.render(REPAIR, problem=problem)  # noqa: E731
+        try:
+            found = await ask_until_read(prompts.render(template, **values), wanted, send, mend, repairs)
+        except _LostError as lost:
+            return Asked(None, cost, Unread(stage, (), lost.reason, lost.before, delivered=False), tuple(keys))
+        problem = found.problem
+        unread = None if problem is None else Unread(stage, (), problem, found.last.text)
+        return Asked(found.value, cost, unread, tuple(keys))
+
+
+class _LostError(Exception):
+    """A call was not delivered: the reason, and the unreadable reply before it."""
+
+    def __init__(self, reason: str, before: str) -> None:
+        super().__init__(reason)
+        self.reason, self.before = reason, before

@@ -239,8 +239,8 @@ class Board:
         self._watches: dict[str, Watch] = {}
         self._live: Live | None = None
 
-    def console(self, label: str, clock: Callable[[], float] = time.monotonic) -> Console:
-        """What shows one of the runs, under its label."""
+    def console_of(self, label: str, clock: Callable[[], float] = time.monotonic) -> Console:
+        """Return what shows one of the runs, under its label."""
         return Console(self._console, clock, self, label)
 
     def open(self, label: str, watch: Watch) -> None:

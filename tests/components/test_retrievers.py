@@ -6,6 +6,7 @@ import asyncio
 import copy
 import math
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -100,3 +101,18 @@ def test_a_bigger_k_only_adds(name: str) -> None:
 def test_an_empty_bank_gives_no_evidence_and_no_question_no_result(name: str) -> None:
     assert ranked(retriever(name), bank(), [ask("cat"), ask("")]) == [[], []]
     assert ranked(retriever(name), bank("cat"), []) == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_unit_is_found_by_its_key_and_one_that_is_not_shown_never(name: str) -> None:
+    held = known("river", "tree", "the lamp of a cat")
+    units = (
+        replace(held.units[0], key="bird dog"),
+        replace(held.units[1], key="bird dog fish", shown=False),
+        held.units[2],
+    )
+    (evidence,) = ranked(retriever(name), replace(held, units=units), questions(["bird dog fish"]))
+    ids = [e.unit.id for e in evidence]
+    assert "u1" not in ids
+    assert ids[0] == "u0"
+    assert {e.unit.text for e in evidence} <= {"river", "the lamp of a cat"}

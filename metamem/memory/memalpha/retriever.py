@@ -48,7 +48,7 @@ class MemAlphaRetriever(RankingRetriever):
         kinds = list(dict.fromkeys(u.kind for u in units if u.kind != Part.core))
         core = [i for i, unit in enumerate(units) if unit.kind == Part.core]
         lists = {kind: [i for i, unit in enumerate(units) if unit.kind == kind] for kind in kinds}
-        if sum(cost(unit, config.tokenizer) for unit in units) <= config.whole_tokens:
+        if config.whole_tokens and sum(cost(unit, config.tokenizer) for unit in units) <= config.whole_tokens:
             order = [*core, *(i for held in lists.values() for i in held)]
             return [as_evidence([units[i] for i in order], 0.0) for _ in questions]
         found = []

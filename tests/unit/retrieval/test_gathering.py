@@ -24,6 +24,7 @@ from metamem.pipeline.accounts import mismatch_note
 from metamem.pipeline.evidence import Gathered, gather_evidence
 from metamem.pipeline.prepare import Prepared, prepare
 from metamem.programs.show import described
+from metamem.replies.json_in_text import Form, UnreadableError
 from metamem.reporting.cases import load_cases, save_cases
 from metamem.retrieval.base import best
 from metamem.retrieval.bm25 import Bm25Scores
@@ -51,6 +52,16 @@ class Watching(Trackers):
         return sum(row[1] for row in self.told if row[0] == what and len(row) == 2)
 
 
+def read_query(text: str) -> str:
+    try:
+        return str(json.loads(text))
+    except ValueError:
+        raise UnreadableError("it is no JSON") from None
+
+
+QUERY = Form({"type": "string"}, read_query)
+
+
 class Planned:
     """Plans a query with a model, ranks by words, and strengthens what it finds first."""
 
@@ -63,7 +74,7 @@ class Planned:
         return {}
 
     async def retrieve(self, bank: MemoryBank, questions: Sequence[Question], tools: RetrievalTools) -> list[Retrieved]:
-        asked = [tools.ask(q, "repair_memory", json.loads, stage="plan", problem=q.text) for q in questions]
+        asked = [tools.ask(q, "repair_memory", QUERY, stage="plan", problem=q.text) for q in questions]
         plans = await asyncio.gather(*asked)
         queries = [str(plan.value or q.text) for plan, q in zip(plans, questions, strict=True)]
         scores = await tools.run(Bm25Scores(1.5, 0.75, True), bank, queries)
@@ -106,7 +117,7 @@ class Model:
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     outputs = tmp_path_factory.mktemp("out")
     chosen = ["dataset=world", "memory=turns", "backbone=simulated", "part=test", f"outputs={outputs}"]
-    return prepare(composed(chosen))
+    return prepare(composed("eval", chosen))
 
 
 def gathered(prepared: Prepared, folder: Path, reply: Callable[[Request], str]) -> tuple[Gathered, Model, Watching]:

@@ -296,11 +296,11 @@ def test_elsewhere_stamps_are_said_in_plain_words_at_the_start() -> None:
 def test_runs_side_by_side_print_lines_of_their_own_label(tmp_path: Path) -> None:
     file, clock = io.StringIO(), Clock()
     board = Board(rich.console.Console(file=file, width=100, highlight=False))
-    seats = [board.console(f"fold {i}", clock) for i in range(2)]
-    for seat in seats:
-        seat.started(ABOUT)
-    seats[1].note("one thing")
-    seats[0].stage("test, without", 3, "question")
+    consoles = [board.console_of(f"fold {i}", clock) for i in range(2)]
+    for console in consoles:
+        console.started(ABOUT)
+    consoles[1].note("one thing")
+    consoles[0].stage("test, without", 3, "question")
     assert "fold 1: note: one thing" in lines(file)
     assert "fold 0: test, without: 3 questions" in lines(file)
 
@@ -308,17 +308,17 @@ def test_runs_side_by_side_print_lines_of_their_own_label(tmp_path: Path) -> Non
 def test_runs_side_by_side_share_one_live_table_which_goes_with_the_last() -> None:
     file, clock = io.StringIO(), Clock()
     board = Board(rich.console.Console(file=file, force_terminal=True, width=120, height=30, highlight=False))
-    seats = [board.console(f"fold {i}", clock) for i in range(2)]
-    for seat in seats:
-        seat.started(ABOUT)
-        seat.stage("step 1/35", 50, "question")
-        answer(seat, clock, 2)
+    consoles = [board.console_of(f"fold {i}", clock) for i in range(2)]
+    for console in consoles:
+        console.started(ABOUT)
+        console.stage("step 1/35", 50, "question")
+        answer(console, clock, 2)
     assert board._live is not None
     shown = rich.console.Console(file=io.StringIO(), width=120, record=True)
     shown.print(board._live.get_renderable())
     text = shown.export_text()
     assert "fold 0" in text and "fold 1" in text and text.count("2/50 questions") == 2 and text.count("0/35") == 2
-    seats[0].close()
+    consoles[0].close()
     assert board._live is not None
-    seats[1].close()
+    consoles[1].close()
     assert board._live is None
