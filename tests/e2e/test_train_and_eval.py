@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from metamem.core.files import read_rows
 from tests import programs
 
 pytestmark = pytest.mark.slow
@@ -46,13 +46,19 @@ def test_the_result_figures_can_be_recounted_from_attempts_and_verdicts(trained:
         assert figures["overall"]["accuracy"] == pytest.approx(sum(bool(v["correct"]) for v in mine) / len(mine))
 
 
-def test_every_step_has_a_checkpoint_whose_lineage_leads_to_the_next(trained: Path) -> None:
+def test_every_step_has_a_checkpoint_that_the_changes_of_the_steps_lead_to(trained: Path) -> None:
     checkpoints = sorted((programs.only_run(trained) / "checkpoints").glob("*.json"))
     assert [p.name for p in checkpoints] == [f"step_{i:04d}.json" for i in range(len(checkpoints))]
-    histories = [json.loads(p.read_text())["meta_memory"]["history"] for p in checkpoints]
-    assert len(histories[-1]) > 0
-    for before, after in pairwise(histories):
-        assert after[: len(before)] == before
+    texts: dict[str, str] = {}
+    steps = {row["step"]: row for row in read_rows(programs.only_run(trained) / "steps.jsonl")}
+    for number, path in enumerate(checkpoints):
+        row = steps.get(number, {"accepted": False})
+        for change in row["changes"] if row["accepted"] else ():
+            texts |= {change["id"]: change["after"]}
+        texts = {name: text for name, text in texts.items() if text is not None}
+        held = json.loads(path.read_text(encoding="utf-8"))["meta_memory"]["guidelines"]
+        assert {g["id"]: g["text"] for g in held} == texts, path.name
+    assert texts
 
 
 def test_the_best_step_is_the_earliest_of_the_highest_validation_scores_with_the_empty_one_among_them(

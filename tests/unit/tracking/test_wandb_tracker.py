@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from metamem.core.errors import ConfigError
-from metamem.core.registry import build
+from metamem.core.registry import build, load_studies
 from metamem.tracking.wandb import Mode, key_configured
 from metamem.tracking.wandb_values import group_name, summary, without_secrets
 from tests.wandb_files import artifacts, history, items, records
@@ -228,6 +228,7 @@ def test_the_summary_names_systems_alike_in_every_run_and_holds_numbers_only() -
 
 
 def test_a_sweep_names_the_group_and_a_study_names_itself() -> None:
+    load_studies()
     assert group_name("train", ()) == "train"
     assert group_name("train", ("seed=1", "optimizer.attempts=2")) == "train: seed, optimizer.attempts"
     assert group_name("main_table", ("memory=turns",)) == "main_table"
