@@ -26,7 +26,7 @@ class Policy:
 
     def __init__(self, limit: int) -> None:
         self.counts: Counter[str] = Counter()
-        self.backbone = SimpleNamespace(overflow=lambda messages, sampling: words(messages) - limit)
+        self.backbone = SimpleNamespace(overflow=lambda messages, sampling, tools: words(messages) - limit)
 
     def sampling(self) -> Sampling:
         return Scripted.Config().resolved()
@@ -77,7 +77,7 @@ def test_as_much_evidence_stays_as_fits_and_the_least_relevant_goes_first(
         assert words(bench(10**6, more)[0].prompt(QUESTION, None)[0]) > base + room, "one more would not have fitted"
 
 
-@pytest.mark.parametrize("policy", [None, SimpleNamespace(sampling=Sampling)])
+@pytest.mark.parametrize("policy", [None, SimpleNamespace(sampling=Sampling, backbone=SimpleNamespace())])
 def test_without_a_backbone_that_measures_nothing_is_left_out(policy: Any) -> None:
     evidence = (unit("u", 1000, 0),)
     parts: dict[str, Any] = {"prompts": PROMPTS, "evaluators": {}, "reward": "", "seed": 0, "tracker": Notes()}
