@@ -26,8 +26,8 @@ import guidance
 
 from metamem.backbones.engine.weights import STAMP_FILE
 from metamem.backbones.nano import FOLDER
+from metamem.core.checkpoints import load_checkpoint
 from metamem.core.files import read_rows
-from metamem.core.meta_memory import load
 from metamem.datasets.world.component import SHARES
 from metamem.statistics.comparison import compare_results
 
@@ -112,7 +112,7 @@ def main() -> None:
     learned: dict[int, list[str]] = {}
     systems: dict[str, list[str]] = {}
     for seed in given.seeds:
-        last = load(sorted((runs[seed] / "checkpoints").glob("step_*.json"))[-1])
+        last = load_checkpoint(sorted((runs[seed] / "checkpoints").glob("step_*.json"))[-1]).meta_memory
         learned[seed] = [g.text for g in last.guidelines]
         systems[f"learned-{seed}"] = learned[seed]
         systems[f"irrelevant-{seed}"] = irrelevant(sum(len(t.split()) for t in learned[seed]), seed)

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from random import Random
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, runtime_checkable
 
-from metamem.core.meta_memory import Change, MetaMemory, Refusal
+from metamem.core.calls import Failure, Generation
+from metamem.core.meta_memory import Change, Guideline, MetaMemory, Refusal
+from metamem.core.records import Attempt, Evidence, Question, Verdict
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 
 T = TypeVar("T")
 
@@ -72,3 +80,104 @@ class Read(Generic[T]):
     value: T | None
     problem: str = ""
     repaired: bool = False
+
+
+# --- learning
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One question with its attempts and, of the evaluator that is the reward, their verdicts, both in draw order.
+
+    `teaches`: its attempts disagree. `other_verdicts` are those of the other evaluators.
+    """
+
+    question: Question
+    evidence: tuple[Evidence, ...]
+    attempts: tuple[Attempt, ...]
+    verdicts: tuple[Verdict, ...]
+    teaches: bool
+    other_verdicts: tuple[Verdict, ...] = ()
+
+    @property
+    def score(self) -> float:
+        """Share of right attempts; an invalid verdict counts as wrong."""
+        return sum(bool(v.correct) for v in self.verdicts) / len(self.verdicts) if self.verdicts else 0.0
+
+
+class Recall(Protocol):
+    """Kind `recall`: what of a meta-memory one question's prompt is given. `prompts` names the templates it renders."""
+
+    prompts: tuple[str, ...]
+
+    def identity(self) -> Mapping[str, Any]:
+        """What decides the choice beyond options and templates (the embedder's identity); asked for before there is a
+        caller.
+        """
+
+    async def shown(self, meta_memory: MetaMemory, question: Question) -> Sequence[Guideline]:
+        """The guidelines that the prompt of one question shows, in their order there."""
+
+
+class Laboratory(Protocol):
+    """What a policy works with in one step. It owns the draws, the journal, logs and progress: what is called again in
+    a continued run gives the same, and every attempt is written down.
+    """
+
+    step: int  # the one that is being made, from 1
+    train: tuple[Question, ...]  # both parts in the order of ids
+    validation: tuple[Question, ...]
+    random: Random  # seeded by the run and the step
+
+    async def attempt(
+        self, question: Question, meta_memory: MetaMemory, attempts: int = 1, temperature: float = 0.0
+    ) -> Judged:
+        """Sample answers to a question under a meta-memory and judge each. The same question again gives new draws."""
+
+    async def validate(self, meta_memory: MetaMemory, questions: Sequence[Question] | None = None) -> list[Judged]:
+        """Answer and judge validation questions (all, unless some are given) as the training does at the end of a step:
+        for the meta-memory that the step gives, these are the very replies of its validation.
+        """
+
+    async def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """A unit vector for each text (n, d): the direction of the sum of its windows."""
+
+    async def ask(self, prompt: str, tokens: int, *, temperature: float = 0.0, **values: Any) -> Generation | Failure:
+        """The reflector's reply of at most so many new tokens to a template that is filled in with `values`."""
+
+    async def read(self, prompt: str, tokens: int, reader: Callable[[Generation], T], **values: Any) -> Read[T]:
+        """What `reader` makes of the reply to a template. A reply that it refuses with an `UnreadableError` is sent
+        back once, to be repaired.
+        """
+
+
+class Optimizer(Protocol):
+    """Kind `optimizer`: a policy that improves a meta-memory from batches of questions.
+
+    It is constructed from its options alone, before anything is paid, and keeps nothing between steps but `state`.
+    `prompts` names the templates that it has filled in; a policy without any never asks the reflector.
+    """
+
+    prompts: tuple[str, ...]
+
+    def batches(self, train: Sequence[Question], seed: int) -> Sequence[Sequence[Question]]:
+        """The questions of each step, from those of the training part in the order of ids; none: no training."""
+
+    async def step(self, at: Position, batch: Sequence[Question], laboratory: Laboratory) -> Update:
+        """One step over one batch."""
+
+
+@runtime_checkable
+class Ending(Protocol):
+    """A policy with something left to do when its batches are through."""
+
+    async def end(self, at: Position, laboratory: Laboratory) -> Update | None:
+        """One step more, without a batch; None: nothing is left to do."""
+
+
+@runtime_checkable
+class Planning(Protocol):
+    """A policy that knows before what a step asks for; of any other a dry run says that it is unknown."""
+
+    def plan(self, batch: Sequence[Question]) -> Bounds:
+        """What a step over a batch asks for. Constructs nothing and calls nothing."""

@@ -14,8 +14,9 @@ from typing import Any
 
 from metamem.core.banks import Effect, MemoryBank
 from metamem.core.calls import Draw, Failure, Request
-from metamem.core.contracts import Caller, Judged, Rubric, Tracker
+from metamem.core.contracts import Caller, Rubric, Tracker
 from metamem.core.json_form import digest, to_json
+from metamem.core.learned import Judged
 from metamem.core.registry import option, register
 from metamem.evaluators import memalpha_terms as reward
 from metamem.evaluators.sources import BySource

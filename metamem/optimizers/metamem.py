@@ -12,18 +12,19 @@ import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from metamem.core.calls import Failure, Generation
-from metamem.core.contracts import Judged, Laboratory
 from metamem.core.errors import ConfigError
-from metamem.core.learned import Asked, Bounds, Position, Update
+from metamem.core.learned import Asked, Bounds, Judged, Laboratory, Position, Update
 from metamem.core.meta_memory import Action, MetaMemory, OnLong, Operation, apply, words
 from metamem.core.records import Attempt, Question, Verdict
 from metamem.core.registry import option, register
 from metamem.core.text import format_date, render_unit, told
 from metamem.optimizers.batched import shuffled
-from metamem.optimizers.operations import Reading, read_operations
+
+if TYPE_CHECKING:
+    from metamem.optimizers.operations import Reading
 
 # The share of questions whose attempts are supposed to disagree, for the dry run's expectation.
 _DISAGREE = 0.4
@@ -278,6 +279,8 @@ class MetaMem:
 
 def _operations(reply: Generation, proposed: Mapping[str, Operation] | None = None) -> Reading:
     """Read the operations of a reply."""
+    from metamem.optimizers.operations import read_operations  # pydantic, which `--help` need not wait for
+
     return read_operations(reply.text, cut=reply.finish_reason == "length", proposed=proposed)
 
 

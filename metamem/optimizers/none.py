@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from metamem.core.contracts import Laboratory
-from metamem.core.learned import Bounds, Position, Update
+from metamem.core.learned import Bounds, Laboratory, Position, Update
 from metamem.core.records import Question
 from metamem.core.registry import register
 

@@ -14,9 +14,10 @@ from typing import Any
 
 from metamem.core.banks import MemoryBank
 from metamem.core.calls import Draw, Failure, Message, Request
-from metamem.core.contracts import Caller, Evaluator, Judged, MeasuresPrompts, Recall, Tracker
+from metamem.core.contracts import AsksJudge, Caller, Evaluator, MeasuresPrompts, Tracker
 from metamem.core.errors import ConfigError, unknown
 from metamem.core.json_form import digest
+from metamem.core.learned import Judged, Recall
 from metamem.core.meta_memory import MetaMemory
 from metamem.core.records import Attempt, Evidence, Question, Search, Status, Verdict, teaches
 from metamem.core.text import format_date, render_unit
@@ -124,6 +125,14 @@ class Bench:
             self._tracker.advance("invalid" if not verdict.valid else "right" if verdict.correct else "wrong")
         evidence = self._evidence.get(question.id, ())
         return Judged(question, evidence, tuple(attempts), mine, teaches(attempts, mine), others)
+
+    async def judge_again(self, judged: Sequence[Judged], verdicts: int) -> list[Verdict]:
+        """Return further verdicts of the judges, up to so many on each attempt; of evaluators that ask none there are
+        none.
+        """
+        asking = [e for e in self._evaluators.values() if isinstance(e, AsksJudge)]
+        jobs = [(e, j.question, a, n) for n in range(1, verdicts) for j in judged for a in j.attempts for e in asking]
+        return list(await asyncio.gather(*(self._score(*job) for job in jobs)))
 
     async def judge_all(self, answered: Sequence[tuple[Question, Sequence[Attempt]]]) -> list[Judged]:
         """Score stored attempts, question by question, in the order given."""
@@ -253,13 +262,13 @@ class Bench:
         messages = answer_prompt(self._prompts, question, meta_memory, units)
         return self._searching.offer(messages, self._bank(question), shown) if self._searching else (messages, ())
 
-    async def _score(self, evaluator: Evaluator, question: Question, attempt: Attempt) -> Verdict:
-        base = Verdict(attempt.id, question.id, evaluator.name, Status.invalid)
+    async def _score(self, evaluator: Evaluator, question: Question, attempt: Attempt, repeat: int = 0) -> Verdict:
+        base = Verdict(attempt.id, question.id, evaluator.name, Status.invalid, repeat=repeat)
         if attempt.error is not None:
             return replace(base, reason=f"no answer: {attempt.error}")
         if not attempt.response.strip():
             return replace(base, status=Status.scored, score=0.0, correct=False, reason="empty reply")
-        return await evaluator.evaluate(question, attempt)
+        return await evaluator.evaluate(question, attempt, repeat)
 
 
 def answer_prompt(

@@ -14,14 +14,7 @@ from metamem.core.banks import MemoryBank
 from metamem.core.contracts import Caller, Tracker
 from metamem.core.records import Evidence, Question
 from metamem.core.retrieved import Retrieved
-from metamem.pipeline.accounts import (
-    Account,
-    mismatch_note,
-    notes,
-    recall_notes,
-    retrieval_notes,
-    retrieval_summary,
-)
+from metamem.pipeline.accounts import Account, mismatch_note, notes, recall_notes, retrieval_notes, retrieval_summary
 from metamem.pipeline.prepare import Prepared
 from metamem.retrieval.evidence import assemble, prepared_evidence
 from metamem.retrieval.metrics import evidence_retrieved, kept_recall, retrieval_metrics

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from metamem.config.options import EvaluationOptions
 from metamem.core.calls import Draw, Failure, Generation, Message, Request
-from metamem.core.contracts import Caller, Judged, Tracker
+from metamem.core.contracts import Caller, Tracker
 from metamem.core.json_form import digest, to_json
-from metamem.core.learned import Read
+from metamem.core.learned import Judged, Read
 from metamem.core.meta_memory import MetaMemory
 from metamem.core.records import Question
 from metamem.embedding.similarity import Similarity
@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 
 class StepLaboratory:
-    """Implements `contracts.Laboratory` for the step `step` of a run."""
+    """Implements `learned.Laboratory` for the step `step` of a run."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class StepLaboratory:
     async def attempt(
         self, question: Question, meta_memory: MetaMemory, attempts: int = 1, temperature: float = 0.0
     ) -> Judged:
-        """See `contracts.Laboratory`."""
+        """See `learned.Laboratory`."""
         if attempts < 1:
             raise ValueError(f"attempts must be at least 1, got {attempts}")
         first = self._drawn[question.id]
@@ -93,7 +93,7 @@ class StepLaboratory:
         return judged
 
     async def validate(self, meta_memory: MetaMemory, questions: Sequence[Question] | None = None) -> list[Judged]:
-        """See `contracts.Laboratory`. Raises `ValueError` for a question of another part."""
+        """See `learned.Laboratory`. Raises `ValueError` for a question of another part."""
         wanted = self.validation if questions is None else questions
         known = {q.id for q in self.validation}
         if strange := [q.id for q in wanted if q.id not in known]:
@@ -109,17 +109,17 @@ class StepLaboratory:
         return [await task for task in tasks]
 
     async def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """See `contracts.Laboratory`."""
+        """See `learned.Laboratory`."""
         return await asyncio.to_thread(self._similarity.directions, texts)
 
     async def ask(self, prompt: str, tokens: int, *, temperature: float = 0.0, **values: Any) -> Generation | Failure:
-        """See `contracts.Laboratory`."""
+        """See `learned.Laboratory`."""
         outcome = await self._call(prompt, self._prompts.render(prompt, **values), tokens, temperature)
         self._tracker.advance(f"asked {prompt}")
         return outcome
 
     async def read(self, prompt: str, tokens: int, reader: Callable[[Generation], T], **values: Any) -> Read[T]:
-        """See `contracts.Laboratory`."""
+        """See `learned.Laboratory`."""
         found = await self._read(prompt, tokens, reader, self._prompts.render(prompt, **values))
         self._tracker.advance(f"asked {prompt}")
         return found

@@ -22,7 +22,8 @@ from metamem.backbones.engine.preflight import EngineRow, check
 from metamem.backbones.engine.prompt_lengths import check_prompts
 from metamem.backbones.journal import Journal
 from metamem.config.options import DEFAULT_RECALL
-from metamem.core.contracts import Backbone, Evaluator, Planning, Tracker
+from metamem.core.contracts import Backbone, Evaluator, Tracker
+from metamem.core.learned import Planning
 from metamem.core.records import Question
 from metamem.core.registry import build
 from metamem.embedding.similarity import Similarity

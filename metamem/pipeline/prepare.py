@@ -21,8 +21,6 @@ from metamem.core.contracts import (
     Embedder,
     MemoryConstructor,
     MemoryContext,
-    Optimizer,
-    Recall,
     Retriever,
     Rubric,
     Split,
@@ -32,6 +30,7 @@ from metamem.core.contracts import (
 from metamem.core.errors import ConfigError, DataError
 from metamem.core.files import file_digest
 from metamem.core.json_form import digest, to_json
+from metamem.core.learned import Optimizer, Recall
 from metamem.core.plugins import plugin_code
 from metamem.core.records import Question
 from metamem.core.registry import REGISTRY, build

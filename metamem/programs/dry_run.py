@@ -16,9 +16,9 @@ from typing import Any, TypeVar
 
 from metamem.config.options import BaseConfig, TrainConfig
 from metamem.core.calls import Generation, Message, Request, Sampling
-from metamem.core.contracts import Backbone, Planning, Scorer, Split, Tracker
+from metamem.core.contracts import Backbone, Scorer, Split, Tracker
 from metamem.core.errors import ConfigError
-from metamem.core.learned import Bounds
+from metamem.core.learned import Bounds, Planning
 from metamem.core.registry import build
 from metamem.pipeline.parts import inspect_engines
 from metamem.pipeline.prepare import Prepared, prepare
@@ -92,6 +92,8 @@ class DryFrame(Frame):
         turns = 1 + self._real.config.search.calls
         answers = Counter({row: number for row, number in self.ledger.attempts.items() if row != TRAINING})
         exact = {"evaluation answers": answers.total()} if answers else {}
+        if self.ledger.scored:
+            exact["texts scored"] = self.ledger.scored
         most = {("policy", row): turns * number for row, number in answers.items()}
         if (bounds := _declared(self._real)) is not None:
             exact["training attempts"] = sum(b.attempts for b in bounds)
@@ -125,11 +127,12 @@ def _declared(prepared: Prepared) -> list[Bounds] | None:
 
 
 class Ledger(NoTracker):
-    """Counts calls by the stage that is going on and the role, and the attempts that were made in it."""
+    """Counts calls by stage and role, the attempts made in each stage, and the texts that are scored."""
 
     def __init__(self) -> None:
         self.stages: dict[tuple[str, str], Stage] = {}
         self.attempts: Counter[str] = Counter()
+        self.scored = 0
         self._row = ""
 
     def stage(self, name: str, total: int, unit: str) -> None:
@@ -184,6 +187,7 @@ class Counting:
         """Return the stand-in's scores of a text."""
         assert isinstance(self._stand_in, Scorer)
         # What is scored is stored already, so that no reply decides how much it is.
+        self._ledger.scored += 1
         self._ledger.asked(self._role, 1, self._tokens((*messages, Message("assistant", continuation))), 0, most=1)
         return await self._stand_in.score(messages, continuation)
 

@@ -14,9 +14,10 @@ from typing import Any
 from metamem.config.identity import plain
 from metamem.config.options import DEFAULT_RECALL, EvalConfig, Part
 from metamem.config.resolve import typed_options
-from metamem.core.contracts import Judged, ScoresMemories, Split
+from metamem.core.contracts import ScoresMemories, Split
 from metamem.core.errors import ConfigError
 from metamem.core.files import read_object
+from metamem.core.learned import Judged
 from metamem.core.meta_memory import MetaMemory, items_json
 from metamem.core.sources import Competency, source_of
 from metamem.pipeline.parts import RunParts, labels

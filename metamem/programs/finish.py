@@ -10,7 +10,7 @@ from typing import Any
 
 from metamem.config.options import TrainConfig
 from metamem.core.checkpoints import load_checkpoint
-from metamem.core.contracts import Judged
+from metamem.core.learned import Judged
 from metamem.core.meta_memory import MetaMemory, items_json, to_dict
 from metamem.pipeline.bench import Bench
 from metamem.pipeline.parts import RunParts, labels

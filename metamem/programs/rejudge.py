@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from metamem.config.options import EvalConfig
-from metamem.core.contracts import Judged
 from metamem.core.errors import ConfigError, DataError
 from metamem.core.files import read_object, read_rows
+from metamem.core.json_form import to_json
+from metamem.core.learned import Judged
 from metamem.core.records import Attempt
 from metamem.pipeline.parts import RunParts, labels
 from metamem.programs.frame import Frame, OpenRun
@@ -25,7 +26,20 @@ from metamem.statistics.judged import figures
 from metamem.statistics.side_by_side import compare, headline, question_rows
 
 # What has a part in it: all other options are about questions that are asked.
-_JUDGING = ("from_", "dataset", "part", "evaluator", "reward", "rubric", "judge", "seed", "name", "outputs", "dry_run")
+_JUDGING = (
+    "from_",
+    "dataset",
+    "part",
+    "evaluator",
+    "verdicts",
+    "reward",
+    "rubric",
+    "judge",
+    "seed",
+    "name",
+    "outputs",
+    "dry_run",
+)
 
 
 def rejudge(config: EvalConfig, frame: Frame) -> dict[str, Any]:
@@ -70,7 +84,7 @@ async def _rejudge(
     opened.announce(roles, [{"label": source.name, "file": str(source)}])
     by_id = {q.id: q for q in prepared.dataset.questions}
     names = system_names(source, config.part.value, stored)
-    before = {(r["attempt_id"], r["evaluator"]): r for r in read_rows(source / "verdicts.jsonl")}
+    before = {(r["attempt_id"], r["evaluator"]): r for r in read_rows(source / "verdicts.jsonl") if not r["repeat"]}
     # The answers stay what they are, and so does what they were made from.
     cases = load_cases(source)
     copy_cases(source, run.directory)
@@ -86,6 +100,8 @@ async def _rejudge(
             judged = await bench.judge_all([(by_id[i], grouped[i]) for i in sorted(grouped)])
             by_label[names[system]] = judged
             evaluation_rows(run, judged)
+            repeated = await bench.judge_again(judged, config.verdicts or 1)
+            run.append("verdicts.jsonl", [to_json(v) for v in repeated])
     verdicts = [v for judged in by_label.values() for j in judged for v in j.verdicts]
     known = [(before[v.attempt_id, v.evaluator], v) for v in verdicts if (v.attempt_id, v.evaluator) in before]
     stamps = [*read_object(source / "result.json", absent={}).get("stamps", []), *opened.about["stamps"]]

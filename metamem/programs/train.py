@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from metamem.config.options import Accept, TrainConfig
-from metamem.core.contracts import Ending, Judged, Optimizer, Split
+from metamem.core.contracts import Split
 from metamem.core.errors import ConfigError
 from metamem.core.json_form import to_json
-from metamem.core.learned import Position, Update
+from metamem.core.learned import Ending, Judged, Optimizer, Position, Update
 from metamem.core.meta_memory import MetaMemory, diff
 from metamem.core.records import Question, Status
 from metamem.datasets.splits import save_split

@@ -17,10 +17,10 @@ from typing import Any
 
 from metamem.config.identity import plain
 from metamem.config.options import BaseConfig
-from metamem.core.contracts import Judged
 from metamem.core.errors import ConfigError, DataError, UserError
 from metamem.core.files import append_lines, read_object, write_json
 from metamem.core.json_form import to_json
+from metamem.core.learned import Judged
 from metamem.runs.identity import difference, fingerprint, git_revision, run_identity, slug
 
 CHECKPOINTS = "checkpoints"

@@ -25,7 +25,9 @@ def wilson(right: float, count: float, level: float = LEVEL) -> tuple[float, flo
     if count <= 0:
         return None
     low, high = proportion_confint(right, count, alpha=1 - level, method="wilson")
-    return max(0.0, float(low)), min(1.0, float(high))
+    # Rounding may put a bound a hair beyond the share itself, or beyond 0 and 1.
+    share = right / count
+    return min(share, max(0.0, float(low))), max(share, min(1.0, float(high)))
 
 
 def clustered(estimate: Estimate, count: int, statistic: int = 0) -> tuple[float, float] | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from metamem.core.contracts import Judged
+from metamem.core.learned import Judged
 from metamem.core.records import Question, Verdict
 from metamem.pipeline.evidence import Gathered
 from metamem.retrieval.metrics import aggregate as aggregate_retrieval

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from metamem.core.contracts import Judged
+from metamem.core.learned import Judged
 from metamem.statistics.judged import strict_score
 
 

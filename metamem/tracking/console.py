@@ -225,7 +225,8 @@ class Console:
             f"{duration((stage.total - done) / speed)} left" if speed > 0 and 100 * done >= stage.total > done else ""
         )
         attempts = f"{rate(watch.done('attempt') / (now - stage.began))} attempts/s" if watch.done("attempt") else ""
-        self._say(join((f"{stage.name}: {count(done)}/{several(stage.total, stage.unit)}", attempts, left)))
+        read = several(watch.done("chunk"), "chunk") if watch.done("chunk") else ""
+        self._say(join((f"{stage.name}: {count(done)}/{several(stage.total, stage.unit)}", read, attempts, left)))
 
     def _say(self, text: str, style: str = "") -> None:
         say(self._console, self._prefix + text, style)

@@ -190,10 +190,12 @@ def _figures(watch: Watch) -> Text:
         figures.append(("teach", f"{count(watch.done('teaches'))}/{count(watch.done(watch.stage.unit))}", ""))
     if watch.steps:
         figures.append(("guidelines", count(watch.held()), "bold"))
-    # What a policy asked the reflector for, by template.
+    # What a policy asked the reflector for, by template; pieces of conversations that memories have read.
     asked = [what for what in list(watch.totals) if what.startswith("asked ")]
     figures += [
-        (what.removeprefix("asked "), count(watch.done(what)), "") for what in (*asked, "reused") if watch.done(what)
+        (what.removeprefix("asked "), count(watch.done(what)), "")
+        for what in (*asked, "chunk", "reused")
+        if watch.done(what)
     ]
     return Text("   ").join(Text.assemble((name, "dim"), _TOGETHER, (value, style)) for name, value, style in figures)
 

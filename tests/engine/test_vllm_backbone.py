@@ -85,14 +85,14 @@ def test_tokens_are_counted_and_a_cut_reply_says_so(backbone: Any) -> None:
 
 
 def test_a_stop_string_ends_a_reply(backbone: Any) -> None:
-    requests = [ask(f"Say {i} things about many people.", replace(GREEDY, max_tokens=60)) for i in range(20)]
+    requests = [ask(f"Say {i} things about many people.", replace(SAMPLED, max_tokens=60)) for i in range(20)]
     replies = [reply for (reply,) in run(together(backbone, requests))]
     # A stop string ends reasoning, too, and random weights may close the tag of theirs.
     request, whole, word = next(
         (request, reply, word)
         for request, reply in zip(requests, replies, strict=True)
         for word in reply.text.split()[2:]
-        if not reply.reasoning and reply.text.count(word) == 1
+        if not reply.reasoning and reply.text.split(word)[0].strip()
     )
     (stopped,) = run(backbone.generate(replace(request, sampling=replace(request.sampling, stop=(word,)))))
     assert stopped.text == whole.text.split(word)[0].strip()

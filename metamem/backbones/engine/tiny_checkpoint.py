@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-VERSION = 1
+VERSION = 2
 VOCABULARY = 1536
 HIDDEN, LAYERS, HEADS, KV_HEADS, HEAD_SIZE, MLP = 64, 2, 4, 2, 32, 128
 POSITIONS = 32768
@@ -73,10 +73,11 @@ def write(folder: Path) -> Path:
 
 
 def _texts() -> Iterator[str]:
-    """Yield English of the kind that prompts are made of: the project's own prompts and sample conversations."""
+    """Yield English of the kind that prompts are made of: the sample conversations.
+
+    The prompts themselves are left out: an edited one would make another model, with other replies everywhere.
+    """
     package = Path(__file__).resolve().parents[2]
-    for path in sorted((package / "prompts" / "default").glob("*.jinja")):
-        yield path.read_text(encoding="utf-8")
     yield (package / "datasets" / "data" / "sample.json").read_text(encoding="utf-8")
 
 

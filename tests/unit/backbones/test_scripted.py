@@ -19,8 +19,9 @@ from metamem.core.errors import BackboneError, ConfigError
 from metamem.core.records import Question
 from metamem.core.registry import REGISTRY, load_components
 from metamem.memory.lightmem.replies import FACTS_SCHEMA, read_facts
-from metamem.optimizers.operations import UnreadableError, read_operations
+from metamem.optimizers.operations import read_operations
 from metamem.prompts.templates import Prompts
+from metamem.replies.json_in_text import UnreadableError
 from metamem.replies.tool_calls import Call, read_calls
 from metamem.replies.verdict_reader import read_verdict
 

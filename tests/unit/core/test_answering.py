@@ -19,9 +19,9 @@ from metamem.backbones.caller import JournaledCaller
 from metamem.backbones.journal import Journal
 from metamem.core.banks import MemoryBank
 from metamem.core.calls import Generation, Request, Sampling, ToolCall, Usage
-from metamem.core.contracts import Judged
 from metamem.core.errors import BackboneError, DataError
 from metamem.core.json_form import from_json, to_json
+from metamem.core.learned import Judged
 from metamem.core.records import Attempt, Evidence, MemoryUnit, Question
 from metamem.core.registry import build, load_components
 from metamem.core.text import told

@@ -114,7 +114,7 @@ from hydra import compose, initialize_config_dir
 from metamem.config.resolve import resolve
 with initialize_config_dir(config_dir=str(config_folder()), version_base="1.3"):
     resolve(compose("train")); resolve(compose("eval"))
-heavy = ["torch", "vllm", "transformers", "wandb", "sentence_transformers", "openai", "bm25s", "scipy"]
+heavy = ["pydantic", "torch", "vllm", "transformers", "wandb", "sentence_transformers", "openai", "bm25s", "scipy"]
 print([m for m in heavy if m in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

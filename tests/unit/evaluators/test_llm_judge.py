@@ -14,10 +14,6 @@ from metamem.core.contracts import Reply
 from metamem.core.errors import ConfigError
 from metamem.core.records import Attempt, Question, Status, Verdict
 from metamem.core.registry import build
-from metamem.evaluators import (
-    llm_judge,  # noqa: F401  (registers)
-    rubrics,  # noqa: F401  (registers)
-)
 
 QUESTION = Question("q1", "Where?", "single-hop", ("Rome",))
 ATTEMPT = Attempt("test/q1#0", "q1", "test/q1", 0, "In Rome.")

@@ -15,9 +15,8 @@ from metamem.cli.hydra_bridge import config_folder, export
 from metamem.config.options import Accept, TrainConfig
 from metamem.config.resolve import resolve
 from metamem.core.checkpoints import load_checkpoint
-from metamem.core.contracts import Laboratory
 from metamem.core.files import read_rows
-from metamem.core.learned import Position, Update
+from metamem.core.learned import Laboratory, Position, Update
 from metamem.core.meta_memory import items_json
 from metamem.core.records import Question
 from metamem.core.registry import REGISTRY, option

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from metamem.cli.memalpha_episodes import main, sample_and_store
 from metamem.core.banks import Effect
 from metamem.core.calls import Failure, Generation, Request, Sampling
-from metamem.core.contracts import Judged, MemoryContext, Reply
+from metamem.core.contracts import MemoryContext, Reply
 from metamem.core.errors import ConfigError
 from metamem.core.json_form import from_json
+from metamem.core.learned import Judged
 from metamem.core.records import Conversation, Question, Session, Status, Turn, Verdict
 from metamem.core.registry import build, load_components
 from metamem.evaluators import memalpha_terms as reward

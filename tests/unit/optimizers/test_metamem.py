@@ -11,8 +11,8 @@ import pytest
 
 from metamem.config.options import EvaluationOptions
 from metamem.core.calls import Failure, Generation, Request, Sampling
-from metamem.core.contracts import Judged, Reply
-from metamem.core.learned import Position, Update
+from metamem.core.contracts import Reply
+from metamem.core.learned import Judged, Position, Update
 from metamem.core.meta_memory import MetaMemory, from_texts
 from metamem.core.records import Attempt, Evidence, MemoryUnit, Question, Status, Verdict, teaches
 from metamem.embedding.hashing import Hashing

@@ -12,7 +12,7 @@ import pytest
 
 from metamem.core.errors import ConfigError
 from metamem.statistics.aggregates import aggregate
-from metamem.statistics.comparison import compare_results
+from metamem.statistics.comparison import compare_results, noise
 from metamem.statistics.results import load, outcomes
 from metamem.statistics.tidy import tidy_table
 from tests import programs
@@ -50,6 +50,17 @@ def test_rows_of_a_run_recount_its_own_figures(outputs: Path) -> None:
             assert {k: figures[k] for k in compared} == {k: stored[k] for k in compared}
             shares = [r.strict for r in source.rows if r.system == key]
             assert sum(shares) / len(shares) == pytest.approx(stored["overall"]["accuracy"])
+
+
+def test_replies_that_are_judged_several_times_tell_the_judges_noise(outputs: Path) -> None:
+    run = programs.only_run(outputs, "asked")
+    judge = ["backbone@judge=simulated", "evaluator.llm_judge.temperature=0.7", "verdicts=3"]
+    programs.run_here("eval", f"outputs={outputs}", "part=all", f"from={run}", "name=noisy", *judge)
+    asked, again = (load(programs.only_run(outputs, name)) for name in ("asked", "noisy"))
+    (row,) = noise([again])
+    assert row["verdicts"] == 3 * row["attempts"] == 3 * len(asked.judgements) == len(again.judgements)
+    assert 0 < row["flipped"] < 1
+    assert noise([asked]) == []
 
 
 def test_an_evaluation_keeps_what_is_known_of_its_questions(outputs: Path) -> None:
