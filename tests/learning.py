@@ -13,7 +13,8 @@ from typing import Any
 
 from metamem.config.options import EvaluationOptions
 from metamem.core.calls import Failure, Generation, Request, Sampling
-from metamem.core.contracts import GuardTools, Reply
+from metamem.core.contracts import Reply
+from metamem.core.guarded import GuardTools
 from metamem.core.learned import Judged, Position, Update
 from metamem.core.meta_memory import Guideline, MetaMemory
 from metamem.core.records import Attempt, Evidence, MemoryUnit, Question, Status, Verdict, teaches

@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from metamem.cli.hydra_bridge import CONFIG_GROUPS, config_folder, presets
 from metamem.config.identity import plain
 from metamem.config.options import COMPONENTS, BaseConfig, EvalConfig, TrainConfig
+from metamem.core.json_form import default_of
 from metamem.core.registry import KINDS, REGISTRY, range_of
 
 ROLE_GROUPS = {"judge": "backbone@judge", "reflector": "backbone@reflector", "builder": "backbone@builder"}
@@ -57,8 +58,7 @@ def root_options(program: str) -> Iterator[tuple[str, Any, str]]:
             if f.default_factory is not dataclasses.MISSING and dataclasses.is_dataclass(f.default_factory):
                 yield from walk(f.default_factory, f"{prefix}{f.name}.")
             else:
-                default = f.default if f.default_factory is dataclasses.MISSING else f.default_factory()
-                yield f"{prefix}{f.name.rstrip('_')}", plain(default), f.metadata["help"]
+                yield f"{prefix}{f.name.rstrip('_')}", plain(default_of(f)), f.metadata["help"]
 
     yield from walk(schema(program), "")
 
@@ -164,9 +164,8 @@ def reference_page() -> str:
             if entry.options:
                 lines += ["| option | type | default | |", "|---|---|---|---|"]
             for f in entry.options:
-                default = f.default if f.default is not dataclasses.MISSING else f.default_factory()  # type: ignore[operator]
                 text = _escaped(f.metadata["help"]) + _range(f) + _mark(f.metadata.get("result", True))
-                lines.append(f"| `{prefix}.{f.name}` | {_type(f)} | {_cell(plain(default))} | {text} |")
+                lines.append(f"| `{prefix}.{f.name}` | {_type(f)} | {_cell(plain(default_of(f)))} | {text} |")
             if entry.options:
                 lines.append("")
         for name, text in presets(group).items():

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 import threading
 import traceback
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -121,16 +122,16 @@ def _message(status: HTTPStatus, title: str, text: str) -> Answer:
     return status, _HTML, _PAGE, made.encode("utf-8", "backslashreplace")
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(BaseHTTPRequestHandler, ABC):
     """Answers one request; a subclass says with what."""
 
     server_version = f"metamem/{__version__}"
     sys_version = ""
     timeout = _PATIENCE
 
+    @abstractmethod
     def answer(self, path: str, query: Mapping[str, list[str]]) -> Answer:
         """Return the answer to a request for a path."""
-        raise NotImplementedError
 
     def do_GET(self) -> None:
         """Answer with a page."""

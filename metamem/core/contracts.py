@@ -32,7 +32,6 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 from metamem.core.adapters import Adapter
 from metamem.core.banks import MemoryBank
 from metamem.core.calls import Failure, Generation, Message, Request, Sampling
-from metamem.core.guarded import Case, Guarded, Screened
 from metamem.core.meta_memory import Change, MetaMemory
 from metamem.core.planted import Planted
 from metamem.core.records import Conversation, Expected, Question
@@ -260,42 +259,6 @@ class Retriever(Protocol):
         Nothing is changed, neither in the bank nor in the retriever: what is found for a question does not depend on
         what else is asked.
         """
-
-
-@dataclass(frozen=True)
-class GuardTools:
-    """What guards work with: the tools of retrievals, asking the model of the `policy`, of the `judge`. One whose role
-    the guard does not need only embeds.
-    """
-
-    policy: RetrievalTools
-    judge: RetrievalTools
-
-
-class Guard(Protocol):
-    """Kind `guard`: stands between retrieval and prompt, and between what a policy learned and the meta-memory.
-
-    A class may inherit from this one for the defaults. `needs` names what it works with (`embedder`, `policy`,
-    `judge`) and `prompts` the templates that it has filled in. `open` says that everything passes: it is not asked.
-    `learns` is the override without which it takes from a question to those behind it; empty where it takes nothing.
-    """
-
-    needs: tuple[str, ...] = ()
-    prompts: tuple[str, ...] = ()
-    open: bool = False
-    learns: str = ""
-
-    @abstractmethod
-    async def evidence(self, cases: Sequence[Case], tools: GuardTools) -> list[Guarded]:
-        """Return for each case the evidence that its prompt may show; the same whatever else is asked beside.
-
-        The cases are of one conversation and of one part of the split, in the order of their ids: a guard that learns
-        takes from a case to those behind it, and no further.
-        """
-
-    async def proposals(self, texts: Sequence[str], step: str, tools: GuardTools) -> Screened:
-        """Return which texts that a policy has learned in a step are kept out of the meta-memory, and why."""
-        return Screened(("",) * len(texts))
 
 
 # --- backbones

@@ -1,4 +1,4 @@
-"""What a guard is shown, and what it lets through.
+"""The contract of guards: what one is shown, and what it lets through.
 
 In: a question with its retrieved evidence and what the turns of its conversation say (`Case`). Out: `Guarded`: the
 evidence that a prompt may show, and for every unit that it may not why.
@@ -6,11 +6,14 @@ evidence that a prompt may show, and for every unit that it may not why.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Protocol
 
 from metamem.core.banks import Cost, Unread
+from metamem.core.contracts import RetrievalTools
 from metamem.core.records import Evidence, Question
 
 
@@ -55,6 +58,42 @@ class Screened:
     why: tuple[str, ...]
     cost: Cost = field(default_factory=Cost)
     unread: tuple[Unread, ...] = ()
+
+
+@dataclass(frozen=True)
+class GuardTools:
+    """What guards work with: the tools of retrievals, asking the model of the `policy`, of the `judge`. One whose role
+    the guard does not need only embeds.
+    """
+
+    policy: RetrievalTools
+    judge: RetrievalTools
+
+
+class Guard(Protocol):
+    """Kind `guard`: stands between retrieval and prompt, and between what a policy learned and the meta-memory.
+
+    A class may inherit from this one for the defaults. `needs` names what it works with (`embedder`, `policy`,
+    `judge`) and `prompts` the templates that it has filled in. `open` says that everything passes: it is not asked.
+    `learns` is the override without which it takes from a question to those behind it; empty where it takes nothing.
+    """
+
+    needs: tuple[str, ...] = ()
+    prompts: tuple[str, ...] = ()
+    open: bool = False
+    learns: str = ""
+
+    @abstractmethod
+    async def evidence(self, cases: Sequence[Case], tools: GuardTools) -> list[Guarded]:
+        """Return for each case the evidence that its prompt may show; the same whatever else is asked beside.
+
+        The cases are of one conversation and of one part of the split, in the order of their ids: a guard that learns
+        takes from a case to those behind it, and no further.
+        """
+
+    async def proposals(self, texts: Sequence[str], step: str, tools: GuardTools) -> Screened:
+        """Return which texts that a policy has learned in a step are kept out of the meta-memory, and why."""
+        return Screened(("",) * len(texts))
 
 
 def without(case: Case, dropped: Mapping[str, str], **about: object) -> Guarded:

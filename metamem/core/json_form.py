@@ -73,13 +73,21 @@ def digest(value: Any, length: int = 16) -> str:
     return hashlib.sha256(canonical(value).encode("utf-8", "surrogatepass")).hexdigest()[:length]
 
 
+def default_of(field: dataclasses.Field[Any]) -> Any:
+    """Return the default of a dataclass's field, made where it is made anew for each object.
+
+    Not told by `dataclasses.MISSING`: launchers that hand jobs to other processes leave copies of it in the fields.
+    """
+    factory: Any = field.default_factory
+    return factory() if callable(factory) else field.default
+
+
 @cache
 def _field_names(cls: type) -> tuple[tuple[str, ...], tuple[tuple[str, Any], ...]]:
     """The names of the fields that are always written, and of the sparse ones with their defaults."""
     fields = dataclasses.fields(cls)
     always = tuple(f.name for f in fields if not f.metadata.get("sparse"))
-    factories = [(f, f.default_factory) for f in fields if f.metadata.get("sparse")]
-    return always, tuple((f.name, make() if make is not dataclasses.MISSING else f.default) for f, make in factories)
+    return always, tuple((f.name, default_of(f)) for f in fields if f.metadata.get("sparse"))
 
 
 @cache

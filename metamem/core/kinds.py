@@ -13,13 +13,13 @@ from metamem.core.contracts import (
     Backbone,
     DatasetLoader,
     Embedder,
-    Guard,
     MemoryConstructor,
     Retriever,
     Splitter,
     Tracker,
 )
 from metamem.core.evaluating import Evaluator, Rubric, ScoresReferences
+from metamem.core.guarded import Guard
 from metamem.core.learned import Optimizer, Recall
 
 # Kind → what a component of it must have. `prompts` has one class, whose options name the files.

@@ -19,7 +19,7 @@ from metamem.core.errors import ConfigError, DataError, unknown
 from metamem.core.json_form import digest
 from metamem.core.records import Conversation, Question, Session, Turn
 from metamem.core.registry import option, register
-from metamem.datasets.reading import Place, Problems, found, given_path
+from metamem.datasets.reading import Place, Problems, found, given_path, json_files
 from metamem.datasets.record_stream import collector_at_rest, read_records
 
 if TYPE_CHECKING:
@@ -63,12 +63,7 @@ class ConvoMem:
 
     def files(self) -> Sequence[Path]:
         """The files of test cases."""
-        if not self._path.is_dir():
-            return (self._path,)
-        files = tuple(sorted(path for path in self._path.rglob("*.json") if path.is_file()))
-        if not files:
-            raise ConfigError(f"{KEY}: the folder {self._path} holds no JSON file")
-        return files
+        return json_files(self._path, KEY)
 
     def load(self) -> Dataset:
         """Read and validate everything. Raises `DataError` naming file and record, `ConfigError` for a file whose

@@ -9,6 +9,7 @@ filled up with are part of what is said and nothing more; where such a one is da
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -45,7 +46,7 @@ class Options:
     sessions: int | None = option(None, "keep the first so many sessions of each user only, for smoke runs", least=1)
 
 
-class _HaluMem:
+class _HaluMem(ABC):
     """What both data sets share."""
 
     _name: str
@@ -53,9 +54,9 @@ class _HaluMem:
     def __init__(self, config: Options) -> None:
         self._config = config
 
+    @abstractmethod
     def files(self) -> Sequence[Path]:
         """The file of users."""
-        raise NotImplementedError
 
     def load(self) -> Dataset:
         """Read and validate everything. Raises `DataError` naming file and record."""

@@ -6,6 +6,7 @@ conversation per context and its questions; see `metamem.datasets.streaming`.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -45,7 +46,7 @@ class StreamingOptions(ReadingOptions):
     path: str = option("", "the file of instances (parquet, JSON or JSONL), or a folder of such")
 
 
-class Chunked:
+class Chunked(ABC):
     """What all data sets of chunks do."""
 
     own = False
@@ -54,9 +55,9 @@ class Chunked:
     def __init__(self, config: Any) -> None:
         self._config = config
 
+    @abstractmethod
     def files(self) -> Sequence[Path]:
         """The files of instances."""
-        raise NotImplementedError
 
     def load(self) -> Dataset:
         """Read and validate everything. Raises `DataError` naming file and record, `ConfigError` for a source that

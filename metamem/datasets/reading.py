@@ -133,6 +133,16 @@ def given_path(value: str | None, key: str, what: str) -> Path:
     return hub.fetched(value, key) if value.startswith(hub.SCHEME) else Path(value).expanduser()
 
 
+def json_files(path: Path, key: str) -> tuple[Path, ...]:
+    """Return a file, or the JSON files of a folder in order. Raises `ConfigError` for a folder that holds none."""
+    if not path.is_dir():
+        return (path,)
+    files = tuple(sorted(file for file in path.rglob("*.json") if file.is_file()))
+    if not files:
+        raise ConfigError(f"{key}: the folder {path} holds no JSON file")
+    return files
+
+
 def beside(value: str, name: str) -> str:
     """Return what names another file in the folder of a given path, or of a hub's address."""
     if value.startswith(hub.SCHEME):

@@ -19,7 +19,7 @@ from metamem.core.errors import ConfigError, DataError, unknown
 from metamem.core.records import Conversation, Question, Session, Turn
 from metamem.core.registry import option, register
 from metamem.datasets.instructions import Instruction
-from metamem.datasets.reading import Place, Problems, found, given_path, place_of, read_json
+from metamem.datasets.reading import Place, Problems, found, given_path, json_files, place_of, read_json
 
 if TYPE_CHECKING:
     from metamem.datasets.schemas import StructCase, StructQuery, StructSession
@@ -106,12 +106,7 @@ class StructMemEval:
 
     def files(self) -> Sequence[Path]:
         """The files of cases."""
-        if not self._path.is_dir():
-            return (self._path,)
-        files = tuple(sorted(path for path in self._path.rglob("*.json") if path.is_file()))
-        if not files:
-            raise ConfigError(f"{KEY}: the folder {self._path} holds no JSON file")
-        return files
+        return json_files(self._path, KEY)
 
     def load(self) -> Dataset:
         """Read and validate everything. Raises `DataError` naming file and field."""

@@ -18,8 +18,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from metamem.core.banks import Cost, Unread
-from metamem.core.contracts import Guard, GuardTools
-from metamem.core.guarded import Case, Guarded, without
+from metamem.core.guarded import Case, Guard, Guarded, GuardTools, without
 from metamem.core.records import Evidence, MemoryUnit
 from metamem.core.registry import option, register
 from metamem.core.text import format_date, on_one_line, render_unit

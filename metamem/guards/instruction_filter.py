@@ -10,8 +10,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from metamem.core.contracts import Guard, GuardTools
-from metamem.core.guarded import Case, Guarded, Screened, without
+from metamem.core.guarded import Case, Guard, Guarded, GuardTools, Screened, without
 from metamem.core.registry import option, register
 from metamem.core.text import on_one_line, render_unit
 

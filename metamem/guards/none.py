@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from metamem.core.contracts import Guard, GuardTools
-from metamem.core.guarded import Case, Guarded
+from metamem.core.guarded import Case, Guard, Guarded, GuardTools
 from metamem.core.registry import register
 
 

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from metamem.core.banks import Cost, Unread
-from metamem.core.contracts import Guard, GuardTools
-from metamem.core.guarded import Case, Guarded, Source, without
+from metamem.core.guarded import Case, Guard, Guarded, GuardTools, Source, without
 from metamem.core.planted import words_of
 from metamem.core.records import MemoryUnit
 from metamem.core.registry import option, register

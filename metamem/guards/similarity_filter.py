@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from metamem.core.contracts import Guard, GuardTools
-from metamem.core.guarded import Case, Guarded, without
+from metamem.core.guarded import Case, Guard, Guarded, GuardTools, without
 from metamem.core.registry import option, register
 
 # A cosine differs by about 1e-7 with the batch that a vector was computed in.

@@ -13,8 +13,8 @@ from dataclasses import replace
 from typing import Any
 
 from metamem.core.banks import Cost
-from metamem.core.contracts import GuardTools, Tracker
-from metamem.core.guarded import Case, Guarded, Source
+from metamem.core.contracts import Tracker
+from metamem.core.guarded import Case, Guarded, GuardTools, Source
 from metamem.core.planted import Planted
 from metamem.core.records import Conversation, Evidence, Question, unanswered
 from metamem.pipeline.evidence import Gathered

@@ -24,8 +24,6 @@ from metamem.core.contracts import (
     Constant,
     Dataset,
     Embedder,
-    Guard,
-    GuardTools,
     MemoryConstructor,
     MemoryContext,
     Retriever,
@@ -36,6 +34,7 @@ from metamem.core.contracts import (
 from metamem.core.errors import ConfigError, DataError
 from metamem.core.evaluating import Rubric
 from metamem.core.files import file_digest
+from metamem.core.guarded import Guard, GuardTools
 from metamem.core.json_form import digest, to_json
 from metamem.core.learned import Identified, Optimizer, Recall
 from metamem.core.plugins import plugin_code

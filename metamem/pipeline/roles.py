@@ -8,7 +8,7 @@ from typing import Any
 
 from metamem.config.identity import identity
 from metamem.config.options import BaseConfig, EvalConfig
-from metamem.core.contracts import Backbone, Constant, Guard, MemoryConstructor, Trainable
+from metamem.core.contracts import Backbone, Constant, MemoryConstructor, Trainable
 from metamem.core.errors import ConfigError, UserError
 from metamem.core.evaluating import (
     AsksByTemplates,
@@ -18,6 +18,7 @@ from metamem.core.evaluating import (
     ScoresMemories,
     ScoresReferences,
 )
+from metamem.core.guarded import Guard
 from metamem.core.learned import Optimizer, TrainsWeights
 from metamem.core.records import Question
 from metamem.core.registry import REGISTRY

@@ -13,8 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from metamem.core.contracts import Guard, GuardTools
-from metamem.core.guarded import Screened
+from metamem.core.guarded import Guard, GuardTools, Screened
 from metamem.core.learned import Judged, Optimizer, Update
 from metamem.core.meta_memory import Action, Guideline, MetaMemory, Operation, Refusal, words
 from metamem.core.quarantine import why_apart

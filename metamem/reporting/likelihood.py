@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from metamem.core.files import read_object, read_rows, write_atomically
+from metamem.core.files import read_object, read_rows
 from metamem.reporting.page import page
-from metamem.reporting.table_files import latex, markdown
+from metamem.reporting.table_files import write_page_and_table
 
 # More questions than this are left to the file: a page of tens of thousands of rows is slow to open.
 _MOST_QUESTIONS = 5000
@@ -66,15 +66,7 @@ def likelihood_page(directory: Path) -> str:
 def write_all(directory: Path) -> list[Path]:
     """Write the report and the table; return the paths."""
     result = read_object(directory / "result.json")
-    rows, note = likelihood_rows(result), "; ".join(map(str, result.get("stamps") or ()))
-    texts = {
-        "report.html": likelihood_page(directory),
-        "likelihood.md": markdown(rows, note),
-        "likelihood.tex": latex(rows, note),
-    }
-    for name, text in texts.items():
-        write_atomically(directory / name, text)
-    return [directory / name for name in texts]
+    return write_page_and_table(directory, "likelihood", likelihood_page(directory), likelihood_rows(result), result)
 
 
 def _interval(ends: Any) -> str:

@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from metamem.core.files import read_object, read_rows, write_atomically
+from metamem.core.files import read_object, read_rows
 from metamem.reporting.figures import Figure, Series, svg
 from metamem.reporting.page import page
 from metamem.reporting.plots import write_figures
-from metamem.reporting.table_files import latex, markdown
+from metamem.reporting.table_files import write_page_and_table
 from metamem.statistics.perplexity import WITH, WITHOUT
 
 # More texts than this are left to the file: a page of tens of thousands of rows is slow to open.
@@ -43,15 +43,8 @@ def analysis_page(directory: Path) -> str:
 def write_all(directory: Path) -> list[Path]:
     """The report, the table and the figures; returns the paths."""
     result = read_object(directory / "result.json")
-    rows, note = table_rows(result), "; ".join(map(str, result.get("stamps") or ()))
-    texts = {
-        "report.html": analysis_page(directory),
-        "perplexity.md": markdown(rows, note),
-        "perplexity.tex": latex(rows, note),
-    }
-    for name, text in texts.items():
-        write_atomically(directory / name, text)
-    return [*(directory / name for name in texts), *write_figures(figures(result), directory / "figures")]
+    written = write_page_and_table(directory, "perplexity", analysis_page(directory), table_rows(result), result)
+    return [*written, *write_figures(figures(result), directory / "figures")]
 
 
 def table_rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -127,3 +127,16 @@ def shown(value: Any) -> str:
 
 def _number(value: Any) -> bool:
     return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
+
+
+def write_page_and_table(
+    directory: Path, name: str, page: str, rows: Sequence[Mapping[str, Any]], result: Mapping[str, Any]
+) -> list[Path]:
+    """Write a run's page as report.html, and its rows with the result's stamps as NAME.md and NAME.tex; return the
+    paths.
+    """
+    note = "; ".join(map(str, result.get("stamps") or ()))
+    texts = {"report.html": page, f"{name}.md": markdown(rows, note), f"{name}.tex": latex(rows, note)}
+    for file, text in texts.items():
+        write_atomically(directory / file, text)
+    return [directory / file for file in texts]

@@ -14,6 +14,7 @@ from metamem.config.identity import plain
 from metamem.config.options import COMPONENTS, BaseConfig, EvalConfig, TrainConfig
 from metamem.config.resolve import typed_options
 from metamem.core.files import read_object
+from metamem.core.json_form import default_of
 from metamem.core.registry import REGISTRY
 
 # Options that say where a run stands and never what it is.
@@ -55,14 +56,8 @@ def changed_options(kind: str, stored: Mapping[str, Any]) -> dict[str, Any]:
         return options
     fields = {f.name.rstrip("_"): f for f in REGISTRY.entry(kind, str(name)).options}
     idle = {key for key, field in fields.items() if not field.metadata.get("result", True)}
-    by_default = flat_options({key: plain(_default(field)) for key, field in fields.items()})
+    by_default = flat_options({key: plain(default_of(field)) for key, field in fields.items()})
     return {k: v for k, v in options.items() if not idle & {*_above(k)} and (k not in by_default or v != by_default[k])}
-
-
-def _default(field: dataclasses.Field[Any]) -> Any:
-    # Not told by `dataclasses.MISSING`: launchers that hand jobs to other processes leave copies of it in the fields.
-    factory = field.default_factory
-    return factory() if callable(factory) else field.default
 
 
 def _idle(config: Mapping[str, Any]) -> Iterator[str]:

@@ -7,6 +7,7 @@ there are, so a failed job leaves a gap and no more. Jobs that differ in seed or
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ from metamem.statistics.systems import System
 from metamem.studies.settings import Jobs
 
 
-class Study:
+class Study(ABC):
     """A study, registered under the name of its experiment. `program` is the one whose jobs it is made of."""
 
     program = "train"
@@ -30,9 +31,9 @@ class Study:
     def __init__(self, config: Config) -> None:
         self.config = config
 
+    @abstractmethod
     def conclude(self, jobs: Jobs) -> Finding:
         """Put finished jobs together."""
-        raise NotImplementedError
 
     @classmethod
     def refuses(cls, questions: Sequence[Question]) -> str:

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from metamem.core.contracts import Dataset, Guard, Split
+from metamem.core.contracts import Dataset, Split
 from metamem.core.errors import ConfigError
-from metamem.core.guarded import Case, Guarded, without
+from metamem.core.guarded import Case, Guard, Guarded, without
 from metamem.core.planted import Planted
 from metamem.core.records import Conversation, Evidence, MemoryUnit, Question, Session, Turn
 from metamem.core.registry import build, load_components

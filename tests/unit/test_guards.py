@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from metamem.core.calls import Generation, Request, Sampling
-from metamem.core.contracts import GuardTools, Reply
-from metamem.core.guarded import Case, Guarded, Source
+from metamem.core.contracts import Reply
+from metamem.core.guarded import Case, Guarded, GuardTools, Source
 from metamem.core.records import Evidence, MemoryUnit, Question
 from metamem.core.registry import REGISTRY, build, load_components
 from metamem.guards.amemguard import dbscan

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from metamem.core.banks import Cost, Unread
-from metamem.core.contracts import Guard
-from metamem.core.guarded import Screened
+from metamem.core.guarded import Guard, Screened
 from metamem.core.learned import Judged, Update
 from metamem.core.meta_memory import Action, MetaMemory, Operation, apply, diff, from_texts
 from metamem.core.records import Evidence, MemoryUnit, Question
