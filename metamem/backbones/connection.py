@@ -102,8 +102,7 @@ class Connection:
             async with asyncio.timeout(seconds):
                 return await self._send(path, content)
         except (TimeoutError, openai.APIConnectionError, aiohttp.ClientError, OSError) as error:
-            away = body is None or not isinstance(error, TimeoutError)
-            problem = Transient(self.clean(_lost(error, seconds)), away=away)
+            problem = Transient(self.clean(_lost(error, seconds)), away=True)
         except _TooLongError:
             problem = BackboneError(f"the server's reply has more than {LONGEST_REPLY >> 20} MiB")
         except (ValueError, RecursionError):  # not JSON, or of numbers and depths that no reader takes
