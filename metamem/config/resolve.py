@@ -110,8 +110,8 @@ def _leave_out(composed: Any, group: str, given: Sequence[str], note: Callable[[
     """Leave out what an experiment sets of a group for another choice than the chosen one.
 
     That is noted, in one line, where the choice was made on the command line; an experiment that makes no other choice
-    says so by its own file. Raises `ConfigError` for such an option that was given on the command line, unless a baseline made the
-    choice, or it is to have no attack or no guard: the option is meant for other jobs of a sweep.
+    says so by its own file. Raises `ConfigError` for such an option that was given on the command line, unless a
+    baseline made the choice, or it is to have no attack or no guard: the option is meant for other jobs of a sweep.
     """
     from omegaconf import DictConfig, OmegaConf
 

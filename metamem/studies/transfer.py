@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from metamem.core.files import read_object
-from metamem.reporting.figures import Figure, Series
 from metamem.reporting.console.text import several
+from metamem.reporting.figures import Figure, Series
 from metamem.reporting.findings import Finding
 from metamem.statistics.pairs import accuracy, columns, compare, decided, run_systems
 from metamem.studies.jobs import Evaluations, chosen, chosen_checkpoint, keep
