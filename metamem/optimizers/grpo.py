@@ -22,6 +22,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +122,7 @@ class GRPO:
 
         c, training = self.config, laboratory.training
         asked = list(_by_conversation(batch).values())
-        parts = [sum(asked[i : i + c.batch_size], []) for i in range(0, len(asked), c.batch_size)]
+        parts = [list(chain(*asked[i : i + c.batch_size])) for i in range(0, len(asked), c.batch_size)]
         if not isinstance(training.base, Trainable):
             # A dry run's stand-in, which only counts: asked for is what the updates would ask for.
             for number, questions in enumerate(parts):
