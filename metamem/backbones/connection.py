@@ -93,7 +93,7 @@ class Connection:
             async with asyncio.timeout(seconds):
                 return await self._send(path, content)
         except TimeoutError:
-            problem = Transient(f"no reply within {seconds:g} s", away=body is None)
+            problem = Transient(f"no reply within {seconds:g} s", away=True)
         except _LostError as error:
             problem = Transient(self.clean(_told(error)), away=True)
         except _TooLongError:
