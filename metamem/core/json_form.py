@@ -34,7 +34,7 @@ def to_json(value: Any) -> Any:
     if kind is tuple or kind is list:
         return [v if type(v) in _PLAIN else to_json(v) for v in value]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        always, sparse = _field_names(kind)
+        always, sparse = _field_names(type(value))
         made = {n: v if type(v := getattr(value, n)) in _PLAIN else to_json(v) for n in always}
         for name, least in sparse:
             if (held := getattr(value, name)) != least:

@@ -32,6 +32,9 @@ DEFAULT_OVERLAP = 32
 # thousands.
 _TOKENIZED = 32
 
+# Tokens of a pass on a CPU: attention takes some 40 KiB of every one of a window of 256, in each thread.
+_TOKENS = 2048
+
 
 class Precision(StrEnum):
     """Of the model's products."""
@@ -65,7 +68,7 @@ class MiniLM:
             "of the products: float32, or bfloat16, which moves a cosine by about 0.001, so that a ranking may depend "
             "on what is embedded together",
         )
-        batch_size: int = option(16, "windows per forward pass")
+        batch_size: int = option(16, "windows per forward pass (on a CPU fewer of long ones)")
         device: str | None = option(None, "torch device, such as cpu or cuda:0 (null: the fastest)", result=False)
 
         def __post_init__(self) -> None:
@@ -159,8 +162,13 @@ class MiniLM:
 
         # Windows of like length share a batch: little padding, several times faster. Rows return to their places.
         order = sorted(range(len(windows)), key=lambda i: (-len(windows[i]), i))
-        size = self.config.batch_size
-        batches = [order[start : start + size] for start in range(0, len(order), size)]
+        batches, start = [], 0
+        while start < len(order):
+            size = self.config.batch_size
+            if model.device.type == "cpu":
+                size = max(1, min(size, _TOKENS // len(windows[order[start]])))
+            batches.append(order[start : start + size])
+            start += size
         low = self.config.precision == Precision.bfloat16
 
         def embed(rows: list[int]) -> NDArray[np.float32]:

@@ -112,7 +112,7 @@ class Bench:
         for i, (reply, usage, searches) in zip(
             indices, ((a.reply, a.usage, a.searches) for a in answered), strict=True
         ):
-            spent = {"searches": searches, "usage": usage} if searches else {}
+            spent: dict[str, Any] = {"searches": searches, "usage": usage} if searches else {}
             base = Attempt(f"{here}#{i}", question.id, here, i, "", key=reply.key, **spent, **shared)
             self._count_searches(searches)
             if isinstance(reply.outcome, Failure):
