@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 
 _NOT_ON_A_CONSOLE = ("type ", "right only")
+_WHOLE = 8  # characters of a cell's words that are kept together
 _LESS = (
     *("calls", "p (Holm)", "lost", "gained", "questions", "95 % interval", "completion tokens per question"),
     *("average", "conflict resolution", "compression", "memory tokens"),
@@ -95,7 +96,9 @@ class Finding:
         table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="dim")
         table.title, table.title_justify = safe(self.title, "bold"), "left"
         for name in names:
-            table.add_column(safe(name), overflow="fold")
+            # A number or a word of a cell that is cut in two is hard to read; a heading may be.
+            words = [word for row in rows for word in shown(row[name]).split()]
+            table.add_column(safe(name), overflow="fold", min_width=min(max(map(len, words), default=0), _WHOLE))
         for row in rows:
             table.add_row(*(safe(shown(row[name])) for name in names))
         console.print()
