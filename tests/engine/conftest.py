@@ -37,10 +37,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="needs vLLM (the extra gpu or cpu)"))
 
 
-@pytest.fixture(autouse=True)
-def _threads(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module", autouse=True)
+def _threads() -> Iterator[None]:
     """Engines take as many threads as they take elsewhere."""
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("OMP_NUM_THREADS", raising=False)
+        yield
 
 
 @pytest.fixture(scope="session")
