@@ -192,14 +192,15 @@ def parts(overrides: Sequence[str]) -> Any:
 
 def answering(work: Work) -> None:
     """The answering stage's tokens a second over those of a bare LLM.generate with the same prompts and samplings."""
-    from experiments.benchmarks.engine import LONG, answer, close
+    from experiments.benchmarks.engine import LONG, Size, answer, close
 
     most = 16 if work.tiny else 128
     model = [*small(work), f"backbone.max_tokens={most}"]
-    size = replace(LONG, questions=6 if work.tiny else 500)
+    size = Size(2, 1, "default", 6) if work.tiny else replace(LONG, questions=500)
 
     async def ours() -> Any:
-        await answer(work.folder, 0, model, replace(size, questions=2 if work.tiny else 64))
+        if not work.tiny:  # warms up
+            await answer(work.folder, 0, model, replace(size, questions=64))
         stage = await answer(work.folder, 1, model, size)
         work.tell(attempts=5 * size.questions, prompt_tokens=sum(len(t) for t, _ in stage.given) // len(stage.given))
         spec = stage.engine.spec
@@ -214,11 +215,11 @@ def answering(work: Work) -> None:
     work.tell(bare_tokens_written=theirs, bare_tokens_per_second=rate, ratio=written / stage.seconds / rate)
 
 
-def bare(spec: Any, given: Sequence[tuple[list[int], Any]], inside: bool) -> tuple[float, int]:
-    """Seconds that `LLM.generate` takes for what a stage gave its engine, and the tokens that it writes. `inside`: in
-    this process, which starts sooner.
+def bare(spec: Any, given: Sequence[tuple[list[int], Any]], tiny: bool) -> tuple[float, int]:
+    """Seconds that `LLM.generate` takes for what a stage gave its engine, and the tokens that it writes. `tiny`: in
+    this process, which starts sooner, and cold.
     """
-    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0" if inside else "1"
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0" if tiny else "1"
     os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
     from vllm import LLM
     from vllm.platforms import current_platform
@@ -227,9 +228,9 @@ def bare(spec: Any, given: Sequence[tuple[list[int], Any]], inside: bool) -> tup
     llm = LLM(model=spec.model, **{**plain, **spec.arguments})
     prompts = [{"prompt_token_ids": tokens} for tokens, _ in given]
     parameters = [one for _, one in given]
-    few = max(2, len(prompts) // 8)
-    llm.generate(prompts[:few], parameters[:few], use_tqdm=False)
-    llm.reset_prefix_cache()
+    if not tiny:  # warms up
+        llm.generate(prompts[:64], parameters[:64], use_tqdm=False)
+        llm.reset_prefix_cache()
     began = time.perf_counter()
     outputs = llm.generate(prompts, parameters, use_tqdm=False)
     taken = time.perf_counter() - began
