@@ -25,7 +25,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar
 
-from metamem.core.banks import MemoryBank
+from metamem.core.banks import MemoryBank, Unread
 from metamem.core.calls import Generation, Message, Usage
 from metamem.core.contracts import MemoryConstructor
 from metamem.core.errors import MissingExtraError
@@ -78,6 +78,12 @@ class Models:
             self.error = error
             raise
         return said.generation
+
+    def lose(self, reason: str) -> LostError:
+        """Note a call that a server of the package's did not answer, and return what to raise."""
+        self._scribe.note(Unread("build", (), reason, delivered=False))
+        self.lost = self.lost or LostError(reason)
+        return self.lost
 
     def embed(self, text: str) -> list[float]:
         """Return the unit vector of a text's first window, alone in its batch: packages do not round what they rank."""
