@@ -131,7 +131,7 @@ class PackageMemory(MemoryConstructor):
     loggers: ClassVar[Sequence[str]] = ()
     quiet: ClassVar[Mapping[str, str]] = {"DO_NOT_TRACK": "1"}
 
-    needs = ("builder", "embedder")
+    needs: tuple[str, ...] = ("builder", "embedder")
 
     def __init__(self, name: str, max_tokens: int) -> None:
         """Raises `MissingExtraError` with the commands that install the package."""

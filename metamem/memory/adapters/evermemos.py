@@ -41,6 +41,7 @@ class EverMemOS(PackageMemory):
     install = (" ".join((*_PINNED, "'bpe-openai>=0.1.4'")),)
     python = (3, 12)
     retriever = "hybrid"
+    needs = ("builder",)
 
     @dataclass
     class Config:
