@@ -36,10 +36,10 @@ SMALL = (
         "optimizer=grpo",
         "dataset.size=40",
         "dataset.difficulty=1",
-        "memory.max_tokens=4",
+        "memory.max_tokens=2",
         "backbone.max_tokens=8",
     ),
-    *("optimizer.group=2", "optimizer.batch_size=3", "optimizer.micro_batch=16", "train_questions=6", "eval_every=9"),
+    *("optimizer.group=2", "optimizer.batch_size=3", "optimizer.micro_batch=16", "train_questions=8", "eval_every=9"),
     *("optimizer.beta=0.05", "optimizer.epochs=1", "optimizer.updates=1"),
 )
 
