@@ -28,6 +28,7 @@ from metamem.prompts.catalog import Template, every_template
 if TYPE_CHECKING:
     import jinja2
 
+_OPENED = re.compile(r"<([a-z_]+)>\n")
 _MARK = re.compile(r"\n\[([A-Za-z]?\d{1,6})\] ?")
 _TOOL = '{"function":{'
 
@@ -67,7 +68,7 @@ def find_template(messages: Sequence[Message]) -> Asked | None:
 def _made_of(text: str) -> Template | None:
     """The template with most sections, of those whose sections the text has; among equals the one with most lines."""
     candidates, tags = _candidates(every_template())
-    there = {tag for tag in tags if f"<{tag}>\n" in text}
+    there = tags.intersection(_OPENED.findall(text))
     fitting = [t for t in candidates if t.needed and t.needed <= there]
     if not fitting:
         fitting = [t for t in candidates if not t.needed and _lines_in(t, text) == len(t.lines) > 0]
