@@ -109,9 +109,9 @@ def plain_words(key: str, error: BaseException) -> str:
 def _leave_out(composed: Any, group: str, given: Sequence[str], note: Callable[[str], None] | None) -> None:
     """Leave out what an experiment sets of a group for another choice than the chosen one.
 
-    That is noted where the choice was made on the command line; an experiment that makes no other choice says so by its
-    own file. Raises `ConfigError` for such an option that was given on the command line, unless a baseline made the
-    choice, or it is to have no attack or no guard: the option is meant for other jobs of a sweep.
+    That is noted, in one line, where the choice was made on the command line; an experiment that makes no other choice
+    says so by its own file. Raises `ConfigError` for such an option that was given on the command line, unless a
+    baseline made the choice, or it is to have no attack or no guard: the option is meant for other jobs of a sweep.
     """
     from omegaconf import DictConfig, OmegaConf
 
@@ -120,6 +120,7 @@ def _leave_out(composed: Any, group: str, given: Sequence[str], note: Callable[[
         return
     known = {f.name for f in dataclasses.fields(kind)}
     on_line = {override.lstrip("+").partition("=")[0] for override in given}
+    left_out = []
     for key in [str(k) for k in chosen if k not in known]:
         kind_of_group = COMPONENTS[group]
         names = REGISTRY.names(kind_of_group)
@@ -130,9 +131,10 @@ def _leave_out(composed: Any, group: str, given: Sequence[str], note: Callable[[
         without = group in _OR_NONE and chosen.name == "none"
         if f"{group}.{key}" in on_line and "baseline" not in on_line and not without:
             raise ConfigError(f"'{group}.{key}' is an option of {whose}; choose that first")
-        if note is not None and {group, "baseline"} & on_line:
-            note(f"{group}.{key}={chosen[key]} is left out: it is an option of {whose}, and {group}={chosen.name}")
+        left_out.append(f"{group}.{key}={chosen[key]}")
         del chosen[key]
+    if left_out and note is not None and {group, "baseline"} & on_line:
+        note(f"without effect, as {group}={chosen.name} has no such option: {', '.join(left_out)}")
 
 
 def _one_fold(config: EvalConfig, given: Sequence[str], note: Callable[[str], None] | None) -> None:

@@ -268,9 +268,7 @@ def _sample(prepared: Prepared) -> dict[str, Any]:
             )
         aligned = [align(systems[0], other) for other in systems[1:]]
         assumed = assumed_of([(a.first, a.second) for a in aligned], assumed, f"as in {plan.pilot}")
-    ids = sorted(q.id for q in questions)
-    clusters = len({q.group or q.id for q in questions})
-    return {"part": [digest(ids, 12)], "questions": len(ids), "clusters": clusters, "assumed": asdict(assumed)}
+    return {"questions": {q.id: q.group or q.id for q in questions}, "assumed": asdict(assumed)}
 
 
 def _recall_asks(prepared: Prepared) -> bool:

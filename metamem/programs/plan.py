@@ -36,7 +36,7 @@ class Stage:
 @dataclass(frozen=True)
 class Plan:
     """What a job would do. `exact` names counts that hold whatever models reply; `sample` says which questions are
-    evaluated (`part`: hashes of their ids, `questions`, `clusters`) and what is `assumed` of the answers.
+    evaluated (`questions`: the group of each by its id) and what is `assumed` of the answers.
     """
 
     stages: tuple[Stage, ...] = ()
@@ -53,10 +53,9 @@ class Plan:
         exact.update(other.exact)
         notes = tuple(dict.fromkeys((*self.notes, *other.notes)))
         sample = dict(self.sample or other.sample)
-        if self.sample and other.sample and self.sample["part"] != other.sample["part"]:
-            # Other questions, as of another fold: tested each once, they count together.
-            sample |= {k: self.sample[k] + other.sample[k] for k in ("questions", "clusters")}
-            sample["part"] = [*self.sample["part"], *other.sample["part"]]
+        if self.sample and other.sample:
+            # The questions of several folds count together; what many jobs are tested on counts once.
+            sample["questions"] = {**self.sample["questions"], **other.sample["questions"]}
         return Plan(tuple(mine.values()), dict(exact), notes, sample)
 
     def gpu_hours(self) -> float:
@@ -82,7 +81,8 @@ class Plan:
         """Say what its figures could show with so many trainings a setting and comparisons; empty if none is made."""
         if not self.sample:
             return ""
-        size = SampleSize(self.sample["questions"], self.sample["clusters"], runs, comparisons)
+        groups = self.sample["questions"]
+        size = SampleSize(len(groups), len(set(groups.values())), runs, comparisons)
         return detectable_sentence(size, Assumed(**self.sample["assumed"]))
 
 

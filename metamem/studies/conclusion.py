@@ -13,7 +13,7 @@ from typing import Any
 from metamem.core.errors import ConfigError, DataError
 from metamem.core.registry import REGISTRY
 from metamem.programs.plan import Plan, show_plan
-from metamem.reporting.console.text import open_console, say
+from metamem.reporting.console.text import open_console, say, several
 from metamem.reporting.findings import Finding, note_few_groups, write_finding
 from metamem.reporting.sweep import write_sweep_report
 from metamem.reporting.table_files import job_rows, overrides, write_tables
@@ -43,7 +43,7 @@ def _conclude(jobs: Sequence[Mapping[str, Any]]) -> int:
         seeds = min(setting.seeds for setting in planned)
         show_plan(
             sum(plans[1:], plans[0]),
-            f"dry run of {len(plans)} jobs: nothing was called",
+            f"dry run of {several(len(plans), 'job')}: nothing was called",
             seeds,
             max(1, len(planned) - 1),
         )

@@ -30,7 +30,7 @@ from metamem.reporting.findings import Finding
 from metamem.reporting.table_files import write_tables
 from metamem.runs.directory import read_result
 from metamem.runs.systems import read_systems
-from metamem.studies.guidelines import LeftOut, guideline_worth
+from metamem.studies.guidelines import AFTER, LeftOut, guideline_worth
 from metamem.studies.jobs import Evaluations, chosen, chosen_checkpoint, keep, runs_of
 from metamem.studies.settings import Jobs, stamps
 from metamem.studies.study import Study
@@ -76,8 +76,7 @@ class GuidelineKinds(Study):
 
     def after(self, jobs: Jobs) -> str:
         """See `Study`."""
-        each = "an evaluation of the test part for every guideline and one for all, and a call that sorts them"
-        return f"then {each}: {len(jobs)} times"
+        return f"{AFTER}; and a call that sorts them"
 
 
 def _by_kind(finding: Finding) -> None:

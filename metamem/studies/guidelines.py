@@ -20,6 +20,8 @@ from metamem.reporting.write import write_report
 from metamem.statistics.pairs import accuracy, compare, decided, run_systems
 from metamem.studies.jobs import Evaluations, chosen, chosen_checkpoint, keep
 
+AFTER = "then, for each training, an evaluation of its test part for every guideline, and one for all"
+
 # True of any task and about no memory: what a prompt gains by being longer and sounding earnest.
 GENERIC = (
     "Read the question with care before you begin to answer it.",

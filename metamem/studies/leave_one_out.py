@@ -5,7 +5,7 @@ from __future__ import annotations
 from metamem.core.registry import register
 from metamem.reporting.figures import Figure, Series
 from metamem.reporting.findings import Finding
-from metamem.studies.guidelines import guideline_worth
+from metamem.studies.guidelines import AFTER, guideline_worth
 from metamem.studies.jobs import runs_of
 from metamem.studies.settings import Jobs, stamps
 from metamem.studies.study import Study
@@ -35,4 +35,4 @@ class Guidelines(Study):
 
     def after(self, jobs: Jobs) -> str:
         """See `Study`."""
-        return f"then an evaluation of the test part for every guideline, and one for all: {len(jobs)} times"
+        return AFTER

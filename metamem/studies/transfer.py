@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from metamem.core.files import read_object
+from metamem.reporting.console.text import several
 from metamem.reporting.figures import Figure, Series
 from metamem.reporting.findings import Finding
 from metamem.statistics.pairs import accuracy, columns, compare, decided, run_systems
@@ -21,9 +22,9 @@ from metamem.studies.settings import Jobs, Setting, settings
 def readings(jobs: Jobs) -> str:
     """Say how many evaluations a study of transfer makes."""
     readers = len(settings(jobs))
-    repeated = f", for {len(jobs) // readers} seeds and folds" if len(jobs) > readers else ""
-    made = f"{readers} readers, each without and with {readers} meta-memories{repeated}"
-    return f"then {len(jobs) * (readers + 1)} evaluations of a test part: {made}"
+    repeated = f", for {len(jobs) // readers} repeats" if len(jobs) > readers else ""
+    made = f"{several(readers, 'reader')}, each without guidelines and with those of each{repeated}"
+    return f"then {len(jobs) * (readers + 1)} evaluations of all test parts: {made}"
 
 
 def distinct(given: Sequence[Setting], names: Sequence[str]) -> list[str]:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from metamem.programs.plan import Plan
 from metamem.statistics.planning import (
     Assumed,
     SampleSize,
@@ -79,3 +80,12 @@ def test_a_pilot_tells_how_often_systems_differ_and_what_it_cannot_tell_is_assum
     second = [Row("b", f"q{i}", "", False, f"q{i}", float(i % 4 < 2), None) for i in range(100)]
     found = assumed_of([(first, second)], CAREFUL, "pilot")
     assert (found.discordance, found.icc, found.luck) == (0.5, CAREFUL.icc, CAREFUL.luck)
+
+
+def test_questions_that_many_jobs_of_a_sweep_are_tested_on_count_once() -> None:
+    assumed = {"discordance": 0.25, "icc": 0.03, "luck": 0.03, "source": ""}
+    folds = [{f"q{fold}{i}": f"talk{i}" for i in range(20)} for fold in range(3)]
+    plans = [Plan(sample={"questions": fold, "assumed": assumed}) for fold in folds]
+    whole = plans[0] + plans[1] + plans[2]
+    assert whole.power().startswith("60 questions in 20 groups")
+    assert (whole + plans[1] + whole + Plan()).power() == whole.power()
