@@ -6,15 +6,18 @@ import contextlib
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from tests.forked import ROOT, Forked, environment
 from tests.server import Server
 
-ROOT = Path(__file__).resolve().parents[1]
 # A training of a few steps that many calls of a server are in flight of.
 TRAINING = (
     "backbone.max_concurrency=7",
@@ -22,13 +25,6 @@ TRAINING = (
     "optimizer.attempts=3",
     "split.validation=0.15",
 )
-
-
-def environment(**more: str) -> dict[str, str]:
-    """The environment of a program that is started: without this process's hub, keys and sweep."""
-    dropped = ("OPENAI_", "WANDB_", "METAMEM_", "HYDRA_")
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(dropped)}
-    return {**kept, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1", **more}
 
 
 def served(server: Server, data: Path, outputs: Path, *more: str) -> list[str]:
@@ -45,8 +41,13 @@ def served(server: Server, data: Path, outputs: Path, *more: str) -> list[str]:
     ]
 
 
-def start(program: str, *arguments: str, **more: str) -> subprocess.Popen[str]:
-    """Start `train` or `eval` and return at once."""
+def start(program: str, *arguments: str, **more: str) -> Forked:
+    """Start `train`, `eval` or another of the programs and return at once."""
+    return Forked(ROOT / "experiments" / f"{program}.py", list(arguments), environment(**more))
+
+
+def start_afresh(program: str, *arguments: str, **more: str) -> subprocess.Popen[str]:
+    """Start a program in an interpreter of its own, as a user does, and return at once."""
     command = [sys.executable, str(ROOT / "experiments" / f"{program}.py"), *arguments]
     return subprocess.Popen(
         command,
@@ -58,12 +59,42 @@ def start(program: str, *arguments: str, **more: str) -> subprocess.Popen[str]:
     )
 
 
-def run(program: str, *arguments: str, code: int = 0, **more: str) -> str:
-    """Run `train` or `eval` to its end, expect its exit code, and return what it printed."""
-    process = start(program, *arguments, **more)
+def run(program: str, *arguments: str, code: int = 0, afresh: bool = False, **more: str) -> str:
+    """Run a program to its end, expect its exit code, and return what it printed."""
+    process = (start_afresh if afresh else start)(program, *arguments, **more)
     printed, _ = process.communicate(timeout=300)
     assert process.returncode == code, f"exit code {process.returncode}, expected {code}:\n{printed}"
     return printed
+
+
+def run_killed(
+    program: str, given: Callable[[Server], list[str]], reply: Callable[[dict[str, Any]], str], points: Sequence[int]
+) -> int:
+    """Run a program to its end with the arguments that are given for a server, killed when the server has delivered
+    so many replies; return how often it was killed. The last time is an interpreter of its own.
+    """
+    left, kills = sorted(points), 0
+    current: list[Forked] = []
+    lock = threading.Lock()
+
+    def kill(count: int) -> None:
+        with lock:
+            if left and count >= left[0] and current:
+                left.pop(0)
+                current.pop().send_signal(signal.SIGKILL)
+
+    with Server(reply, keep_calls=False, on_delivered=kill) as server:
+        while left:
+            process = start(program, *given(server))
+            with lock:
+                current[:] = [process]
+            printed, _ = process.communicate()
+            if process.returncode == 0:
+                break
+            assert process.returncode == -signal.SIGKILL, printed
+            kills += 1
+        run(program, *given(server), afresh=True)
+    return kills
 
 
 def run_here(program: str, *arguments: str, code: int = 0, **more: str) -> str:

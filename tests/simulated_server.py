@@ -8,7 +8,7 @@ from typing import Any
 
 from metamem.backbones.scripted import Scripted
 from metamem.core.calls import Draw, Message, Request, Sampling
-from metamem.core.registry import REGISTRY
+from metamem.core.registry import REGISTRY, load_components
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class SeededDraw(Draw):
 
 def simulated_reply(**options: Any) -> Callable[[dict[str, Any]], str]:
     """`reply(body)` for `tests.server.Server`."""
+    load_components()  # it replies from the templates that components bring
     backbone: Scripted = REGISTRY.build("backbone", {"name": "simulated", **options})
 
     def reply(body: dict[str, Any]) -> str:

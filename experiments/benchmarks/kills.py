@@ -228,6 +228,9 @@ def ends(outputs: Path) -> dict[str, str]:
             place = path.relative_to(outputs)
             if name.endswith(".lock") or name in PASSING_FILES or "journal" in place.parts:
                 continue
+            if name == "vectors.bin":
+                found[str(place)] = "\n".join(sorted(vectors(path)))
+                continue
             text = path.read_bytes().decode("utf-8", "backslashreplace")
             if name.endswith(".json"):
                 passing = PASSING_KEYS if name == "result.json" else PASSING_TIMES
@@ -240,6 +243,22 @@ def ends(outputs: Path) -> dict[str, str]:
                 text = PASSING_PARTS.sub("", text)
             found[str(place)] = text
     return found
+
+
+def vectors(path: Path) -> Iterator[str]:
+    """Each text's key and vectors of a file of vectors, whose blocks are as texts came and as kills cut them."""
+    from metamem.store.vectors import _FLOAT, _HEAD, _ROW
+
+    held, at = path.read_bytes(), 0
+    while at + _HEAD.size <= len(held):
+        _, texts, rows, dimensions, _, _ = _HEAD.unpack_from(held, at)
+        if at + _HEAD.size + texts * _ROW.size + rows * dimensions * _FLOAT > len(held):
+            return  # a block that a kill has cut is nothing
+        index, at = at + _HEAD.size, at + _HEAD.size + texts * _ROW.size
+        for key, windows in _ROW.iter_unpack(held[index:at]):
+            end = at + windows * dimensions * _FLOAT
+            yield f"{key.hex()} {held[at:end].hex()}"
+            at = end
 
 
 def first_difference(expected: str, found: str) -> str:

@@ -11,23 +11,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import os
 import re
 import string
 import time
 import zlib
 from collections.abc import Mapping
-from http.cookiejar import DefaultCookiePolicy
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from urllib.request import getproxies, proxy_bypass
 
 from metamem.backbones.chat import message
 from metamem.backbones.retries import AWAY, Transient, passes, retry_after
 from metamem.core.errors import BackboneError, UnreachableError, printable
-
-if TYPE_CHECKING:
-    from openai import AsyncOpenAI
-
 
 # Bytes of a reply: more than the longest samples of one call have. Of a refusal only the beginning is read.
 LONGEST_REPLY = 16 * 2**20
@@ -35,6 +30,8 @@ LONGEST_REFUSAL = 64 * 2**10
 # Fewer characters are no key that somebody guards, but a word (`none`, `x`) that stands in many a text.
 _SHORTEST_KEY = 8
 _SMALL = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
+# Seconds that an idle socket is kept: vLLM's server closes it after five.
+_KEPT = 5.0
 _JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
@@ -48,52 +45,46 @@ class Refused(Exception):
 
 
 class Connection:
-    """An `openai.AsyncOpenAI` over aiohttp, without its retries. Bound to the event loop in which it is made.
+    """The sockets to a server, by aiohttp. Bound to the event loop in which it is made.
 
     `limit` is the number of sockets; `connect_timeout` is in seconds; the key is in the environment variable
-    `key_name`. Raises `UnreachableError` for a key that no header can carry.
+    `key_name`; proxies are those of the environment. Raises `UnreachableError` for a key that no header can carry.
     """
 
-    def __init__(self, address: str, key_name: str, *, limit: int, timeout: float, connect_timeout: float) -> None:
-        import openai
+    def __init__(self, address: str, key_name: str, *, limit: int, connect_timeout: float) -> None:
+        import aiohttp
 
-        for name in ("httpx", "httpx2"):  # at the level INFO they write a line per call
-            if (logger := logging.getLogger(name)).level == logging.NOTSET:
-                logger.setLevel(logging.WARNING)
         self.loop = asyncio.get_running_loop()
         self.address = address
         self._key_name = key_name
         self._key = os.environ.get(key_name, "").strip()
         if not (self._key.isascii() and self._key.isprintable()):
             raise UnreachableError(f"backbone.api_key_env: the key in {key_name} holds characters that no key has")
-        limits = type(openai.DEFAULT_CONNECTION_LIMITS)(max_connections=limit)
-        waits = openai.Timeout(timeout, connect=connect_timeout)
-        self._http = openai.DefaultAioHttpClient(limits=limits, timeout=waits)
-        _refuse_cookies(self._http)
-        self._urls: dict[str, Any] = {}
-        self._client: AsyncOpenAI = openai.AsyncOpenAI(
-            base_url=address,
-            api_key=self._key or "none",  # the client insists on one; local servers do not care
-            max_retries=0,
-            timeout=waits,
-            http_client=self._http,
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=limit, keepalive_timeout=_KEPT),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout),
+            headers={
+                "Accept": "application/json",
+                "Accept-Encoding": "identity",
+                # Local servers do not care which.
+                "Authorization": f"Bearer {self._key or 'none'}",
+                "Content-Type": "application/json",
+                "User-Agent": "metamem",
+            },
+            # One odd cookie that a server sets would keep every later request from leaving.
+            cookie_jar=aiohttp.DummyCookieJar(),
+            # Unpacked here: a few kilobytes may be packed gigabytes, and one chunk of them fills the memory.
+            auto_decompress=False,
+            **_proxy(address),
         )
-        # The client's own headers, without those that describe this machine: each is encoded anew for every call.
-        told = self._client.default_headers.items()
-        self._headers = {k: v for k, v in told if isinstance(v, str) and not k.startswith("X-Stainless")}
-        self._headers["Accept-Encoding"] = "identity"
-        self._headers["Authorization"] = f"Bearer {self._client.api_key}"
 
     async def close(self) -> None:
         """Close every socket."""
-        await self._client.close()
+        await self._session.close()
         await asyncio.sleep(0)  # lets the transports of closed sockets go before the loop does
 
     async def call(self, path: str, body: Mapping[str, Any] | None, seconds: float) -> Any:
         """Try once, a POST of `body` or a GET without one, in at most `seconds`; return the reply's parsed JSON."""
-        import aiohttp
-        import openai
-
         problem: Exception
         try:
             content = None if body is None else _JSON.encode(body).encode()
@@ -103,8 +94,10 @@ class Connection:
         try:
             async with asyncio.timeout(seconds):
                 return await self._send(path, content)
-        except (TimeoutError, openai.APIConnectionError, aiohttp.ClientError, OSError) as error:
-            problem = Transient(self.clean(_lost(error, seconds)), away=True)
+        except TimeoutError:
+            problem = Transient(f"no reply within {seconds:g} s", away=True)
+        except _LostError as error:
+            problem = Transient(self.clean(_told(error)), away=True)
         except _TooLongError:
             problem = BackboneError(f"the server's reply has more than {LONGEST_REPLY >> 20} MiB")
         except (ValueError, RecursionError):  # not JSON, or of numbers and depths that no reader takes
@@ -112,43 +105,24 @@ class Connection:
         raise problem  # outside the handlers, so that the client's exception does not travel along as its context
 
     async def _send(self, path: str, content: bytes | None) -> Any:
-        """Send a POST of `content`, or a GET without, through the client's sockets; return the reply's parsed JSON.
-
-        What the client does around a call (models of options, copies, merged headers) takes most of a call's processor
-        time; the errors are those that it would raise.
-        """
-        import openai
-
-        # An address is taken apart once.
-        url = self._urls.get(path) or self.address + path
-        request = self._http.build_request(
-            "GET" if content is None else "POST", url, content=content, headers=self._headers
-        )
-        self._urls[path] = request.url
+        """Send a POST of `content`, or a GET without; return the reply's parsed JSON."""
+        received = bytearray()
+        refused = False
         try:
-            response = await self._http.send(request, stream=True)
-        except Exception as error:
-            raise openai.APIConnectionError(request=request) from error
-        try:
-            refused = response.status_code >= 300
-            longest = LONGEST_REFUSAL if refused else LONGEST_REPLY
-            received = bytearray()
-            try:
-                # Unpacked here: a few kilobytes may be packed gigabytes, and one chunk of them fills the memory.
-                async for chunk in response.aiter_raw():
+            method = "GET" if content is None else "POST"
+            async with self._session.request(method, self.address + path, data=content) as response:
+                refused = response.status >= 300
+                longest = LONGEST_REFUSAL if refused else LONGEST_REPLY
+                async for chunk in response.content.iter_any():
                     received += chunk
                     if len(received) > longest:
                         break
-            except (TimeoutError, asyncio.CancelledError):
-                raise
-            except Exception as error:
-                if not refused:
-                    raise openai.APIConnectionError(request=request) from error
-        finally:
-            await response.aclose()
-        content_sent = _unpacked(bytes(received), response.headers.get("content-encoding", ""), longest)
+        except Exception as error:  # of the sockets, TLS, HTTP: many types
+            if not refused:
+                raise _LostError from error
+        content_sent = _unpacked(bytes(received), response.headers.get("Content-Encoding", ""), longest)
         if refused:
-            raise self._answered(response.status_code, response.headers, _refusal(content_sent[:longest]))
+            raise self._answered(response.status, response.headers, _refusal(content_sent[:longest]))
         if len(content_sent) > longest:
             raise _TooLongError
         return json.loads(content_sent)
@@ -196,20 +170,31 @@ def _without(key: str, text: str) -> str:
     return "".join(kept)
 
 
+class _LostError(Exception):
+    """No reply came, or not the whole of it; the cause says why."""
+
+
 class _TooLongError(Exception):
     """A reply is longer than any that was asked for."""
 
 
-def _refuse_cookies(http: Any) -> None:
-    """Have a client send back nothing that a server sets: one odd cookie would keep every later request from leaving.
+def _proxy(address: str) -> dict[str, Any]:
+    """Return the options of a session for the proxy that the environment names for an address; none where it names
+    none.
 
-    Both layers keep cookies, the client and the session of aiohttp below it, which is made here.
+    Found out once: aiohttp's own way asks a thread for every call.
     """
     import aiohttp
+    from yarl import URL
 
-    http.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=()))
-    session = http._transport.client = http._transport.get_client()
-    session._cookie_jar = aiohttp.DummyCookieJar()
+    url = URL(address)
+    known = getproxies()
+    named = known.get(url.scheme) or known.get("all")
+    if not named or proxy_bypass(url.host or ""):
+        return {}
+    proxy = URL(named if "://" in named else f"http://{named}")
+    login = {"proxy_auth": aiohttp.BasicAuth(proxy.user, proxy.password or "")} if proxy.user else {}
+    return {"proxy": proxy.with_user(None), **login}
 
 
 def _unpacked(content: bytes, encoding: str, longest: int) -> bytes:
@@ -234,10 +219,8 @@ def _refusal(content: bytes) -> str:
     return told or content.decode("utf-8", "replace")
 
 
-def _lost(error: BaseException, seconds: float) -> str:
-    """Say why no reply came, from the innermost cause: the client's own words are only 'Connection error.'."""
-    if isinstance(error, TimeoutError):
-        return f"no reply within {seconds:g} s"
+def _told(error: BaseException) -> str:
+    """Say why no reply came, from the innermost cause."""
     while error.__cause__ is not None:
         error = error.__cause__
     return f"connection failed: {str(error) or type(error).__name__}"

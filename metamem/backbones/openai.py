@@ -165,7 +165,6 @@ class OpenAIBackbone:
             self._address,
             config.api_key_env,
             limit=config.max_concurrency + 8,
-            timeout=config.timeout,
             connect_timeout=config.connect_timeout,
         )
         try:

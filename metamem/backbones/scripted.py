@@ -205,24 +205,31 @@ def _garbled(text: str, rng: random.Random) -> str:
 
 def _of_schema(schema: Mapping[str, Any], words: Sequence[str], rng: random.Random) -> Any:
     """A value that follows a JSON schema, with words of the prompt for texts."""
-    if "const" in schema:
-        return schema["const"]
-    if choices := schema.get("enum"):
-        return rng.choice(choices)
-    if either := schema.get("anyOf") or schema.get("oneOf"):
-        return _of_schema(either[0], words, rng)
-    kind = schema.get("type")
-    if kind == "object":
-        return {name: _of_schema(inner, words, rng) for name, inner in (schema.get("properties") or {}).items()}
-    if kind == "array":
-        return [_of_schema(schema.get("items") or {}, words, rng) for _ in range(max(1, schema.get("minItems", 1)))]
-    if kind in ("integer", "number"):
-        least = schema.get("minimum", 0)
-        return rng.randint(least, max(least, schema.get("maximum", least + 9)))
-    if kind == "boolean":
-        return rng.random() < 0.5
-    start = rng.randrange(len(words))
-    return " ".join(words[start : start + 8])
+    named = schema.get("$defs") or {}
+
+    def value(part: Mapping[str, Any]) -> Any:
+        if reference := part.get("$ref"):
+            part = named.get(str(reference).rsplit("/", 1)[-1]) or {}
+        if "const" in part:
+            return part["const"]
+        if choices := part.get("enum"):
+            return rng.choice(choices)
+        if either := part.get("anyOf") or part.get("oneOf"):
+            return value(either[0])
+        kind = part.get("type")
+        if kind == "object":
+            return {name: value(inner) for name, inner in (part.get("properties") or {}).items()}
+        if kind == "array":
+            return [value(part.get("items") or {}) for _ in range(max(1, part.get("minItems", 1)))]
+        if kind in ("integer", "number"):
+            least = part.get("minimum", 0)
+            return rng.randint(least, max(least, part.get("maximum", least + 9)))
+        if kind == "boolean":
+            return rng.random() < 0.5
+        start = rng.randrange(len(words))
+        return " ".join(words[start : start + 8])
+
+    return value(schema)
 
 
 def _called(tool: Mapping[str, Any], words: Sequence[str], rng: random.Random) -> str:

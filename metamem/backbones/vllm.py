@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any
 
 from metamem.backbones.engine.arguments import check_engine_options
@@ -116,7 +117,9 @@ class VLLM:
         return str(weights.folder or weights.name)
 
     def adapted(self, adapter: Adapter) -> VLLM:
-        """Return the same with trained weights, which an engine of its own loads.
+        """Return the same with trained weights.
+
+        All low-rank changes of one rank share an engine, and whole weights have one of their own.
 
         Raises `ConfigError` for those of another model.
         """
@@ -124,6 +127,11 @@ class VLLM:
         made = type(self)(self.config)
         made._adapter = adapter
         return made
+
+    @property
+    def _changes(self) -> Path | None:
+        """The folder of low-rank changes with which each request is answered; an engine takes those of several."""
+        return self._adapter.folder if self._adapter is not None and self._adapter.lora else None
 
     def sampling(self) -> Sampling:
         """Return the resolved sampling of the config."""
@@ -137,11 +145,10 @@ class VLLM:
         if weights.commit:
             # Exactly what the identity names, though the hub moves on.
             arguments |= {"revision": weights.commit, "tokenizer_revision": weights.commit}
-        lora = ""
-        if self._adapter is not None and self._adapter.lora:
-            lora, rank = str(self._adapter.folder), read_object(self._adapter.folder / "adapter_config.json")["r"]
+        if self._changes is not None:
+            rank = read_object(self._changes / "adapter_config.json")["r"]
             arguments |= {"enable_lora": True, "max_lora_rank": next(size for size in _RANKS if size >= rank)}
-        return EngineSpec(str(weights.folder or weights.name), arguments, self.config.batch_invariant, lora)
+        return EngineSpec(str(weights.folder or weights.name), arguments, self.config.batch_invariant)
 
     # --- what it does
 
@@ -195,7 +202,9 @@ class VLLM:
             )
         async with shared_pool().turn(self.engine.spec):
             allowed = self.engine.renderer.tokens_of(request.only)
-            output = await self.engine.generate(prompt.tokens, parameters(request, allowed), self.config.timeout)
+            output = await self.engine.generate(
+                prompt.tokens, parameters(request, allowed), self.config.timeout, self._changes
+            )
         return read(output, prompt.opened)
 
     def overflow(self, messages: Sequence[Message], sampling: Sampling, tools: Sequence[dict[str, Any]] = ()) -> int:
@@ -249,7 +258,7 @@ class VLLM:
                 f"prompt and continuation have {len(tokens)} tokens; the model takes {self.engine.context - 1} at most"
             )
         async with shared_pool().turn(self.engine.spec):
-            output = await self.engine.generate(tokens, scoring(), self.config.timeout)
+            output = await self.engine.generate(tokens, scoring(), self.config.timeout, self._changes)
         return log_probabilities(output, len(prompt.tokens))
 
     def _prompt(self, messages: Sequence[Message], sampling: Sampling, tools: Sequence[dict[str, Any]] = ()) -> Prompt:

@@ -109,6 +109,10 @@ class MetaMemory:
     def __len__(self) -> int:
         return len(self.items)
 
+    def __bool__(self) -> bool:
+        """Tell whether anything was learned: trained weights are something, though nothing of them can be counted."""
+        return bool(self.items or self.adapter or self.about)
+
     @property
     def items(self) -> tuple[Guideline, ...]:
         """Everything that has a text of its own: the guidelines, then the learned texts under their names."""
@@ -126,7 +130,7 @@ class MetaMemory:
     @property
     def learned(self) -> str:
         """A short name of what was learned, for results; empty where nothing was."""
-        return self.hash[:12] if self.items or self.adapter or self.about else ""
+        return self.hash[:12] if self else ""
 
     def sizes(self) -> dict[str, int]:
         """How many guidelines there are, and learned texts where there are any."""

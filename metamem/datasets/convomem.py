@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from metamem.core.collector import collector_at_rest
 from metamem.core.contracts import Dataset
 from metamem.core.errors import ConfigError, DataError, unknown
 from metamem.core.json_form import digest
 from metamem.core.records import Conversation, Question, Session, Turn
 from metamem.core.registry import option, register
 from metamem.datasets.reading import Place, Problems, found, given_path, json_files
-from metamem.datasets.record_stream import collector_at_rest, read_records
+from metamem.datasets.record_stream import read_records
 
 if TYPE_CHECKING:
     from metamem.datasets.schemas import ConvoCase, ConvoItem

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from metamem.core.collector import collector_at_rest
 from metamem.core.contracts import Dataset
 from metamem.core.errors import unknown
 from metamem.core.grouping import ABSTENTION_SUFFIX, with_groups
@@ -19,7 +20,7 @@ from metamem.core.records import Conversation, Question
 from metamem.core.registry import option, register
 from metamem.datasets.haystacks import Haystack, Sessions, read_haystack
 from metamem.datasets.reading import Place, Problems, given_path, place_of
-from metamem.datasets.record_stream import collector_at_rest, read_records
+from metamem.datasets.record_stream import read_records
 
 if TYPE_CHECKING:
     from metamem.datasets.schemas import LongMemEvalRow

@@ -8,10 +8,8 @@ In: the path and the config key that gave it. Out: parsed values in the order of
 from __future__ import annotations
 
 import codecs
-import gc
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -55,20 +53,6 @@ def read_records(path: Path, key: str, expected: str) -> Iterator[Any]:
                 text.end()
                 return
             text.next_character()
-
-
-@contextmanager
-def collector_at_rest() -> Iterator[None]:
-    """Leave out the search for cycles while a file is read: records hold none, and walking all that was read again and
-    again takes a quarter of the time of a file of gigabytes.
-    """
-    at_work = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if at_work:
-            gc.enable()
 
 
 class _Window:

@@ -111,16 +111,20 @@ class Notebook:
         import numpy as np
 
         assert self._embed is not None, "this notebook has no embedder"
-        held = [u for u in self if u.until is None and (not kinds or u.kind in kinds)]
+        # Asked once or more for every turn that is written: each of these lists is a pass over all units.
+        held = [u for u in self._units.values() if u.until is None and (not kinds or u.kind in kinds)]
         if not held or k < 1:
             return []
-        wanted = dict.fromkeys([text, *(unit.found_by for unit in held)])
-        if missing := [t for t in wanted if t not in self._rows]:
+        texts = [unit.found_by for unit in held]
+        rows = [self._rows.get(key) for key in texts]
+        if text not in self._rows or None in rows:
+            missing = [key for key in dict.fromkeys([text, *texts]) if key not in self._rows]
             self._keep(missing, await self._embed(missing))
+            rows = [self._rows[key] for key in texts]
         assert self._vectors is not None
         # A product with every vector there is takes less than gathering those that are asked for.
         products = self._vectors[: len(self._rows)] @ self._vectors[self._rows[text]]
-        cosines = np.round(products[[self._rows[unit.found_by] for unit in held]], DECIMALS)
+        cosines = np.round(products[rows], DECIMALS)
         best = np.argsort(-cosines, kind="stable")[:k]
         return [(held[int(i)], float(cosines[i])) for i in best]
 

@@ -16,11 +16,13 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import random
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +36,6 @@ from metamem.core.learned import Laboratory, Position, Training, Update
 from metamem.core.meta_memory import Guideline, MetaMemory
 from metamem.core.records import Question
 from metamem.core.registry import option, register
-from metamem.optimizers.batched import shuffled
 from metamem.optimizers.instructions import SENTENCES
 
 PACKAGES = ("trl", "peft")
@@ -63,7 +64,7 @@ class GRPO:
         """How weights are trained; the defaults are the published ones."""
 
         epochs: int = option(1, "passes over the training part", least=0)
-        batch_size: int = option(32, "questions of an update", least=1)
+        batch_size: int = option(32, "conversations of an update, each with all of its questions", least=1)
         updates: int = option(1, "updates in one step, between two checkpoints", least=1)
         group: int = option(8, "writings of each conversation", least=2)
         temperature: float = option(1.0, "sampling temperature of the writings", above=0)
@@ -75,7 +76,7 @@ class GRPO:
         gamma: float = option(GAMMA, "weight of the share of calls whose text suits its part (judged)", least=0)
         rank: int = option(16, "rank of the changes (lora)", least=1)
         alpha: int = option(32, "scale of the changes (lora)", least=1)
-        micro_batch: int = option(8, "replies in one pass of the trainer", least=1, result=False)
+        micro_batch: int = option(8, "most replies in one pass of the trainer", least=1, result=False)
         guidelines: str | None = option(
             None,
             "guidelines that the reader is shown, while training and after: a run, a file, or instructions (those of "
@@ -102,20 +103,26 @@ class GRPO:
         return {"guidelines": digest([g.text for g in self.guidelines], 16)} if self.guidelines else {}
 
     def batches(self, train: Sequence[Question], seed: int) -> list[list[Question]]:
-        """Return the questions of each step: those of its updates, one after another."""
-        c = self.config
-        updates = shuffled(train, c.epochs, c.batch_size, drop_last=False, seed=seed)
-        return [
-            [question for update in updates[start : start + c.updates] for question in update]
-            for start in range(0, len(updates), c.updates)
-        ]
+        """Return the questions of each step: those of its updates, one after another. A step ends with its epoch."""
+        of = _by_conversation(train)
+        steps = []
+        for epoch in range(self.config.epochs):
+            order = list(of)
+            random.Random(f"{seed}/batches/{epoch}").shuffle(order)
+            size = self.config.batch_size * self.config.updates
+            steps += [
+                [question for name in order[start : start + size] for question in of[name]]
+                for start in range(0, len(order), size)
+            ]
+        return steps
 
     async def step(self, at: Position, batch: Sequence[Question], laboratory: Laboratory) -> Update:
         """Make the updates of one step."""
         from metamem.optimizers.grpo_learner import Learner
 
         c, training = self.config, laboratory.training
-        parts = [batch[start : start + c.batch_size] for start in range(0, len(batch), c.batch_size)]
+        asked = list(_by_conversation(batch).values())
+        parts = [list(chain(*asked[i : i + c.batch_size])) for i in range(0, len(asked), c.batch_size)]
         if not isinstance(training.base, Trainable):
             # A dry run's stand-in, which only counts: asked for is what the updates would ask for.
             for number, questions in enumerate(parts):
@@ -190,6 +197,14 @@ class GRPO:
             scope="validation",
         )
         return {f"validation_{name}": value for name, value in means_of(rows).items()}
+
+
+def _by_conversation(questions: Sequence[Question]) -> dict[str, list[Question]]:
+    """Return the questions of each conversation, in the order given; one without a conversation is alone."""
+    found: dict[str, list[Question]] = {}
+    for question in questions:
+        found.setdefault(question.conversation_id or question.id, []).append(question)
+    return found
 
 
 def refuse_unrewarded(rows: Sequence[Mapping[str, Any]]) -> None:

@@ -7,7 +7,7 @@ and trl that the policy needs is in here.
 TRL samples by itself unless it is given a `rollout_func`; ours returns what was sampled and scored before. Advantages
 are made before, within a conversation's writings, and are what TRL calls rewards: it is told to leave their scale
 alone, and subtracts their mean over the rows. Those of chunks sum to zero, but a chunk may have several replies, or
-none; so rows are filled up to whole passes with masked ones, of which the first has what makes the sum zero.
+none; so rows are filled up to equal passes with masked ones, of which the first has what makes the sum zero.
 """
 
 from __future__ import annotations
@@ -89,9 +89,9 @@ class Learner:
             from transformers import PrinterCallback
             from trl import GRPOConfig, GRPOTrainer
 
-        c, micro = self.config, self.config.micro_batch
+        c = self.config
         rows = [s for s in samples if s["reply"]]
-        filled = filled_up(rows, micro, self._pad) if rows else []
+        filled, size = filled_up(rows, c.micro_batch, self._pad) if rows else ([], 0)
         received: list[float] = []
 
         def rollout(prompts: Sequence[Any], trainer: Any) -> dict[str, Any]:
@@ -121,9 +121,9 @@ class Learner:
                     output_dir=folder,
                     model_init_kwargs={"revision": self._commit} if self._commit else None,
                     max_steps=1,
-                    per_device_train_batch_size=micro,
-                    gradient_accumulation_steps=len(filled) // micro,
-                    steps_per_generation=len(filled) // micro,
+                    per_device_train_batch_size=size,
+                    gradient_accumulation_steps=len(filled) // size,
+                    steps_per_generation=len(filled) // size,
                     num_generations=len(filled),
                     learning_rate=self._rate,
                     lr_scheduler_type="constant",
@@ -226,14 +226,18 @@ def settle_configs(folder: Path) -> None:
         write_json(file, dict(sorted(held.items())))
 
 
-def filled_up(rows: Sequence[Mapping[str, Any]], micro: int, pad: int) -> list[Mapping[str, Any]]:
-    """Return rows with masked ones behind them, up to whole passes of `micro` rows whose advantages sum to zero."""
+def filled_up(rows: Sequence[Mapping[str, Any]], most: int, pad: int) -> tuple[list[Mapping[str, Any]], int]:
+    """Return rows with masked ones behind them, so that their advantages sum to zero, and how many of them a pass has:
+    the passes are alike, and as few as there can be of at most `most` rows.
+    """
     over = math.fsum(row["advantage"] for row in rows)
-    missing = -len(rows) % micro or (micro if abs(over) >= _NO_SUM else 0)
-    more = [{"row": -1, "prompt": [pad], "reply": [pad], "advantage": 0.0} for _ in range(missing)]
+    least = len(rows) + (abs(over) >= _NO_SUM)
+    passes = -(-least // most)
+    size = -(-least // passes)
+    more = [{"row": -1, "prompt": [pad], "reply": [pad], "advantage": 0.0} for _ in range(passes * size - len(rows))]
     for row in more[:1]:
         row["advantage"] = -over
-    return [*rows, *more]
+    return [*rows, *more], size
 
 
 def _by_episode(rows: Sequence[Mapping[str, Any]], given: Sequence[float], episodes: int) -> list[list[float]]:

@@ -50,7 +50,8 @@ class RunParts:
     needed, and closes everything.
 
     A run that goes on beside others has a `lead`, the parts of one of them that is entered before and left after
-    it: its backbones and the evidence that it gathered serve all.
+    it: its backbones and the evidence that it gathered serve all. `adapter`: the trained weights that the builder
+    of `prepared` has, with which it writes the memories of `questions`.
     """
 
     def __init__(
@@ -61,11 +62,13 @@ class RunParts:
         roles: Sequence[str],
         questions: Sequence[Question] = (),
         lead: RunParts | None = None,
+        adapter: str | None = None,
     ) -> None:
         config = prepared.config
         self.prepared = prepared
         self.run = run
         self.tracker = tracker
+        self.adapter = adapter
         self.journal = Journal(Path(config.outputs), config.name, run.id, config.journal.reuse)
         wanted = [r for r in roles if r != "judge" or "judge" in prepared.contents["roles"]]
         if "policy" in roles and prepared.built:
@@ -189,24 +192,31 @@ class RunParts:
 
         Raises `ConfigError` for a builder that cannot take them, `DataError` where they cannot be found.
         """
-        if meta_memory is None or meta_memory.adapter is None:
+        name = meta_memory.adapter if meta_memory else None
+        if name is None or name == self.adapter:
             return self.bench(recall)
-        gathered = await self._trained_memories(meta_memory.adapter, questions)
-        return self.bench(recall, gathered, meta_memory.adapter)
+        return self.bench(recall, await self._trained_memories(name, questions), name)
 
     async def _trained_memories(self, name: str, questions: Sequence[Question]) -> Gathered:
-        prepared = with_adapter(self.prepared, find(self.adapters, name))
+        adapter = find(self.adapters, name)
+        prepared = with_adapter(self.prepared, adapter)
         backbone = prepared.backbones["builder"]
         caller = JournaledCaller(backbone, self.journal, "builder", purse=self._purses.get("builder"))
         caller.counts = self.callers["builder"].counts
+        inside = [b for b in self._distinct() if isinstance(b, InEngine)]
         if isinstance(backbone, InEngine):
-            await self._prepare_engines([*(b for b in self._distinct() if isinstance(b, InEngine)), backbone])
+            await self._prepare_engines([*inside, backbone])
         try:
             await backbone.start()
             keep = prepared.config.search.calls > 0 or prepared.scores_memories
             gathered = await gather_evidence(prepared, questions, self.tracker, caller, keep)
         finally:
             await backbone.close()
+            if isinstance(backbone, InEngine) and not adapter.lora:
+                # Each step of a training has whole weights of its own: their engines would pile up.
+                spec = backbone.spec()
+                if spec.key not in {b.spec().key for b in inside}:
+                    await shared_pool().release(spec)
         self.lost += self.settle("memories and evidence of trained weights")
         return await self.guarded(questions, gathered)
 
@@ -221,7 +231,7 @@ class RunParts:
         `recall`: its options, where they are not the run's own. `gathered` is evidence from memories that the weights
         `adapter` wrote.
         """
-        gathered = gathered or self.gathered
+        gathered, adapter = (gathered, adapter) if gathered else (self.gathered, self.adapter)
         return Bench(
             prompts=self.prepared.prompts,
             policy=self.callers.get("policy"),

@@ -17,6 +17,7 @@ from typing import Any
 from metamem.backbones.spending import Budget
 from metamem.config.identity import plain
 from metamem.config.options import COMPONENTS, BaseConfig, TrainConfig
+from metamem.core.collector import collector_at_rest
 from metamem.core.contracts import (
     Attack,
     Backbone,
@@ -174,6 +175,7 @@ class Prepared:
         return sorted({stamp for role in self.contents["roles"] if (stamp := self.stamp_of(role))})
 
 
+@collector_at_rest()
 def prepare(config: BaseConfig, split: Split | None = None, written: Dataset | None = None) -> Prepared:
     """Load and check everything that costs nothing. Raises `UserError` before anything is locked, started or paid.
 

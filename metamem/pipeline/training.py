@@ -108,11 +108,11 @@ class StepTraining:
             meta_memory=meta_memory,
             temperature=temperature,
         )
-        asked: dict[tuple[str, str], list[Question]] = {}
+        asked: dict[str, list[Question]] = {}
         for question in sorted(questions, key=lambda q: q.id):
             if question.conversation_id is not None:
-                asked.setdefault((question.type, question.conversation_id), []).append(question)
-        instances = [(p.dataset.conversations[c], found) for (_, c), found in sorted(asked.items())]
+                asked.setdefault(question.conversation_id, []).append(question)
+        instances = [(p.dataset.conversations[name], found) for name, found in sorted(asked.items())]
         return await sample_groups(makers, instances, group)
 
     def keep(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:

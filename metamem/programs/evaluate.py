@@ -14,7 +14,7 @@ from typing import Any
 from metamem.config.identity import plain
 from metamem.config.options import DEFAULT_RECALL, EvalConfig, Part
 from metamem.config.resolve import typed_options
-from metamem.core.adapters import ADAPTERS, find
+from metamem.core.adapters import ADAPTERS, Adapter, find
 from metamem.core.contracts import Split
 from metamem.core.errors import ConfigError
 from metamem.core.evaluating import ScoresMemories
@@ -57,7 +57,7 @@ def evaluate(config: EvalConfig, frame: Frame) -> dict[str, Any]:
         raise ConfigError(f"part={config.part.value}: this split leaves no question in it")
     if not config.allow_seen:
         _refuse_seen(systems, {q.id for q in questions}, config)
-    _check_weights(systems, prepared)
+    adapter = _trained_alike(systems, prepared)
     selected = _selected(systems, {q.id for q in questions})
     # What is evaluated counts by content, not by where it lies.
     recalls = [_recall(s, config) for s in systems]
@@ -73,7 +73,7 @@ def evaluate(config: EvalConfig, frame: Frame) -> dict[str, Any]:
     return frame.perform(
         "eval" if answers_wanted(config) else "likelihood",
         prepared,
-        lambda opened: _evaluate(config, opened, systems, recalls),
+        lambda opened: _evaluate(config, opened, systems, recalls, adapter),
         identified=replace(config, meta_memory=None, recall=None),
         contents=contents,
         part=config.part.value,
@@ -114,12 +114,17 @@ def _adapters(systems: Sequence[System]) -> list[Path]:
     return [s.run.parent.parent / ADAPTERS for s in systems if s.run]
 
 
-def _check_weights(systems: Sequence[System], prepared: Prepared) -> None:
-    """Refuse trained weights that are not there, or that the builder cannot take, before anything starts."""
-    for system in systems:
-        if system.meta_memory is not None and system.meta_memory.adapter is not None:
-            places = [Path(prepared.config.outputs) / ADAPTERS, *_adapters(systems)]
-            with_adapter(prepared, find(places, system.meta_memory.adapter))
+def _trained_alike(systems: Sequence[System], prepared: Prepared) -> Adapter | None:
+    """Return the trained weights that write the memories of all systems; None where some have others, or none.
+
+    Refuses, before anything starts, weights that are not there, or that the builder cannot take.
+    """
+    places = [Path(prepared.config.outputs) / ADAPTERS, *_adapters(systems)]
+    names = [s.meta_memory.adapter if s.meta_memory else None for s in systems]
+    found = {name: find(places, name) for name in names if name}
+    for adapter in found.values():
+        with_adapter(prepared, adapter)
+    return found[names[0]] if names[0] and len(set(names)) == 1 else None
 
 
 def _selected(systems: Sequence[System], asked: set[str]) -> list[str]:
@@ -135,11 +140,13 @@ def _origin(system: System) -> Origin:
 
 
 async def _evaluate(
-    config: EvalConfig, opened: OpenRun, systems: Sequence[System], recalls: Sequence[Any]
+    config: EvalConfig, opened: OpenRun, systems: Sequence[System], recalls: Sequence[Any], adapter: Adapter | None
 ) -> dict[str, Any]:
-    prepared, run, tracker = opened.prepared, opened.run, opened.tracker
+    run, tracker = opened.run, opened.tracker
+    # Where nothing is answered from memories that the untrained weights write, none are written.
+    prepared = with_adapter(opened.prepared, adapter) if adapter else opened.prepared
     questions = prepared.questions(config.part.value)
-    parts = RunParts(prepared, run, tracker, ["policy", "judge"], questions)
+    parts = RunParts(prepared, run, tracker, ["policy", "judge"], questions, adapter=adapter.hash if adapter else None)
     parts.other_adapters = _adapters(systems)
     roles = labels(parts)
     opened.announce(roles, [{"label": s.label, "file": str(s.file)} for s in systems if s.file])

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from metamem.config.identity import plain
 from metamem.config.options import BaseConfig
+from metamem.core.collector import collector_paced
 from metamem.core.contracts import Dataset, Split, Tracker
 from metamem.core.errors import Interrupted
 from metamem.core.registry import build
@@ -210,7 +211,8 @@ def run_async(job: Coroutine[Any, Any, T]) -> T:
             signal.signal(signal.SIGINT, before)
 
     try:
-        return _in_thread(main()) if _loop_runs() else asyncio.run(main())
+        with collector_paced():
+            return _in_thread(main()) if _loop_runs() else asyncio.run(main())
     except asyncio.CancelledError:
         if stopped:
             raise Interrupted from None

@@ -88,12 +88,15 @@ class Prompts:
                 raise ConfigError(f"{component} needs the template '{name}': {unknown('template', name, self._texts)}")
 
     def check(self) -> None:
-        """Compile every template, before anything is paid.
+        """Compile every template that is not the project's own, before anything is paid.
+
+        Those of the project are compiled where they are needed: together they take longer than a small run.
 
         Raises `ConfigError` naming the template and the line that cannot be compiled, or a variable that the registered
         template does not have.
         """
-        for name in self._texts:
+        foreign = {name for name, template in self._own.items() if not template.path.is_relative_to(_OWN.parent)}
+        for name in sorted(foreign | self._given):
             self._template(name)
             if name in self._given:
                 known = self._variables(registered(PROMPTS)[name].text)

@@ -109,9 +109,20 @@ def _own_fingerprint() -> dict[str, Any]:
     source = hashlib.sha256()
     for path in sorted(p for p in folder.rglob("*") if p.suffix in (".py", ".jinja") and "__pycache__" not in p.parts):
         source.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes() + b"\0")
-    versions = {d.metadata["Name"].lower(): d.version for d in importlib.metadata.distributions() if d.metadata["Name"]}
+    versions = dict(filter(None, map(_name_and_version, importlib.metadata.distributions())))
     versions.pop("metamem-lab", None)
     return {"code": source.hexdigest()[:16], "packages": dict(sorted(versions.items()))}
+
+
+def _name_and_version(distribution: importlib.metadata.Distribution) -> tuple[str, str] | None:
+    """The name, in lower case, and version of a distribution; None for one without.
+
+    They are among the first lines of its file: `Distribution.metadata` reads all of it, descriptions too, each time.
+    """
+    text = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
+    head = text.split("\n\n", 1)[0]
+    name, version = (re.search(rf"^{key}:\s*(\S+)\s*$", head, re.M | re.I) for key in ("Name", "Version"))
+    return (name[1].lower(), version[1]) if name and version else None
 
 
 def difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

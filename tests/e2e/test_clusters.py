@@ -56,7 +56,7 @@ def taken_away(
     """
     reply = simulated_reply()
     with Server(reply, keep_calls=False) as server:
-        programs.run("train", *programs.served(server, data, tmp_path / "whole", *TRAINING))
+        programs.run_here("train", *programs.served(server, data, tmp_path / "whole", *TRAINING))
         total = server.delivered
     current: list[Any] = []
     taken: list[int] = []
@@ -70,7 +70,7 @@ def taken_away(
 
     with Server(reply, keep_calls=False, on_delivered=watch) as server:
         given = ["-m", f"cluster={cluster}", *programs.served(server, data, tmp_path / "taken", *TRAINING)]
-        process = programs.start("train", *given, **environment)
+        process = programs.start_afresh("train", *given, **environment)
         with lock:
             current.append(process)
         printed, _ = process.communicate(timeout=500)

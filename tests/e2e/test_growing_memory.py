@@ -18,7 +18,7 @@ def test_in_a_sweep_and_grown_killed_and_continued_a_memory_is_the_same_and_paid
     tmp_path: Path,
 ) -> None:
     swept, killed = tmp_path / "swept", tmp_path / "killed"
-    programs.run("eval", "-m", *CHOSEN, f"outputs={swept}", "memory.neighbours=1,3")
+    programs.run_here("eval", "-m", *CHOSEN, f"outputs={swept}", "memory.neighbours=1,3")
     found = [programs.result_of(p.parent) for p in (swept / "eval").glob("*/result.json") if not p.parent.is_symlink()]
     assert len(found) == 2
     assert all(r["memory"]["built"] == 1 and r["memory"]["costs"]["evolve"]["calls"] > 10 for r in found)

@@ -6,7 +6,6 @@ import random
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -26,35 +25,14 @@ def test_killed_at_ten_random_points_a_run_ends_the_same_and_asks_for_nothing_tw
 ) -> None:
     reply = simulated_reply()
     with Server(reply, keep_calls=False) as server:
-        programs.run("train", *programs.served(server, prepared_file, tmp_path / "whole", *TRAINING))
+        programs.run_here("train", *programs.served(server, prepared_file, tmp_path / "whole", *TRAINING))
         total = server.delivered
-    rng = random.Random(7)
-    points = sorted(rng.sample(range(1, total), 10))
-    kills: list[int] = []
-    current: list[subprocess.Popen[str]] = []
-    lock = threading.Lock()
-
-    def kill(count: int) -> None:
-        with lock:
-            if points and count >= points[0] and current:
-                points.pop(0)
-                current.pop().send_signal(signal.SIGKILL)
-                kills.append(count)
-
-    with Server(reply, keep_calls=False, on_delivered=kill) as server:
-        # The address is part of a run's identity: the weights are named instead, so that both servers count as one.
-        command = programs.served(server, prepared_file, tmp_path / "killed", *TRAINING)
-        for _ in range(30):
-            process = programs.start("train", *command)
-            with lock:
-                current[:] = [process]
-            printed, _ = process.communicate(timeout=300)
-            if process.returncode == 0:
-                break
-            assert process.returncode == -signal.SIGKILL, printed
-        else:
-            pytest.fail("the run never finished")
-    assert len(kills) >= 7
+    points = random.Random(7).sample(range(1, total), 10)
+    # The address is part of a run's identity: the weights are named instead, so that both servers count as one.
+    kills = programs.run_killed(
+        "train", lambda server: programs.served(server, prepared_file, tmp_path / "killed", *TRAINING), reply, points
+    )
+    assert kills >= 7
     whole, killed = (programs.only_run(tmp_path / n) for n in ("whole", "killed"))
     assert programs.state(killed) == programs.state(whole)
     assert programs.result_of(killed)["figures"] == programs.result_of(whole)["figures"]

@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 import random
 import re
-import signal
-import subprocess
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -134,31 +131,9 @@ def test_killed_at_five_random_points_the_banks_are_the_same_and_nothing_is_aske
         total = len(builder_rows(tmp_path / "whole"))
     assert total > 100
     # Builder calls come before all others, give or take those of the conversations that are ready first.
-    points = sorted(random.Random(11).sample(range(1, total), 5))
-    kills: list[int] = []
-    current: list[subprocess.Popen[str]] = []
-    lock = threading.Lock()
-
-    def kill(count: int) -> None:
-        with lock:
-            if points and count >= points[0] and current:
-                points.pop(0)
-                current.pop().send_signal(signal.SIGKILL)
-                kills.append(count)
-
-    with Server(reply, keep_calls=False, on_delivered=kill) as server:
-        command = served(server, tmp_path / "killed")
-        for _ in range(30):
-            process = programs.start("eval", *command)
-            with lock:
-                current[:] = [process]
-            printed, _ = process.communicate(timeout=300)
-            if process.returncode == 0:
-                break
-            assert process.returncode == -signal.SIGKILL, printed
-        else:
-            pytest.fail("the run never finished")
-    assert len(kills) >= 3
+    points = random.Random(11).sample(range(1, total), 5)
+    kills = programs.run_killed("eval", lambda server: served(server, tmp_path / "killed"), reply, points)
+    assert kills >= 3
     assert banks(tmp_path / "killed") == banks(tmp_path / "whole")
     keys = programs.journal_keys(tmp_path / "killed")
     assert len(keys) == len(set(keys)) == len(programs.journal_keys(tmp_path / "whole"))

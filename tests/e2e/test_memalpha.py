@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 import random
 import re
-import signal
-import subprocess
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +33,7 @@ def test_all_eight_real_contexts_stream_through_an_evaluation_that_searches_with
     path = shared / "memoryagentbench_conflict_resolution.json"
     given = ["system=memalpha", "dataset=memoryagentbench", f"dataset.path={path}", "backbone=simulated"]
     given += ["memory.max_tokens=100000", "search.calls=2", "search.methods=[bm25]", "evaluator=by_source"]
-    process = programs.start("eval", *given, "split=all", "part=all", f"outputs={tmp_path}")
+    process = programs.start_afresh("eval", *given, "split=all", "part=all", f"outputs={tmp_path}")
     assert process.stdout is not None
     # Of this program alone: what wait4 says of a process begins at the size of the one that forked it.
     largest, printed = 0, ""
@@ -92,31 +89,14 @@ def test_killed_at_five_random_points_episodes_and_rewards_are_the_same_and_none
     with Server(reply, keep_calls=False) as server:
         programs.run("memalpha_episodes", *episodes(server, source, tmp_path / "whole.parquet", tmp_path / "whole"))
         total = server.delivered
-    points = sorted(random.Random(7).sample(range(1, total), 5))
-    kills: list[int] = []
-    current: list[subprocess.Popen[str]] = []
-    lock = threading.Lock()
-
-    def kill(count: int) -> None:
-        with lock:
-            if points and count >= points[0] and current:
-                points.pop(0)
-                current.pop().send_signal(signal.SIGKILL)
-                kills.append(count)
-
-    with Server(reply, keep_calls=False, on_delivered=kill) as server:
-        command = episodes(server, source, tmp_path / "killed.parquet", tmp_path / "killed")
-        for _ in range(30):
-            process = programs.start("memalpha_episodes", *command)
-            with lock:
-                current[:] = [process]
-            printed, _ = process.communicate(timeout=300)
-            if process.returncode == 0:
-                break
-            assert process.returncode == -signal.SIGKILL, printed
-        else:
-            pytest.fail("the episodes never finished")
-    assert len(kills) >= 3
+    points = random.Random(7).sample(range(1, total), 5)
+    kills = programs.run_killed(
+        "memalpha_episodes",
+        lambda server: episodes(server, source, tmp_path / "killed.parquet", tmp_path / "killed"),
+        reply,
+        points,
+    )
+    assert kills >= 3
     assert rows(tmp_path / "killed.parquet") == rows(tmp_path / "whole.parquet")
     whole = rows(tmp_path / "whole.parquet")
     assert len({row["reward"] for row in whole}) > 1

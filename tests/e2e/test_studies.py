@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
 from html import escape
 from pathlib import Path
@@ -364,7 +360,7 @@ def test_memoryagentbenchs_study_runs_on_its_real_file(tmp_path: Path, shared: P
     """From the path in the environment, with one command."""
     command = ["experiment=memoryagentbench", f"outputs={tmp_path}", "system=rag,memagent", "backbone=simulated"]
     command += ["dataset=memoryagentbench_env", "dataset.sources=[factconsolidation_sh_6k]"]
-    programs.run("eval", *command, MEMORYAGENTBENCH=str(shared / "memoryagentbench_conflict_resolution.json"))
+    programs.run_here("eval", *command, MEMORYAGENTBENCH=str(shared / "memoryagentbench_conflict_resolution.json"))
     rows = rows_of(tmp_path / "memoryagentbench" / "study.csv")
     assert [(r["system"], r["competency"], r["questions"]) for r in rows] == [
         (system, name, "100") for name in ("all", "conflict resolution") for system in ("rag", "memagent")
@@ -409,32 +405,26 @@ def test_a_failed_job_is_in_the_table_and_the_study_is_made_of_the_others(tmp_pa
     assert "the training part has" in (tmp_path / "data_scale" / "report.html").read_text(encoding="utf-8")
 
 
-def test_a_sweep_of_8_jobs_killed_twice_ends_as_one_that_was_not(tmp_path: Path) -> None:
-    given = [
-        "-m",
-        "seed=range(0,4)",
-        "optimizer.attempts=2,3",
-        "optimizer.batch_size=10",
-        "limit=20",
-        "hydra.sweep.dir=table",
-    ]
-    command = [sys.executable, str(programs.ROOT / "experiments" / "train.py"), *given]
+def test_a_sweep_of_8_jobs_killed_twice_ends_as_one_that_was_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = ["-m", "seed=range(0,4)", "optimizer.attempts=2,3", "optimizer.batch_size=10", "limit=20"]
+    given += ["hydra.sweep.dir=table"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     for place in (whole, killed):
         place.mkdir()
-    environment = programs.environment()
-    subprocess.run(command, cwd=whole, env=environment, check=True, capture_output=True, timeout=500)
+    monkeypatch.chdir(whole)
+    programs.run_here("train", *given)
+    monkeypatch.chdir(killed)
     for finished in (2, 5):
-        process = subprocess.Popen(
-            command, cwd=killed, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        process = programs.start("train", *given)
         deadline = time.monotonic() + 300
         while len(list(killed.glob("outputs/train/*/result.json"))) < finished and time.monotonic() < deadline:
             assert process.poll() is None, "the sweep ended before it could be killed"
             time.sleep(0.02)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-    subprocess.run(command, cwd=killed, env=environment, check=True, capture_output=True, timeout=500)
+        process.kill()
+        process.communicate()
+    programs.run("train", *given, afresh=True)
     tables = [rows_of(p / "table" / "results.csv") for p in (whole, killed)]
     # What a process asked for depends on what it found in the journal; what came of it does not.
     counted = [[{k: v for k, v in r.items() if not k.endswith(("_calls", "_tokens"))} for r in t] for t in tables]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -90,7 +91,7 @@ def test_an_installed_package_adds_a_component_with_its_options_and_help(tmp_pat
         (source / name).write_text(text)
     command = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps", "--no-build-isolation"]
     subprocess.run([*command, "--target", str(site), str(source)], check=True, capture_output=True)
-    path = {"PYTHONPATH": str(site)}
+    path: dict[str, Any] = {"PYTHONPATH": str(site), "afresh": True}
     assert "Right when the reply shouts." in programs.run("train", "--help", **path)
     given = [f"outputs={tmp_path / 'o'}", "evaluator=[shouting,llm_judge]", "optimizer=none"]
     programs.run("train", *given, "evaluator.shouting.marks=2", **path)

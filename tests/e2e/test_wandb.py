@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,12 @@ SMALL = ["optimizer.batch_size=20", "optimizer.attempts=2", "optimizer.epochs=1"
 def logs(run: Path) -> list[list[Any]]:
     """The records of each start of a run, in order."""
     return [list(records(p)) for p in sorted(run.glob("wandb/offline-run-*/run-*.wandb"))]
+
+
+def tracked(server: Server, data: Path, outputs: Path) -> list[str]:
+    """Arguments for a run that asks a local server, and is tracked."""
+    small = ["split.validation=0.15", "backbone.max_concurrency=4", "optimizer.batch_size=8", "optimizer.attempts=2"]
+    return programs.served(server, data, outputs, *small, "tracker=wandb")
 
 
 def begun(found: list[Any]) -> Any:
@@ -85,30 +89,10 @@ def test_a_study_s_evaluations_are_tracked_with_their_lineage(tmp_path: Path) ->
 
 
 def test_a_run_that_is_killed_and_continued_is_one_run_with_every_step(tmp_path: Path, prepared_file: Path) -> None:
-    current: list[subprocess.Popen[str]] = []
-    points = [60, 150]
-    lock = threading.Lock()
+    def given(server: Server) -> list[str]:
+        return tracked(server, prepared_file, tmp_path)
 
-    def kill(count: int) -> None:
-        with lock:
-            if points and count >= points[0] and current:
-                points.pop(0)
-                current.pop().send_signal(signal.SIGKILL)
-
-    with Server(simulated_reply(), keep_calls=False, on_delivered=kill) as server:
-        model = [f"backbone.base_url={server.url}", "backbone.model=test-model", "backbone.max_concurrency=4"]
-        data = ["dataset=prepared", f"dataset.path={prepared_file}", "split.validation=0.15"]
-        command = [*data, "backbone=openai", *model, f"outputs={tmp_path}", "optimizer.batch_size=8"]
-        command += ["optimizer.attempts=2", "tracker=wandb"]
-        for _ in range(4):
-            process = programs.start("train", *command)
-            with lock:
-                current[:] = [process]
-            printed, _ = process.communicate(timeout=300)
-            if process.returncode == 0:
-                break
-            assert process.returncode == -signal.SIGKILL, printed
-    assert not points, "it was killed twice"
+    assert programs.run_killed("train", given, simulated_reply(), [60, 150]) == 2
     run = programs.only_run(tmp_path)
     # W&B keeps what it is told in memory for a while: of a start that was killed nothing need be there.
     found = [f for f in logs(run) if f]
@@ -124,8 +108,10 @@ def test_a_run_that_is_killed_and_continued_is_one_run_with_every_step(tmp_path:
     # Killed between its result and the last word to W&B, it is told when the command is given again, and once.
     told = run / "wandb" / "told.json"
     told.write_text(json.dumps({"step": 0, "complete": False}), encoding="utf-8")
-    for _ in range(2):
-        programs.run("train", *command)
+    with Server(simulated_reply()) as server:
+        for _ in range(2):
+            programs.run("train", *given(server))
+        assert not server.calls
     assert len(list(run.glob("wandb/offline-run-*"))) == 4
     last = logs(run)[-1]
     assert [r["step"] for r in history(last) if "validation" in r] == [p for p in scores if p > 0]
@@ -135,9 +121,7 @@ def test_a_run_that_is_killed_and_continued_is_one_run_with_every_step(tmp_path:
 
 def test_a_run_that_was_stopped_in_order_tells_no_step_twice(tmp_path: Path, prepared_file: Path) -> None:
     with Server(simulated_reply(), keep_calls=False) as server:
-        model = [f"backbone.base_url={server.url}", "backbone.model=test-model", "backbone.max_concurrency=4"]
-        command = ["dataset=prepared", f"dataset.path={prepared_file}", "split.validation=0.15", "backbone=openai"]
-        command += [*model, f"outputs={tmp_path}", "optimizer.batch_size=8", "optimizer.attempts=2", "tracker=wandb"]
+        command = tracked(server, prepared_file, tmp_path)
         server.hold_after = 80
         process = programs.start("train", *command)
         assert server.held.wait(120)

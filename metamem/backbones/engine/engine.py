@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,7 @@ class Engine:
         self._died_again: EngineDied | None = None
         self._asleep = False
         self._last_finished = 0.0
+        self._changes: dict[Path, int] = {}  # folders of low-rank changes, each with its number in vLLM
 
     @property
     def running(self) -> bool:
@@ -112,14 +113,18 @@ class Engine:
         """
         await call(self._suspend())
 
-    async def generate(self, tokens: Sequence[int], parameters: Any, patience: float | None = None) -> Any:
+    async def generate(
+        self, tokens: Sequence[int], parameters: Any, patience: float | None = None, changes: Path | None = None
+    ) -> Any:
         """Return vLLM's `RequestOutput` for a prompt's tokens; starts the engine when it does not run.
+
+        `changes` is a folder of low-rank changes (LoRA) of the weights, named by what it holds.
 
         When the engine dies meanwhile it is built again and asked again, once in a run. A cancelled call is given up by
         the engine, too. Raises `BackboneError` for what the engine refuses, and when it finished no request at all for
         `patience` seconds; `EngineDied` after a second death.
         """
-        return await call(self._generate(list(tokens), parameters, patience))
+        return await call(self._generate(list(tokens), parameters, patience, changes))
 
     # --- on the engines' loop
 
@@ -170,31 +175,30 @@ class Engine:
         else:
             await self._stop()
 
-    async def _generate(self, tokens: list[int], parameters: Any, patience: float | None) -> Any:
+    async def _generate(self, tokens: list[int], parameters: Any, patience: float | None, changes: Path | None) -> Any:
         from vllm.v1.engine.exceptions import EngineDeadError
 
         while True:
             instance = await self._ensure_started()
             try:
-                return await self._ask_while_engine_works(instance.llm, tokens, parameters, patience)
+                asked = self._ask(instance.llm, tokens, parameters, changes)
+                return await self._while_engine_works(asked, patience)
             except EngineDeadError:
                 # All requests that were under way come by here at once.
                 if instance.stopped:
                     raise BackboneError("the engine was stopped", passing=True) from None
                 await self._count_death(instance)
 
-    async def _ask_while_engine_works(
-        self, llm: Any, tokens: list[int], parameters: Any, patience: float | None
-    ) -> Any:
-        """Ask, and give up when the engine finishes nothing at all for `patience` seconds.
+    async def _while_engine_works(self, asking: Coroutine[Any, Any, Any], patience: float | None) -> Any:
+        """Return what is asked, and give up when the engine finishes nothing at all for `patience` seconds.
 
         A request may wait in the engine's queue for hours behind others, so its own time says nothing.
         """
         if patience is None:
-            return await self._ask(llm, tokens, parameters)
+            return await asking
         loop = asyncio.get_running_loop()
         begun = loop.time()
-        asked = loop.create_task(self._ask(llm, tokens, parameters))
+        asked = loop.create_task(asking)
         try:
             while not asked.done():
                 left = max(begun, self._last_finished) + patience - loop.time()
@@ -206,15 +210,16 @@ class Engine:
         finally:
             asked.cancel()
 
-    async def _ask(self, llm: Any, tokens: list[int], parameters: Any) -> Any:
+    async def _ask(self, llm: Any, tokens: list[int], parameters: Any, changes: Path | None) -> Any:
         from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
         prompt = {"type": "token", "prompt_token_ids": tokens}
         trained: dict[str, Any] = {}
-        if self.spec.lora:
+        if changes is not None:
             from vllm.lora.request import LoRARequest
 
-            trained["lora_request"] = LoRARequest("trained", 1, self.spec.lora)
+            number = self._changes.setdefault(changes, len(self._changes) + 1)
+            trained["lora_request"] = LoRARequest(changes.name, number, str(changes))
         try:
             (output,) = [o async for o in llm.generate(prompt, parameters, f"metamem-{next(_requests)}", **trained)]
         except EngineDeadError:

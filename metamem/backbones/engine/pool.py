@@ -141,6 +141,16 @@ class Pool:
         finally:
             self._finish_one(key)
 
+    async def release(self, spec: EngineSpec) -> None:
+        """End the engine of a spec that nothing asks any more; does nothing where there is none."""
+        engine = self._engines.pop(spec.key, None)
+        if engine is not None:
+            self._started_before.discard(spec.key)
+            self._taking_turns -= {spec.key}
+            if self._current == spec.key:
+                self._current = None
+            await engine.stop()
+
     async def close(self) -> None:
         """End every engine."""
         for engine in self._engines.values():

@@ -13,19 +13,17 @@ from metamem.core.json_form import digest
 class EngineSpec:
     """A model and the engine arguments given for it. Equal keys mean that one engine can serve both.
 
-    `batch_invariant`: its replies do not depend on what else is in a batch. vLLM takes it from the environment. `lora`
-    is the folder of low-rank changes with which every request is answered (empty: none).
+    `batch_invariant`: its replies do not depend on what else is in a batch. vLLM takes it from the environment.
     """
 
     model: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
     batch_invariant: bool = False
-    lora: str = ""
 
     @property
     def key(self) -> str:
         """Digest of the whole spec."""
-        return digest([self.model, dict(self.arguments), self.batch_invariant, *([self.lora] if self.lora else [])])
+        return digest([self.model, dict(self.arguments), self.batch_invariant])
 
     @property
     def device_count(self) -> int:

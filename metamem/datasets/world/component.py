@@ -41,6 +41,9 @@ class World:
         size: int = option(240, "questions: a quarter to train, a tenth to validate, the rest to test", least=_LEAST)
         seed: int = option(0, "seed of the world, whatever the run's")
         difficulty: int = option(2, "1, 2 or 3: how many other people each conversation speaks of", least=1, most=3)
+        tempting: float = option(0.75, "share of the people of whom something is said that tempts", least=0, most=1)
+        asked: int = option(1, "questions about each conversation, each about another of its people", least=1, most=2)
+        chatter: int = option(0, "lines of small talk in each session, among which its fact stands", least=0)
 
     def __init__(self, config: Config) -> None:
         self._config = config
@@ -51,40 +54,39 @@ class World:
 
     def load(self) -> Dataset:
         """Generate everything."""
+        config = self._config
         conversations: dict[str, Conversation] = {}
         questions: list[Question] = []
-        for part, count in sizes(self._config.size).items():
-            for number in range(count):
+        for part, count in sizes(config.size).items():
+            for number in range(-(-count // config.asked)):
                 name = f"{part}-{number:04d}"
-                rng = random.Random(f"{self._config.seed}/world/{name}")
+                rng = random.Random(f"{config.seed}/world/{name}")
                 kind = KINDS[number % len(KINDS)]
                 gone = (number // len(KINDS) + number) % _ABSENT_EVERY == 0
-                others = rng.choices(KINDS, k=OTHERS[self._config.difficulty])
+                others = rng.choices(KINDS, k=OTHERS[config.difficulty])
                 kinds, absent = (others, (kind,)) if gone else ([kind, *others], ())
-                scene = draw_scene(rng, POOLS[part], kinds, absent=absent)
-                case = scene.cases[-1] if gone else scene.cases[0]
+                scene = draw_scene(rng, POOLS[part], kinds, absent=absent, easy=1 - config.tempting)
                 month = datetime(2023, rng.randint(1, 12), 1)
-                conversation = _conversation(name, scene, month)
+                conversation, places = _conversation(rng, name, scene, month, POOLS[part].chatter, config.chatter)
                 conversations[name] = conversation
-                turns = tuple(
-                    s.turns[0].id
-                    for s, line in zip(conversation.sessions, scene.lines, strict=True)
-                    if line.person == case.person
-                )
-                questions.append(
-                    Question(
-                        id=name + (ABSTENTION_SUFFIX if case.absent else ""),
-                        text=case.question,
-                        type=TYPE_OF[kind],
-                        answers=(case.right,),
-                        date=month.replace(day=LAST_DAY, hour=20),
-                        abstention=case.absent,
-                        conversation_id=name,
-                        evidence_turns=turns,
-                        evidence_sessions=tuple(turn.rsplit("/", 1)[0] for turn in turns),
-                        category=kind,
+                cases = [scene.cases[-1], *scene.cases[:-1]] if gone else scene.cases
+                for place, case in enumerate(cases[: min(config.asked, count - number * config.asked)]):
+                    turns = tuple(places[i] for i, line in enumerate(scene.lines) if line.person == case.person)
+                    told = f"{name}.{place + 1}" if place else name
+                    questions.append(
+                        Question(
+                            id=told + (ABSTENTION_SUFFIX if case.absent else ""),
+                            text=case.question,
+                            type=TYPE_OF[case.kind],
+                            answers=(case.right,),
+                            date=month.replace(day=LAST_DAY, hour=20),
+                            abstention=case.absent,
+                            conversation_id=name,
+                            evidence_turns=turns,
+                            evidence_sessions=tuple(turn.rsplit("/", 1)[0] for turn in turns),
+                            category=case.kind,
+                        )
                     )
-                )
         return Dataset("world", conversations, with_groups(questions, conversations), own=True)
 
 
@@ -94,13 +96,22 @@ def sizes(size: int) -> dict[str, int]:
     return {**parts, "test": size - sum(parts.values())}
 
 
-def _conversation(name: str, scene: Scene, month: datetime) -> Conversation:
-    sessions = []
+def _conversation(
+    rng: random.Random, name: str, scene: Scene, month: datetime, chatter: Sequence[str], lines: int
+) -> tuple[Conversation, list[str]]:
+    """Return a conversation, each fact in a session of its own among `lines` lines of small talk, and the turns' ids
+    that hold the scene's lines.
+    """
+    sessions, places = [], []
     for number, line in enumerate(scene.lines):
         place = f"{name}/s{number}"
-        turn = Turn(f"{place}/t0", line.speaker, line.text)
-        sessions.append(Session(place, month.replace(day=line.day, hour=9), (turn,)))
-    return Conversation(name, tuple(sessions))
+        said = [(rng.choice(("user", "assistant")), rng.choice(chatter)) for _ in range(lines)]
+        at = rng.randint(0, lines) if lines else 0
+        said.insert(at, (line.speaker, line.text))
+        turns = tuple(Turn(f"{place}/t{i}", *one) for i, one in enumerate(said))
+        sessions.append(Session(place, month.replace(day=line.day, hour=9), turns))
+        places.append(turns[at].id)
+    return Conversation(name, tuple(sessions)), places
 
 
 @register("split", "world")

@@ -48,7 +48,8 @@ class Verb:
 class Pool:
     """What one part of the world is said with.
 
-    `facts` and `questions` map what is said or asked to sentences with the places {base}, {past}, {person} and {thing}.
+    `facts` and `questions` map what is said or asked to sentences with the places {base}, {past}, {person} and {thing};
+    `chatter` are sentences of small talk, in which nothing is said of anybody.
     """
 
     names: tuple[str, ...]
@@ -57,6 +58,7 @@ class Pool:
     openers: tuple[str, ...]
     facts: Mapping[str, tuple[str, ...]]
     questions: Mapping[str, tuple[str, ...]]
+    chatter: tuple[str, ...]
 
 
 def _verbs(text: str) -> tuple[Verb, ...]:
@@ -108,6 +110,24 @@ _TRAIN = Pool(
             "the days that passed between the things I {past} {person}?",
         ),
     },
+    (
+        "the weather was fine today",
+        "do tell me about music",
+        "I forgot the question",
+        "please be brief",
+        "that was kind",
+        "you could say it slowly",
+        "it is time to travel",
+        "I think sport is easy",
+        "what a good time",
+        "maybe the weather changed",
+        "you are friendly and polite",
+        "I forgot the weather",
+        "take your time",
+        "tell me a short version",
+        "jokes are not wise",
+        "would you repeat that",
+    ),
 )
 _VALIDATION = Pool(
     tuple(_NAMES[80:100]),
@@ -131,6 +151,14 @@ _VALIDATION = Pool(
         "order": ("which thing came first for {person}?",),
         "difference": ("how many days passed between the things I {past} {person}?",),
     },
+    (
+        "the music was good",
+        "please say things slowly",
+        "I forgot about travel",
+        "is the weather fine now",
+        "you could be brief",
+        "it sounds simple",
+    ),
 )
 _TEST = Pool(
     tuple(_NAMES[100:]),
@@ -154,6 +182,18 @@ _TEST = Pool(
         "order": ("which was the first thing I {past} {person}?", "which thing did I first {base} {person}?"),
         "difference": ("how many are the days between the things I {past} {person}?",),
     },
+    (
+        "it was a good time for sport",
+        "tell me about the weather",
+        "please be kind and brief",
+        "I think the language is simple",
+        "maybe you said that twice",
+        "what about travel and music",
+        "that is most welcome",
+        "do you repeat jokes",
+        "it is not a habit",
+        "your patience was kind",
+    ),
 )
 
 POOLS: Mapping[str, Pool] = {"train": _TRAIN, "validation": _VALIDATION, "test": _TEST}

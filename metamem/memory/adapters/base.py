@@ -56,13 +56,19 @@ class Models:
         return reply.text, reply.usage
 
     def generate(
-        self, messages: Sequence[Mapping[str, str]], place: str, tools: Sequence[dict[str, Any]] = ()
+        self,
+        messages: Sequence[Mapping[str, str]],
+        place: str,
+        tools: Sequence[dict[str, Any]] = (),
+        schema: dict[str, Any] | None = None,
     ) -> Generation:
-        """Return the builder's greedy reply, which may call tools. Raises `LostError`."""
+        """Return the builder's greedy reply, which may call tools, or follows a JSON schema. Raises `LostError`."""
         if self.lost is not None:
             raise self.lost
         asked = tuple(Message(m["role"], m["content"]) for m in messages)
-        call = self._scribe.reply(asked, stage="build", place=place, max_tokens=self._max_tokens, tools=tools)
+        call = self._scribe.reply(
+            asked, stage="build", place=place, max_tokens=self._max_tokens, schema=schema, tools=tools
+        )
         try:
             said = asyncio.run_coroutine_threadsafe(call, self._loop).result()
         except LostError as error:
@@ -83,13 +89,15 @@ class Models:
 @dataclass(frozen=True)
 class Fact:
     """A piece of a package's memory. Its time is the session's, and its turns are known, where the package keeps
-    them.
+    them. `key` is what it is found by where that is not its text, `until` when it ceased to be true.
     """
 
     text: str
     time: datetime | None = None
     session_id: str | None = None
     turn_ids: tuple[str, ...] = ()
+    key: str = ""
+    until: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -103,12 +111,14 @@ class Made:
 class PackageMemory(MemoryConstructor):
     """A memory (kind `memory`) that another package implements.
 
-    `package` is the name it is imported by, `install` the arguments of pip that install it, each entry one command;
+    `package` is the name it is imported by, `beside` those of others that it cannot do without, `install` the
+    arguments of pip that install it, each entry one command;
     `loggers` are those that it logs to beside its own, `quiet` the environment variables that keep it from reporting
     its use to its authors.
     """
 
     package: ClassVar[str]
+    beside: ClassVar[Sequence[str]] = ()
     install: ClassVar[Sequence[str]]
     loggers: ClassVar[Sequence[str]] = ()
     quiet: ClassVar[Mapping[str, str]] = {"DO_NOT_TRACK": "1"}
@@ -117,10 +127,11 @@ class PackageMemory(MemoryConstructor):
 
     def __init__(self, name: str, max_tokens: int) -> None:
         """Raises `MissingExtraError` with the commands that install the package."""
-        if importlib.util.find_spec(self.package) is None:
+        missing = [name for name in (self.package, *self.beside) if importlib.util.find_spec(name) is None]
+        if missing:
             commands = "\n".join(f"  {sys.executable} -m pip install {arguments}" for arguments in self.install)
             raise MissingExtraError(
-                f"memory={name} needs the package {self.package}, which is not installed. Install it with:\n{commands}"
+                f"memory={name} needs the package {missing[0]}, which is not installed. Install it with:\n{commands}"
             )
         self._max_tokens = max_tokens
 
@@ -201,5 +212,6 @@ def _units(facts: Sequence[Fact], prefix: str) -> tuple[MemoryUnit, ...]:
     """Number facts by time and text: a package's own ids and order may be random."""
     order = sorted(facts, key=lambda f: (f.time or UNDATED, f.session_id or "", f.text, f.turn_ids))
     return tuple(
-        MemoryUnit(f"{prefix}fact{n}", f.text, f.time, f.session_id, f.turn_ids, "fact") for n, f in enumerate(order)
+        MemoryUnit(f"{prefix}fact{n}", f.text, f.time, f.session_id, f.turn_ids, "fact", key=f.key, until=f.until)
+        for n, f in enumerate(order)
     )

@@ -54,7 +54,7 @@ class WritingOptions:
     contract: Contract = option(
         Contract.own,
         "the prompt and the names of the tools: own, published (what Memalpha-4B was trained on), or short (a call is "
-        "the numbers of the words to keep, in semantic memory: for models of few tokens)",
+        "the number of a line to keep, in semantic memory: for models of few tokens)",
     )
     held_to_numbers: bool = option(
         False, "with contract=short: replies are made of the chunk's numbers alone (backbone=plain, or in an engine)"
@@ -159,7 +159,7 @@ class Writer:
             "core_tokens": self.options.core_tokens,
             "reply_tokens": int(self.options.max_tokens * _TOLD),
             "chunk": chunk,
-            **({"words": numbered(chunk)} if self.short else {}),
+            **({"lines": numbered(chunk)} if self.short else {}),
             "tools": [canonical(tool) for tool in self.tools] if in_prompt else [],
         }
 

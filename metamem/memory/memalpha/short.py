@@ -1,14 +1,12 @@
-"""Calls of a few numbers (`memory.contract=short`), for models of few tokens: which words of a chunk are to be kept.
+"""Calls of one number (`memory.contract=short`), for models of few tokens: which lines of a chunk are to be kept.
 
-In: a chunk, and a reply to it. Out: its calls, in the form that others have. The prompt shows every word of the chunk
-with its number; a line of the reply names some, and inserts these words, in the order of the chunk, into semantic
-memory. A number that is repeated counts once. A reply of nothing calls nothing; a line with anything but numbers that
-are shown is malformed.
+In: a chunk, and a reply to it. Out: its calls, in the form that others have. The prompt shows every line of the chunk
+with its number behind it; each number of the reply inserts that line, as it is, into semantic memory. A number that is
+repeated has nothing to do the second time. A reply of nothing calls nothing; anything but a number that is shown is
+malformed.
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 from metamem.core.calls import Generation
 from metamem.memory.memalpha.state import Part
@@ -18,9 +16,10 @@ _HEADING = "Session "  # of a chunk of dialogue: its date, which a unit keeps be
 
 
 def numbered(chunk: str) -> list[str]:
-    """Return the words of a chunk, as they are numbered from 1."""
+    """Return the lines of a chunk that hold text, as they are numbered from 1."""
     heading, _, said = chunk.partition("\n")
-    return (said if heading.startswith(_HEADING) else chunk).split()
+    lines = (said if heading.startswith(_HEADING) else chunk).split("\n")
+    return [line.strip() for line in lines if line.strip()]
 
 
 def numbers_of(chunk: str) -> tuple[str, ...]:
@@ -29,15 +28,12 @@ def numbers_of(chunk: str) -> tuple[str, ...]:
 
 
 def read_short(said: Generation, chunk: str) -> list[Call | Malformed]:
-    """Return the calls of a reply to a chunk, line by line."""
-    words = numbered(chunk)
-    return [_call(line.split(), words) for line in said.text.splitlines() if line.strip()]
+    """Return the calls of a reply to a chunk, number by number."""
+    shown = dict(zip(numbers_of(chunk), numbered(chunk), strict=True))
+    return [_call(word, shown) for word in said.text.split()]
 
 
-def _call(given: Sequence[str], words: Sequence[str]) -> Call | Malformed:
-    shown = {str(number): number for number in range(1, len(words) + 1)}
-    known = sorted({shown[g] for g in given if g in shown})
-    if not all(g in shown for g in given):
-        return Malformed(" ".join(given)[:400], f"expected numbers of words, from 1 to {len(words)}")
-    content = " ".join(words[number - 1] for number in known)
-    return Call("insert", {"memory": Part.semantic.value, "content": content})
+def _call(word: str, shown: dict[str, str]) -> Call | Malformed:
+    if word not in shown:
+        return Malformed(word[:400], f"expected numbers of lines, from 1 to {len(shown)}")
+    return Call("insert", {"memory": Part.semantic.value, "content": shown[word]})

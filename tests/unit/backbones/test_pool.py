@@ -217,3 +217,18 @@ def test_an_engine_that_cannot_start_is_an_error_of_all_that_wait_for_it() -> No
             await asyncio.wait_for(ask(), 5)
 
     asyncio.run(main())
+
+
+def test_an_engine_that_is_released_has_ended_and_the_others_go_on_with_their_turns() -> None:
+    async def main() -> tuple[bool, bool, int]:
+        pool, (one, other) = Pool(Engine), (spec("a"), spec("b"))
+        await pool.prepare([one, other], [0], Placement.turns)
+        async with pool.turn(other):
+            pass
+        released = pool.engine(other)
+        await pool.release(other)
+        await pool.release(other)
+        async with pool.turn(one):
+            return released is not None and released.running, pool.engine(other) is None, len(Engine.alive)
+
+    assert asyncio.run(main()) == (False, True, 1)

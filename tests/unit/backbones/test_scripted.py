@@ -132,9 +132,11 @@ def test_a_prompt_of_no_template_gets_a_short_plain_reply_or_what_the_schema_ask
     (made,) = asyncio.run(build().generate(Request(prompt, GREEDY, schema=FACTS_SCHEMA)))
     assert read_facts(made.text, 10).facts[0][1] in prompt[0].content
     kinds = {"a": {"enum": ["x"]}, "b": {"type": "boolean"}, "c": {"const": 3}, "d": {"anyOf": [{"type": "number"}]}}
-    (made,) = asyncio.run(build().generate(Request(prompt, GREEDY, schema={"type": "object", "properties": kinds})))
+    kinds["e"] = {"type": "array", "items": {"$ref": "#/$defs/Named"}}
+    schema = {"type": "object", "properties": kinds, "$defs": {"Named": {"const": "by name"}}}
+    (made,) = asyncio.run(build().generate(Request(prompt, GREEDY, schema=schema)))
     value = json.loads(made.text)
-    assert (value["a"], value["c"], type(value["b"])) == ("x", 3, bool)
+    assert (value["a"], value["c"], type(value["b"]), value["e"]) == ("x", 3, bool, ["by name"])
     keep = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
     tool = {"type": "function", "function": {"name": "keep", "description": "", "parameters": keep}}
     (made,) = asyncio.run(build().generate(Request(prompt, GREEDY, tools=(tool,))))

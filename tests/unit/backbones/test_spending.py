@@ -73,6 +73,6 @@ def test_a_run_at_its_cap_keeps_what_was_delivered_and_ends_as_any_other_with_a_
 @pytest.mark.slow
 def test_a_sweep_at_its_cap_begins_no_further_job_and_says_so_once(tmp_path: Path) -> None:
     given = ["-m", "seed=1,2,3", "optimizer.epochs=1", "optimizer.attempts=2", "budget.tokens=60000"]
-    printed = programs.run("train", *given, f"outputs={tmp_path}", code=143)
+    printed = programs.run_here("train", *given, f"outputs={tmp_path}", code=143)
     assert printed.count("budget.tokens=60,000 is reached") == 1 and "the same command" in printed
     assert programs.only_run(tmp_path), "of the first job alone"

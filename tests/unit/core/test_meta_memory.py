@@ -172,6 +172,7 @@ def test_the_hash_is_of_ids_and_texts_alone_where_there_is_nothing_else() -> Non
     others = [memory.noted("G1", q=1), replace(memory, texts={"answer.system": "t"}), replace(memory, adapter="f00")]
     others.append(replace(memory, about={"weights": [0.5]}))
     assert len({m.hash for m in (memory, *others)}) == 5
+    assert MetaMemory(adapter="f00") and not MetaMemory(next_id=3), "trained weights alone are something learned"
     assert from_dict(to_dict(others[-1])) == others[-1]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -19,7 +20,7 @@ from metamem.datasets.world.scenes import KINDS, Scene, draw_scene
 from metamem.datasets.world.vocabulary import NUMBERS, POOLS, UNKNOWN
 
 
-def world(**options: int) -> Dataset:
+def world(**options: Any) -> Dataset:
     return World(World.Config(**options)).load()
 
 
@@ -112,3 +113,33 @@ def test_most_cases_tempt_and_some_are_easy() -> None:
     drawn = [draw_scene(random.Random(i), POOLS["train"], [KINDS[i % 8]]).cases[0] for i in range(400)]
     tempted = Counter(case.easy for case in drawn)
     assert 0.6 < tempted[False] / 400 < 0.9
+
+
+def test_every_session_has_its_fact_among_small_talk_which_is_nobodys_and_no_evidence() -> None:
+    data = world(size=160, chatter=3)
+    for question in data.questions:
+        conversation = data.conversations[question.conversation_id or ""]
+        assert {len(session.turns) for session in conversation.sessions} == {4}
+        person = re.findall(r"\w+", question.text)[-1]
+        about = [t.id for s in conversation.sessions for t in s.turns if f" {person} " in t.text]
+        assert list(question.evidence_turns) == about
+    said = [pool.chatter for pool in POOLS.values()]
+    assert len(set().union(*said)) == sum(map(len, said))
+
+
+def test_each_of_several_questions_about_a_conversation_is_about_another_of_its_people() -> None:
+    data = world(size=81, asked=2)
+    assert len(data.questions) == 81 and len({q.id for q in data.questions}) == 81
+    of: dict[str, list[Question]] = {}
+    for question in data.questions:
+        of.setdefault(question.conversation_id or "", []).append(question)
+    for questions in of.values():
+        people = [re.findall(r"\w+", q.text)[-1] for q in questions]
+        assert len(set(people)) == len(people) and len({q.group for q in questions}) == 1
+    assert sorted(map(len, of.values())) == [1, *[2] * 40]  # the test part has an odd number
+
+
+def test_without_temptation_each_person_has_one_fact_and_durations_two() -> None:
+    data = world(size=80, tempting=0.0)
+    present = [q for q in data.questions if not q.abstention]
+    assert all(len(q.evidence_turns) == 1 + (q.category == "difference") for q in present)

@@ -1,4 +1,4 @@
-"""`memory.contract=short`: a reply names words of the chunk by their numbers."""
+"""`memory.contract=short`: a reply names lines of the chunk by their numbers."""
 
 from __future__ import annotations
 
@@ -18,41 +18,41 @@ from metamem.memory.memalpha.short import numbers_of, read_short
 from metamem.replies.tool_calls import Call, Malformed
 
 load_components()
-CHUNK = "Session of 2024/05/01 (Wed) 09:00\nuser: I gave Anna tea"
+CHUNK = "Session of 2024/05/01 (Wed) 09:00\nuser: I gave Anna tea\nassistant: how kind\n \nuser: and Bruno coffee"
 SHORT = {"name": "memalpha", "contract": "short", "held_to_numbers": True}
 
 
 @pytest.mark.parametrize(
     ("reply", "texts"),
     [
-        ("4 5", ["Anna tea"]),
-        ("1 2 3 4 5\n5", ["user: I gave Anna tea", "tea"]),
+        ("1", ["user: I gave Anna tea"]),
+        ("3 1\n2", ["user: and Bruno coffee", "user: I gave Anna tea", "assistant: how kind"]),
+        ("1 1", ["user: I gave Anna tea"] * 2),
         ("", []),
         (" \n ", []),
-        ("5 4", ["Anna tea"]),
-        ("4 4 4", ["Anna"]),
-        ("04", [None]),
-        ("0 1", [None]),
-        ("6", [None]),
-        ("four", [None]),
-        ("4 tea\n5", [None, "tea"]),
+        ("01", [None]),
+        ("0 1", [None, "user: I gave Anna tea"]),
+        ("4", [None]),
+        ("one", [None]),
         ("¹", [None]),
         ("9" * 5000, [None]),
     ],
 )
-def test_a_line_of_numbers_is_a_call_and_any_other_is_malformed(reply: str, texts: list[str | None]) -> None:
+def test_every_number_is_a_call_that_keeps_its_line_and_anything_else_is_malformed(
+    reply: str, texts: list[str | None]
+) -> None:
     calls = read_short(Generation(reply), CHUNK)
     assert [c.arguments["content"] if isinstance(c, Call) else None for c in calls] == texts
     assert all(isinstance(c, Call | Malformed) for c in calls)
 
 
-def test_a_chunks_date_has_no_numbers_and_a_documents_first_line_has() -> None:
-    assert numbers_of(CHUNK) == ("1", "2", "3", "4", "5")
-    assert numbers_of("A b\nc") == ("1", "2", "3")
+def test_a_chunks_date_has_no_number_and_a_documents_first_line_has() -> None:
+    assert numbers_of(CHUNK) == ("1", "2", "3")
+    assert numbers_of("A b\nc") == ("1", "2")
 
 
 class Builder:
-    """Keeps what it is asked, and names the last two words of what it is shown."""
+    """Keeps what it is asked, and names the last line of what it is shown, twice."""
 
     label = "scripted"
 
@@ -64,20 +64,22 @@ class Builder:
 
     async def __call__(self, request: Request) -> list[Reply]:
         self.asked.append(request)
-        return [Reply("k", Generation(" ".join(request.only[-2:])))]
+        return [Reply("k", Generation(f"{request.only[-1]} {request.only[-1]}"))]
 
 
 @pytest.mark.parametrize("prompts", ["default", "nano"])
-def test_the_words_are_shown_with_their_numbers_and_what_is_named_is_kept_with_its_day(prompts: str) -> None:
+def test_lines_are_shown_with_their_numbers_and_what_is_named_is_kept_once_with_its_day(prompts: str) -> None:
     day = datetime(2024, 5, 1, 9)
-    conversation = Conversation("c", (Session("s", day, (Turn("s/t", "user", "I gave Anna tea"),)),))
+    turns = (Turn("s/t", "user", "I gave Anna tea"), Turn("s/u", "assistant", "how kind"))
+    conversation = Conversation("c", (Session("s", day, turns),))
     builder: Any = Builder()
     context = MemoryContext(builder=builder, prompts=build("prompts", {"name": prompts}))
     bank = asyncio.run(grown(build("memory", SHORT), None, conversation, context))
     (request,) = builder.asked
-    assert "I 2 gave 3 Anna 4 tea 5" in request.messages[-1].content
-    assert request.only == ("1", "2", "3", "4", "5") and not request.tools
-    assert [(u.text, u.time, u.turn_ids) for u in bank.units] == [("Anna tea", day, ("s/t",))]
+    assert "user: I gave Anna tea 1\nassistant: how kind 2\n" in request.messages[-1].content
+    assert request.only == ("1", "2") and not request.tools
+    assert [(u.text, u.time) for u in bank.units] == [("assistant: how kind", day)]
+    assert [e.executed for e in bank.history] == [True, False]
 
 
 @pytest.mark.parametrize(

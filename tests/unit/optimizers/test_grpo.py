@@ -59,11 +59,12 @@ def test_every_reply_has_the_advantage_of_its_chunk_and_one_without_has_the_mean
 
 
 @needs_trainer
-def test_a_step_has_the_questions_of_its_updates_and_the_order_is_the_seeds() -> None:
+def test_a_step_has_all_questions_of_its_updates_conversations_and_the_order_is_the_seeds() -> None:
     policy = build("optimizer", {"name": "grpo", "epochs": 2, "batch_size": 3, "updates": 2})
-    train = [Question(f"q{i}", "?", "t", ("a",)) for i in range(7)]
+    train = [Question(f"q{i}", "?", "t", ("a",), conversation_id=f"c{i % 7}") for i in range(14)]
     steps = policy.batches(train, 1)
-    assert [len(step) for step in steps] == [6, 4, 4]  # updates of 3, 3, 1, 3, 3, 1
+    assert [len(step) for step in steps] == [12, 2, 12, 2]  # two updates of three conversations, one of one
+    assert all({q.conversation_id for q in a}.isdisjoint(q.conversation_id for q in b) for a, b in (steps[:2],))
     assert sorted(q.id for step in steps for q in step) == sorted(2 * [q.id for q in train])
     assert steps == policy.batches(train, 1) != policy.batches(train, 2)
 
@@ -264,14 +265,18 @@ def test_all_weights_are_trained_in_whole_precision_whatever_they_are_served_in(
 
 
 @pytest.mark.parametrize("given", [[1.0, -1.0], [1.0, -0.25, -0.25], [0.5, 0.5, 0.5, 0.5], [0.1] * 7])
-def test_rows_are_whole_passes_whose_advantages_sum_to_zero_and_only_masked_ones_are_added(given: list[float]) -> None:
+@pytest.mark.parametrize("most", [1, 2, 4, 100])
+def test_rows_are_equal_passes_whose_advantages_sum_to_zero_and_few_masked_ones_are_added(
+    given: list[float], most: int
+) -> None:
     rows = [{"row": 0, "prompt": [1], "reply": [2], "advantage": value} for value in given]
-    for micro in (1, 2, 4):
-        filled = grpo_learner.filled_up(rows, micro, 0)
-        assert len(filled) % micro == 0 and len(filled) - len(rows) <= micro
-        assert abs(math.fsum(row["advantage"] for row in filled)) < 1e-6
-        assert filled[: len(rows)] == rows and all(row["row"] < 0 for row in filled[len(rows) :])
-        assert sum(given) or len(rows) % micro or filled == rows
+    filled, size = grpo_learner.filled_up(rows, most, 0)
+    passes = len(filled) // size
+    assert len(filled) == passes * size and size <= most
+    assert len(filled) - len(rows) <= passes
+    assert abs(math.fsum(row["advantage"] for row in filled)) < 1e-6
+    assert filled[: len(rows)] == rows and all(row["row"] < 0 for row in filled[len(rows) :])
+    assert sum(given) or len(rows) % passes or filled == rows
 
 
 @needs_trainer
@@ -301,7 +306,7 @@ def test_the_trainer_has_the_advantages_that_it_was_given_and_the_reference_of_t
     learner = grpo_learner.Learner(options, Pinned(), None)
     given = [1.0, 1.0, -0.5]
     told = learner.update([{"row": 0, "prompt": [5, 6], "reply": [7], "advantage": value} for value in given], 1)
-    assert sorted(had) == pytest.approx(sorted([*given, -sum(given), 0.0, 0.0]))
+    assert sorted(had) == pytest.approx(sorted([*given, -sum(given)]))
     assert told.given == [given] and revisions == ["c0ffee"]
 
 

@@ -25,13 +25,13 @@ TRAIN = ["optimizer.batch_size=8", "optimizer.attempts=2", "optimizer.epochs=1",
 def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A training run, an evaluation of its meta-memory on all questions, and the same attempts judged again."""
     place = tmp_path_factory.mktemp("outputs")
-    programs.run("train", f"outputs={place}", *TRAIN)
+    programs.run_here("train", f"outputs={place}", *TRAIN)
     trained = programs.only_run(place)
     shared = [f"outputs={place}", "part=all"]
     asking = ["allow_seen=true", "name=asked", "evaluation.attempts=2"]
-    programs.run("eval", *shared, f"meta_memory=[null,{trained}]", *asking)
+    programs.run_here("eval", *shared, f"meta_memory=[null,{trained}]", *asking)
     asked = programs.only_run(place, "asked")
-    programs.run("eval", *shared, f"from={asked}", "judge.seed=5", "backbone@judge=simulated", "name=again")
+    programs.run_here("eval", *shared, f"from={asked}", "judge.seed=5", "backbone@judge=simulated", "name=again")
     return place
 
 
@@ -131,7 +131,7 @@ def test_the_tidy_table_has_a_row_per_run_part_and_system_and_a_column_per_overr
 
 def test_the_command_prints_the_comparison_keeps_it_and_asks_no_model(outputs: Path, tmp_path: Path) -> None:
     trained = programs.only_run(outputs)
-    printed = programs.run("eval", f"outputs={tmp_path}", f"compare=[{trained}]")
+    printed = programs.run_here("eval", f"outputs={tmp_path}", f"compare=[{trained}]")
     assert "no difference shown" in printed
     (kept,) = (tmp_path / "eval" / "comparisons").glob("*.json")
     assert str(kept) in printed.replace("\n", "")
@@ -139,6 +139,6 @@ def test_the_command_prints_the_comparison_keeps_it_and_asks_no_model(outputs: P
     assert [p["sentence"] for p in stored["pairs"]]
     assert [p.name for p in tmp_path.iterdir()] == ["eval"]
     for wrong in ("compare=[/no/such/run]", "compare=[]", f"compare=[{trained}@nobody]"):
-        assert "compare" in programs.run("eval", f"outputs={tmp_path}", wrong, code=2)
-    refused = programs.run("eval", f"outputs={tmp_path}", f"compare=[{trained}]", f"meta_memory={trained}", code=2)
+        assert "compare" in programs.run_here("eval", f"outputs={tmp_path}", wrong, code=2)
+    refused = programs.run_here("eval", f"outputs={tmp_path}", f"compare=[{trained}]", f"meta_memory={trained}", code=2)
     assert "without meta_memory=" in refused
