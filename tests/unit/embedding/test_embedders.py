@@ -172,7 +172,7 @@ def test_windows_fit_exactly_and_lose_no_token(options: dict[str, int], minilm: 
     body = [w[1:-1] for w, o in zip(windows, owners, strict=True) if o == 0]
     tokens = tokenizer(text, add_special_tokens=False, truncation=False)["input_ids"]
     for i, window in enumerate(body):
-        assert window == tokens[i * embedder.stride :][: len(window)]
+        assert window.tolist() == tokens[i * embedder.stride :][: len(window)]
     assert (len(body) - 1) * embedder.stride + len(body[-1]) == len(tokens)
 
 
