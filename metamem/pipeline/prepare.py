@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -184,7 +185,10 @@ def prepare(config: BaseConfig, split: Split | None = None, written: Dataset | N
     """
     loader = build("dataset", config.dataset)
     overlay = Path(config.dataset.overlay).expanduser() if config.dataset.overlay else None
-    loaded: Dataset = loader.load() if written is None else written
+    with ThreadPoolExecutor(1) as beside:
+        # Hashing a file of gigabytes takes seconds, of another processor than reading it.
+        digests = [beside.submit(file_digest, p) for p in loader.files()] if written is None else None
+        loaded: Dataset = loader.load() if written is None else written
     dataset = limited(_labelled(loaded, config.dataset, overlay), config.limit)
     dataset = up_to_questions(resized(dataset, config.holds.sessions, config.holds.conversations))
     if not dataset.questions:
@@ -251,7 +255,7 @@ def prepare(config: BaseConfig, split: Split | None = None, written: Dataset | N
     used = used_roles(config, rubric, builds, optimizer, guard)
     refuse_constants(config, {role: backbones[role] for role in used})
     contents: dict[str, Any] = {
-        "dataset": [file_digest(p) for p in loader.files()] if written is None else None,
+        "dataset": None if digests is None else [d.result() for d in digests],
         **({"labels": file_digest(overlay)} if overlay else {}),
         **({"instructions": told} if (told := _instructions(dataset)) else {}),
         "split": split_hash(split),
