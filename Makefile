@@ -18,8 +18,9 @@ train: .venv/.ready  ## learn a meta-memory (make train ARGS="seed=1")
 eval: .venv/.ready  ## evaluate one (make eval ARGS="meta_memory=outputs/train/latest experiment=nano")
 	@$(BIN)/python experiments/eval.py $(ARGS)
 
+# Three processes for two cores: the one that tests engines waits for them most of its time.
 test: .venv/.ready  ## every test
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist loadgroup $(ARGS)
 
 check: lint types quick  ## lint, types, generated docs and the quick tests
 

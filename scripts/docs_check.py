@@ -116,7 +116,7 @@ def furnish(folder: Path) -> dict[str, str]:
 
 def a_readers(environment: Mapping[str, str]) -> dict[str, str]:
     """Return an environment without what would change what a document's commands do: keys, settings, a make around."""
-    dropped = ("OPENAI_", "WANDB_", "METAMEM_", "HYDRA_", "MAKE", "MFLAGS", "ARGS")
+    dropped = ("OPENAI_", "WANDB_", "METAMEM_", "HYDRA_", "OMP_", "MAKE", "MFLAGS", "ARGS")
     return {name: value for name, value in environment.items() if not name.startswith(dropped)}
 
 

@@ -16,6 +16,8 @@ ROOT = Path(__file__).resolve().parents[1]
 # The programs are started over and over: what is compiled is kept, whatever the machine's own setting.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+# Small models gain nothing by threads, which wait for each other by turning where others want the core.
+os.environ["OMP_NUM_THREADS"] = "1"
 # How long an example takes says how busy the machine is, not whether the code is right.
 settings.register_profile("metamem", deadline=None, max_examples=40)
 settings.load_profile("metamem")

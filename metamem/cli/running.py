@@ -25,6 +25,7 @@ from metamem.cli.arguments import (
     study_params,
     with_all,
 )
+from metamem.cli.composing import composing_once
 from metamem.cli.explain import explain
 from metamem.cli.hydra_bridge import config_folder, export
 from metamem.cli.launchers import check_job, find_launch, key_of, sweep_name
@@ -59,9 +60,10 @@ def run(program: str, arguments: Sequence[str]) -> int:
             "run.dir cannot be given with -m: the jobs of a sweep would share one directory. "
             "Use outputs=DIR or name=NAME."
         )
-    if multirun and swept is not None:
-        refuse_unready(program, arguments, str(config_folder()))
-    return _hydra(program, arguments, str(config_folder()), multirun)
+    with composing_once():
+        if multirun and swept is not None:
+            refuse_unready(program, arguments, str(config_folder()))
+        return _hydra(program, arguments, str(config_folder()), multirun)
 
 
 def _hydra(program: str, arguments: Sequence[str], folder: str, multirun: bool) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 _QUOTES = "\"'`\u2018\u2019\u201c\u201d"
 _ANY = "(?:all|any|the|your|every|these|those|of|other|previous|prior|earlier|above|preceding|given)"
@@ -74,7 +75,9 @@ def why_apart(text: str, data: Data = NO_DATA) -> str:
     return reason
 
 
-def _named(text: str) -> set[str]:
+# The same memories are shown step after step.
+@lru_cache(maxsize=4096)
+def _named(text: str) -> frozenset[str]:
     """Return the numbers of a text and its capitalised words that do not begin a sentence, in lower case."""
     found = set()
     for match in _WORD.finditer(text):
@@ -82,7 +85,7 @@ def _named(text: str) -> set[str]:
         inside = before.isalnum() or before in (",", ";")
         if match[0].isdigit() or (inside and len(match[0]) > 1 and match[0][0].isupper()):
             found.add(match[0].casefold())
-    return found
+    return frozenset(found)
 
 
 def _runs(text: str) -> Iterable[tuple[str, ...]]:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _OPENED = re.compile(r"<([\w-]+)>\n")
 _MARK = re.compile(r"\n\[([A-Za-z]?\d{1,6})\] ?")
+_OPENED = re.compile(r"<([^<>\n]+)>\n")
 _TOOL = '{"function":{'
 
 

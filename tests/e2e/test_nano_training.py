@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import random
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -26,11 +28,15 @@ def roles(monkeypatch: pytest.MonkeyPatch) -> Any:
     return roles
 
 
-def train(folder: Path, *more: str) -> dict[str, Any]:
+def train(folder: Path, *more: str, afresh: bool = False) -> dict[str, Any]:
     """Two buffers, of which one part does at least one; the last line of the log."""
     small = ["--hidden", "32", "--layers", "2", "--mlp", "32", "--threads", "1", "--every", "1", "--seed", "3"]
     command = [sys.executable, str(FOLDER / "train.py"), "--folder", str(folder), "--buffers", "2", *small, *more]
-    subprocess.run(command, check=True, capture_output=True, env=programs.environment())
+    if afresh:
+        subprocess.run(command, check=True, capture_output=True, env=programs.environment())
+    else:
+        with mock.patch.object(sys, "argv", command[1:]), mock.patch.object(sys, "path", [str(FOLDER), *sys.path]):
+            runpy.run_path(command[1], run_name="__main__")
     lines = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
     return dict(json.loads(lines[-1]))
 
@@ -41,7 +47,7 @@ def test_a_training_in_two_parts_is_the_training_in_one(tmp_path: Path) -> None:
 
     whole = train(tmp_path / "whole")
     assert train(tmp_path / "parts", "--minutes", "0.00001")["buffer"] == 1
-    parts = train(tmp_path / "parts", "--minutes", "0.00001")
+    parts = train(tmp_path / "parts", "--minutes", "0.00001", afresh=True)
     assert [parts[k] for k in ("buffer", "step", "loss")] == [whole[k] for k in ("buffer", "step", "loss")]
     one, two = (torch.load(tmp_path / name / "state.pt", weights_only=True)["model"] for name in ("whole", "parts"))
     assert all(torch.equal(one[name], two[name]) for name in one)

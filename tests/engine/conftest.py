@@ -24,16 +24,25 @@ from metamem.core.registry import REGISTRY, load_components
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Every test of this folder starts an engine; vLLM's own warnings are not ours to mend."""
     here = Path(__file__).parent
-    # They take longest and follow one another, in one process: they begin while another one does all the rest.
-    items.sort(key=lambda item: here not in item.path.parents)
-    for item in items:
-        if here in item.path.parents:
-            item.add_marker(pytest.mark.engine)
-            item.add_marker(pytest.mark.xdist_group("engine"))
-            item.add_marker(pytest.mark.timeout(1800))  # a busy machine takes minutes for what an idle one does in one
-            item.add_marker(pytest.mark.filterwarnings("ignore"))
-            if importlib.util.find_spec("vllm") is None:
-                item.add_marker(pytest.mark.skip(reason="needs vLLM (the extra gpu or cpu)"))
+    own = [item for item in items if item.path.parent == here]
+    # They take longest and follow one another, in one process: they begin while others do all the rest.
+    rest = [item for item in items if item.path.parent != here]
+    items[:] = own + rest
+    for item in own:
+        item.add_marker(pytest.mark.engine)
+        item.add_marker(pytest.mark.xdist_group("engine"))
+        item.add_marker(pytest.mark.timeout(1800))  # a busy machine takes minutes for what an idle one does in one
+        item.add_marker(pytest.mark.filterwarnings("ignore"))
+        if importlib.util.find_spec("vllm") is None:
+            item.add_marker(pytest.mark.skip(reason="needs vLLM (the extra gpu or cpu)"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _threads() -> Iterator[None]:
+    """Engines take as many threads as they take elsewhere."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("OMP_NUM_THREADS", raising=False)
+        yield
 
 
 @pytest.fixture(scope="session")

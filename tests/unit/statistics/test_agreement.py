@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import cohen_kappa_score
 
 from metamem.statistics.agreement import cohens_kappa, judge_noise
 
@@ -21,8 +20,11 @@ def test_kappa_of_a_textbook_table_by_hand() -> None:
     assert found["interval"][0] < 0.4 < found["interval"][1]
 
 
+@pytest.mark.slow  # scikit-learn alone takes seconds to import
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=2, max_size=40))
 def test_kappa_is_that_of_scikit_learn_where_it_is_defined(pairs: list[tuple[bool, bool]]) -> None:
+    from sklearn.metrics import cohen_kappa_score
+
     first, second = [a for a, _ in pairs], [b for _, b in pairs]
     found = cohens_kappa(first, second)["kappa"]
     if len({*first, *second}) < 2:

@@ -10,8 +10,6 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from statsmodels.stats.contingency_tables import mcnemar
-from statsmodels.stats.proportion import proportion_confint
 
 from metamem.core.errors import ConfigError, DataError
 from metamem.reporting.console.comparison_tables import print_comparison
@@ -33,6 +31,8 @@ def published() -> dict[str, Any]:
 
 
 def test_published_accuracies_are_those_of_the_files_and_their_intervals_wilsons(published: dict[str, Any]) -> None:
+    from statsmodels.stats.proportion import proportion_confint
+
     for system in published["comparison"]["systems"]:
         file = published["data"][system["label"]]["aggregate"]
         parts = system["parts"]
@@ -64,6 +64,8 @@ def test_the_published_difference_of_two_point_six_is_not_called_one(published: 
 
 
 def test_one_attempt_of_one_run_over_questions_of_their_own_is_mcnemars_test(plain_file: PlainFile) -> None:
+    from statsmodels.stats.contingency_tables import mcnemar
+
     a = plain_file("a", {f"q{i}": i % 3 == 0 for i in range(60)})
     b = plain_file("b", {f"q{i}": i % 2 == 0 for i in range(60)})
     (pair,) = compare_results([str(a), str(b)])["pairs"]

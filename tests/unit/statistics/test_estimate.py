@@ -10,11 +10,8 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-import statsmodels.api as sm
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binomtest, ttest_1samp
-from statsmodels.stats.proportion import proportion_confint
 
 from metamem.statistics.estimate import Estimate, Sample, difference_of, mean_of, wilson
 
@@ -23,6 +20,8 @@ COVERAGE = Path(__file__).resolve().parents[3] / "experiments" / "benchmarks" / 
 
 @pytest.mark.parametrize(("right", "count"), [(0, 1), (1, 1), (350, 500), (363.5, 500), (55, 56)])
 def test_wilson_is_that_of_statsmodels(right: float, count: int) -> None:
+    from statsmodels.stats.proportion import proportion_confint
+
     assert wilson(right, count) == pytest.approx(proportion_confint(right, count, method="wilson"), abs=1e-12)
 
 
@@ -34,6 +33,8 @@ def test_nothing_has_no_interval() -> None:
 
 
 def test_questions_of_their_own_give_the_t_test_of_scipy() -> None:
+    from scipy.stats import ttest_1samp
+
     luck = random.Random(1)
     a, b = ([luck.random() for _ in range(40)] for _ in range(2))
     names = [str(i) for i in range(40)]
@@ -45,11 +46,13 @@ def test_questions_of_their_own_give_the_t_test_of_scipy() -> None:
 
 
 def test_conversations_give_the_sandwich_of_statsmodels() -> None:
+    from statsmodels.regression.linear_model import OLS
+
     luck = np.random.default_rng(2)
     sizes = luck.integers(1, 9, 30)
     groups = np.repeat(np.arange(30), sizes)
     values = luck.random(len(groups)) + luck.random(30)[groups]
-    fit = sm.OLS(values, np.ones(len(values))).fit(
+    fit = OLS(values, np.ones(len(values))).fit(
         cov_type="cluster", cov_kwds={"groups": groups, "use_correction": False}
     )
     found = mean_of(Sample(values.tolist(), [str(g) for g in groups]))
@@ -116,6 +119,8 @@ def test_signs_of_few_clusters_are_flipped_one_by_one_and_the_interval_is_what_t
 
 
 def test_right_and_wrong_over_few_questions_is_the_binomial_test() -> None:
+    from scipy.stats import binomtest
+
     names = [str(i) for i in range(12)]
     after = [1.0] * 8 + [0.0] * 4
     found = difference_of(Sample([0.0] * 11 + [1.0], names), Sample(after, names))

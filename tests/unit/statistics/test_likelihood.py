@@ -6,7 +6,6 @@ import random
 from typing import Any
 
 import pytest
-from scipy.stats import spearmanr
 
 from metamem.statistics.likelihood import Scored, correlated, decide, difference, figures, measured, ordered_alike
 
@@ -49,6 +48,8 @@ def test_a_paired_gain_is_shown_where_the_spread_of_questions_would_hide_it_and_
 
 
 def test_the_correlation_is_spearmans_and_its_interval_holds_it() -> None:
+    from scipy.stats import spearmanr
+
     rng = random.Random(2)
     judged = []
     for i in range(60):

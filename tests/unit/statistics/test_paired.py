@@ -6,9 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binom, binomtest
-from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
-from statsmodels.stats.multitest import multipletests
 
 from metamem.statistics.paired import Discordance, discordance, holm, matched, mcnemar, smallest_by_mcnemar
 
@@ -17,6 +14,8 @@ PAIRS = st.lists(st.tuples(st.booleans(), st.booleans()), max_size=60)
 
 @given(PAIRS)
 def test_mcnemar_is_the_binomial_test_of_the_discordant_questions(pairs: list[tuple[bool, bool]]) -> None:
+    from scipy.stats import binomtest
+
     cases = discordance([a for a, _ in pairs], [b for _, b in pairs])
     assert cases.count == len(pairs)
     apart = cases.only_first + cases.only_second
@@ -25,6 +24,8 @@ def test_mcnemar_is_the_binomial_test_of_the_discordant_questions(pairs: list[tu
 
 
 def test_mcnemar_is_that_of_statsmodels() -> None:
+    from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
+
     table = [[295, 55], [68, 82]]
     expected = statsmodels_mcnemar(table, exact=True).pvalue
     assert mcnemar(Discordance(295, 55, 68, 82)) == pytest.approx(float(expected))
@@ -46,6 +47,8 @@ def test_systems_of_unequal_length_are_not_paired() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [1, 2, 7])
 def test_holm_is_that_of_statsmodels_and_never_below_the_p_it_corrects(number: int) -> None:
+    from statsmodels.stats.multitest import multipletests
+
     p_values = (np.random.default_rng(number).random(number) ** 3).tolist()
     corrected = holm(p_values)
     assert corrected == pytest.approx(multipletests(p_values, method="holm")[1])
@@ -58,6 +61,8 @@ def test_an_empty_table_has_nothing_to_correct() -> None:
 
 @pytest.mark.parametrize(("count", "share"), [(500, 0.25), (200, 0.4), (1540, 0.1)])
 def test_the_smallest_by_mcnemar_is_shown_four_times_out_of_five_by_mcnemars_test(count: int, share: float) -> None:
+    from scipy.stats import binom
+
     difference = smallest_by_mcnemar(count, share)
     assert difference is not None
     power = 0.0
