@@ -21,7 +21,9 @@ pytestmark = [
         any(importlib.util.find_spec(name) is None for name in ("trl", "peft")), reason="needs the extra train"
     ),
 ]
-OPTIONS = ("experiment=grpo", "dataset.size=40", "dataset.difficulty=1", "memory.max_tokens=4", "part=validation")
+OPTIONS = ("experiment=grpo", "dataset.size=40", "dataset.asked=1", "dataset.difficulty=1", "part=validation")
+# A chunk of four lines, of which the untrained builder keeps none.
+SHOWN = "user: I gave Anna tea 1\nuser: it is fine 2\nuser: you could be brief 3\nuser: take your time 4\nKeep"
 
 
 def trained(outputs: Path, weights: str, rate: float) -> Path:
@@ -30,7 +32,7 @@ def trained(outputs: Path, weights: str, rate: float) -> Path:
 
     options = REGISTRY.options("optimizer", {"name": "grpo", "weights": weights, "rate": rate, "micro_batch": 2})
     learner = Learner(options, build("backbone", {"name": "plain"}), None)
-    prompt, *replies = (learner.tokens.reply(text) for text in ("user: 1 I 2 gave 3 Anna 4 tea 5", "4 5", "1 2"))
+    prompt, *replies = (learner.tokens.reply(text) for text in (SHOWN, "1 2", "<|im_end|>"))
     given = zip(replies, (1.0, -1.0), strict=True)
     learner.update([{"row": 0, "prompt": prompt, "reply": reply, "advantage": value} for reply, value in given], 1)
     adapter = keep(outputs / ADAPTERS, learner.base_hash, learner.lora, learner.save)
