@@ -315,14 +315,19 @@ def _refuse_stand_ins(prepared: Prepared) -> None:
 
 
 def limited(dataset: Dataset, limit: int | None) -> Dataset:
-    """The data set with `limit` questions at most: in their order, of every conversation as many as of the others."""
+    """The data set with `limit` questions at most: in their order, of every group as many as of the others.
+
+    A group is a conversation or a text, also where each of its questions is given a conversation of its own, so that
+    memories that know the question are asked the same ones as the others.
+    """
     if limit is None or limit >= len(dataset.questions):
         return dataset
     taken: Counter[str | None] = Counter()
     turns = {}
     for q in dataset.questions:
-        turns[q.id] = taken[q.conversation_id]
-        taken[q.conversation_id] += 1
+        of = q.group or q.conversation_id
+        turns[q.id] = taken[of]
+        taken[of] += 1
     kept = {q.id for q in sorted(dataset.questions, key=lambda q: turns[q.id])[:limit]}
     questions = tuple(q for q in dataset.questions if q.id in kept)
     wanted = {q.conversation_id for q in questions}

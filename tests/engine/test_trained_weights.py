@@ -21,7 +21,9 @@ pytestmark = [
         any(importlib.util.find_spec(name) is None for name in ("trl", "peft")), reason="needs the extra train"
     ),
 ]
-OPTIONS = ("experiment=grpo", "dataset.size=40", "dataset.difficulty=1", "memory.max_tokens=4", "part=validation")
+OPTIONS = ("experiment=grpo", "dataset.size=40", "dataset.asked=1", "dataset.difficulty=1", "part=validation")
+# A chunk of four lines, of which the untrained builder keeps none.
+SHOWN = "user: I gave Anna tea 1\nuser: it is fine 2\nuser: you could be brief 3\nuser: take your time 4\nKeep"
 
 
 def trained(outputs: Path, weights: str, rate: float) -> Path:
@@ -30,7 +32,7 @@ def trained(outputs: Path, weights: str, rate: float) -> Path:
 
     options = REGISTRY.options("optimizer", {"name": "grpo", "weights": weights, "rate": rate, "micro_batch": 2})
     learner = Learner(options, build("backbone", {"name": "plain"}), None)
-    prompt, *replies = (learner.tokens.reply(text) for text in ("user: 1 I 2 gave 3 Anna 4 tea 5", "4 5", "1 2"))
+    prompt, *replies = (learner.tokens.reply(text) for text in (SHOWN, "1 2", "<|im_end|>"))
     given = zip(replies, (1.0, -1.0), strict=True)
     learner.update([{"row": 0, "prompt": prompt, "reply": reply, "advantage": value} for reply, value in given], 1)
     adapter = keep(outputs / ADAPTERS, learner.base_hash, learner.lora, learner.save)
@@ -44,8 +46,10 @@ def written(outputs: Path, meta_memory: Path | None, *builder: str) -> list[list
     given = [f"meta_memory={meta_memory}"] if meta_memory else []
     programs.run_here("eval", *OPTIONS, *builder, *given, f"outputs={outputs}")
     run = (outputs / "eval" / "latest").resolve()
-    assert programs.result_of(run)["memory"]["built"] == 4, "nothing else than these memories is written"
-    return [[one["text"] for one in case["evidence"]] for case in read_rows(run / "cases.jsonl")]
+    cases = list(read_rows(run / "cases.jsonl"))
+    told = programs.result_of(run)["memory"]
+    assert told["built"] == len({case["conversation"] for case in cases}), "nothing else than these memories is written"
+    return [[one["text"] for one in case["evidence"]] for case in cases]
 
 
 @pytest.mark.usefixtures("pool")

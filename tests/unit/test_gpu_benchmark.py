@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.benchmarks import gpu, gpu_measures
+from experiments.benchmarks import gpu, gpu_measures, shapes
 from metamem.core import machine
 
 
@@ -73,6 +73,6 @@ def test_a_measurement_that_hangs_ends_with_all_that_it_started(tmp_path: Path) 
 
 
 def test_the_presets_weights_are_as_many_as_was_published() -> None:
-    shapes = (gpu_measures.QWEN3_4B, gpu_measures.QWEN3_30B, gpu_measures.SMOLLM2)
-    assert [gpu_measures.numbers(shape) for shape in shapes] == [4_022_468_096, 30_532_122_624, 134_515_008]
+    sizes = [shapes.numbers(config) for config in (shapes.QWEN3_4B, shapes.QWEN3_30B, shapes.SMOLLM2)]
+    assert sizes == [4_022_468_096, 30_532_122_624, 134_515_008]
     assert gpu_measures.MEASURES.keys() == gpu.MEASUREMENTS.keys()
