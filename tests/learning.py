@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from random import Random
 from typing import Any
 
 from metamem.config.options import EvaluationOptions
@@ -27,7 +28,7 @@ from metamem.tracking.trackers import Trackers
 load_components()
 EMBEDDER = build("embedder", {"name": "hashing", "dimensions": 64})
 PROMPTS = build("prompts", {"name": "default"})
-Answers = Callable[[Question, MetaMemory, Sequence[Guideline], int], tuple[str, bool | None]]
+Answers = Callable[[Question, MetaMemory, Sequence[Guideline], int], tuple[str, float | None]]
 Replies = Callable[[str, str], str | Failure]
 
 
@@ -37,7 +38,7 @@ def ask(id: str, text: str = "") -> Question:
 
 
 class Bench:
-    """Stands for the bench: answers and verdicts come from a script (None: the verdict is invalid)."""
+    """Stands for the bench: answers and scores come from a script (None: the verdict is invalid; 1: it is right)."""
 
     def __init__(self, answers: Answers, recall: Any) -> None:
         self._answers, self._recall = answers, recall
@@ -60,11 +61,12 @@ class Bench:
         self.asked.append((scope, question.id, ids))
         made, verdicts = [], []
         for draw in range(first, first + attempts):
-            text, correct = self._answers(question, meta_memory, shown, draw)
+            text, score = self._answers(question, meta_memory, shown, draw)
+            correct = None if score is None else score >= 1
             attempt = Attempt(f"{scope}/{question.id}#{draw}", question.id, scope, draw, text, shown=ids)
-            status = Status.invalid if correct is None else Status.scored
+            status = Status.invalid if score is None else Status.scored
             made.append(attempt)
-            verdicts.append(Verdict(attempt.id, question.id, "e", status, float(bool(correct)), correct))
+            verdicts.append(Verdict(attempt.id, question.id, "e", status, float(score or 0), correct))
         evidence = (Evidence(MemoryUnit("u", f"a fact of {question.id}"), 1.0, 0),)
         return Judged(question, evidence, tuple(made), tuple(verdicts), teaches(made, verdicts))
 
@@ -96,7 +98,7 @@ class Reflector:
 
 
 class Classroom:
-    """A policy with its recall, taken step by step through batches of questions."""
+    """A policy with its recall, taken step by step through batches of questions; `random` stands for every step's."""
 
     def __init__(
         self,
@@ -106,6 +108,7 @@ class Classroom:
         recall: Any = None,
         validation: Sequence[Question] = (),
         train: Sequence[Question] = (),
+        random: Random | None = None,
     ) -> None:
         name = getattr(policy, "recall", "all")
         self.recall = recall or build(
@@ -113,7 +116,7 @@ class Classroom:
         )
         self.policy, self.at = policy, Position()
         self.bench, self.reflector = Bench(answers, self.recall), Reflector(replies)
-        self._validation, self._train = validation, train
+        self._validation, self._train, self._random = validation, train, random
 
     def step(self, *batch: Question) -> Update:
         """Make one step, and go on from what it gives."""
@@ -130,6 +133,7 @@ class Classroom:
             similarity=Similarity(EMBEDDER),
             tracker=Trackers([]),
         )
+        laboratory.random = self._random or laboratory.random
         update: Update = asyncio.run(self._screened(batch, laboratory))
         self.at = Position(number, update.meta_memory, update.state)
         return update

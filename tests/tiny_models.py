@@ -16,8 +16,11 @@ def _vocabulary(special: list[str], begin: str, inside: str) -> list[str]:
     return list(dict.fromkeys(pieces))
 
 
-def bert_compressor(folder: Path, layers: int = 4, labels: int = 2) -> Path:
-    """A BERT token classifier (as `llmlingua-2-bert-base-multilingual-cased-meetingbank` is one) in a folder."""
+def bert_compressor(folder: Path, layers: int = 4, labels: int = 2, hidden: int = 32, inner: int = 48) -> Path:
+    """A BERT token classifier (as `llmlingua-2-bert-base-multilingual-cased-meetingbank` is one) in a folder.
+
+    With 12 layers, `hidden` of 768 and `inner` of 3,072 it is as large as that one, its vocabulary aside.
+    """
     import torch
     from transformers import BertConfig, BertForTokenClassification, BertTokenizerFast
 
@@ -27,10 +30,10 @@ def bert_compressor(folder: Path, layers: int = 4, labels: int = 2) -> Path:
     tokenizer = BertTokenizerFast(str(folder / "vocab.txt"), do_lower_case=False)
     config = BertConfig(
         vocab_size=len(vocabulary),
-        hidden_size=32,
+        hidden_size=hidden,
         num_hidden_layers=layers,
-        num_attention_heads=2,
-        intermediate_size=48,
+        num_attention_heads=max(2, hidden // 64),
+        intermediate_size=inner,
         num_labels=labels,
         initializer_range=0.5,  # so that random tokens differ clearly
     )

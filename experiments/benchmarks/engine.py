@@ -37,7 +37,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-QUESTIONS, ATTEMPTS, CONCURRENCY = 50, 5, 16
+ATTEMPTS, CONCURRENCY = 5, 16
 CONTEXT = 16384  # tokens of prompt and reply
 BOUNDS = {"start": 1.3, "stage": 1.25, "server": 0.25, "cache": 0.9}
 
@@ -47,17 +47,18 @@ BOUNDS = {"start": 1.3, "stage": 1.25, "server": 0.25, "cache": 0.9}
 
 @dataclass(frozen=True)
 class Size:
-    """What a prompt holds: numbers of guidelines and memories, and whose words are around them."""
+    """What a prompt holds: numbers of guidelines and memories, and whose words are around them; how many there are."""
 
     guidelines: int
     memories: int
     prompts: str
+    questions: int = 50
 
 
 LONG, SHORT = Size(30, 8, "default"), Size(2, 1, "nano")
 
 
-def data(folder: Path, number: int, memories: int) -> Path:
+def data(folder: Path, number: int, size: Size) -> Path:
     """A file for dataset=prepared: questions with memories of about 20 words; no two rounds share one."""
     records = [
         {
@@ -68,10 +69,10 @@ def data(folder: Path, number: int, memories: int) -> Path:
             "memories": [
                 f"2024/03/{1 + j:02d} 10:00 On day {j} of list {number} I put item {i + j} on shelf {i * j}, next to "
                 "the lamp that my sister gave me."
-                for j in range(memories)
+                for j in range(size.memories)
             ],
         }
-        for i in range(QUESTIONS)
+        for i in range(size.questions)
     ]
     path = folder / f"questions_{number}.json"
     path.write_text(json.dumps(records), encoding="utf-8")
@@ -98,33 +99,44 @@ class Stage:
     outputs: list[Any] = field(default_factory=list)
 
 
-async def answer(folder: Path, number: int, model: Path, size: Size = LONG, most: int | None = None) -> Stage:
-    """Run one answering stage as an evaluation does; `most` samples per call of the engine."""
+def tiny(model: Path) -> list[str]:
+    """The overrides that choose the tiny model of a folder."""
+    return ["backbone=tiny", f"backbone.path={model}", f"backbone.max_model_len={CONTEXT}"]
+
+
+def composed(overrides: Sequence[str]) -> Any:
+    """The config of an evaluation."""
     from hydra import compose, initialize_config_dir
 
     from metamem.cli.hydra_bridge import config_folder, export
     from metamem.config.resolve import resolve
+
+    export()
+    with initialize_config_dir(config_dir=str(config_folder()), version_base="1.3"):
+        return resolve(compose("eval", overrides=list(overrides)))
+
+
+async def answer(folder: Path, number: int, model: Sequence[str], size: Size = LONG, most: int | None = None) -> Stage:
+    """Run one answering stage as an evaluation does, by the model that overrides choose; `most` samples per call of
+    the engine.
+    """
     from metamem.core.meta_memory import Guideline, MetaMemory
     from metamem.pipeline.parts import RunParts
     from metamem.pipeline.prepare import prepare
     from metamem.runs.directory import Run, evaluation_rows
     from metamem.tracking.trackers import Trackers
 
-    export()
     given = [
         "dataset=prepared",
-        f"dataset.path={data(folder, number, size.memories)}",
+        f"dataset.path={data(folder, number, size)}",
         f"prompts={size.prompts}",
         "split=all",
         "part=all",
         "evaluator=[substring_match]",
-        "backbone=tiny",
-        f"backbone.path={model}",
-        f"backbone.max_model_len={CONTEXT}",
+        *model,
         f"outputs={folder / str(number)}",
     ]
-    with initialize_config_dir(config_dir=str(config_folder()), version_base="1.3"):
-        config = resolve(compose("eval", overrides=given))
+    config = composed(given)
     prepared = prepare(config)
     run = Run("eval", config, prepared.contents, [])
     tracker, stage = Trackers([]), Stage()
@@ -146,7 +158,7 @@ async def answer(folder: Path, number: int, model: Path, size: Size = LONG, most
     finally:
         run.close()
         vars(stage.engine).pop("generate", None)  # the engine outlives the run
-    assert sum(a.finish_reason in ("stop", "length") for j in judged for a in j.attempts) == QUESTIONS * ATTEMPTS
+    assert sum(a.finish_reason in ("stop", "length") for j in judged for a in j.attempts) == size.questions * ATTEMPTS
     return stage
 
 
@@ -159,9 +171,9 @@ def _record(backbone: Any, stage: Stage, most: int | None) -> None:
         stage.requests.append(request)
         return await generate(request)
 
-    async def asked(tokens: list[int], parameters: Any, patience: float | None = None) -> Any:
+    async def asked(tokens: list[int], parameters: Any, *more: Any) -> Any:
         stage.given.append((tokens, parameters))
-        output = await ask(tokens, parameters, patience)
+        output = await ask(tokens, parameters, *more)
         stage.outputs.append(output)
         return output
 
@@ -346,7 +358,7 @@ def stage(rounds: int, folder: Path, model: Path) -> float:
     """Our answering stage over AsyncLLM's."""
 
     async def one(number: int) -> tuple[float, float]:
-        ours = await answer(folder, number, model)
+        ours = await answer(folder, number, tiny(model))
         theirs = await bare(ours)
         return ours.seconds, theirs
 
@@ -364,7 +376,7 @@ def server(rounds: int, folder: Path, model: Path) -> float:
     stages: dict[Size, list[Stage]] = {}
     for place, size in ((300, LONG), (100, SHORT)):
         numbers = range(place, place + rounds + 1)
-        stages[size] = [asyncio.run(answer(folder, number, model, size)) for number in numbers]
+        stages[size] = [asyncio.run(answer(folder, number, tiny(model), size)) for number in numbers]
     asyncio.run(close())  # the server is to have the machine for itself
     ratio = 0.0
     with served(model) as url:
@@ -384,7 +396,7 @@ def server(rounds: int, folder: Path, model: Path) -> float:
 
 def cache(rounds: int, folder: Path, model: Path) -> float:
     """The share of prompt tokens that came from the prefix cache. Cached tokens are told per call: one sample each."""
-    made = asyncio.run(answer(folder, 200, model, most=1))
+    made = asyncio.run(answer(folder, 200, tiny(model), most=1))
     total = sum(len(o.prompt_token_ids) for o in made.outputs)
     cached = sum(o.num_cached_tokens or 0 for o in made.outputs)
     print(f"  {len(made.outputs)} prompts of {total / len(made.outputs):.0f} tokens, {cached} of {total} cached")

@@ -13,6 +13,7 @@ import asyncio
 import json
 import os
 import re
+import string
 import time
 import zlib
 from collections.abc import Mapping
@@ -28,6 +29,7 @@ LONGEST_REPLY = 16 * 2**20
 LONGEST_REFUSAL = 64 * 2**10
 # Fewer characters are no key that somebody guards, but a word (`none`, `x`) that stands in many a text.
 _SHORTEST_KEY = 8
+_SMALL = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 # Seconds that an idle socket is kept: vLLM's server closes it after five.
 _KEPT = 5.0
 _JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
@@ -132,14 +134,12 @@ class Connection:
         return UnreachableError(f"backbone.api_key_env: {told}")
 
     def clean(self, text: str) -> str:
-        """Return one line of at most 320 characters, without the key, which some services echo, whole or shortened."""
+        """Return one line of at most 320 characters, without the key, which some services echo, whole or in parts."""
         if len(self._key) >= _SHORTEST_KEY:
-            text = text.replace(self._key, "***")
             # Such as sk-pr***6789: what stands before and behind the stars is the key's.
             ends = re.escape(self._key[:3]), re.escape(self._key[-2:])
             text = re.sub(rf"{ends[0]}[\w-]*(\*{{2,}}|\.{{2,}}|…)[\w-]*({ends[1]})?", "***", text)
-            for part in (self._key[: len(self._key) // 2], self._key[-(len(self._key) // 2) :]):
-                text = text.replace(part, "***") if len(part) >= _SHORTEST_KEY else text
+            text = _without(self._key, text)
         return " ".join(printable(text).split())[:320]
 
     def _answered(self, status: int, headers: Mapping[str, str], told: str) -> Exception:
@@ -150,6 +150,24 @@ class Connection:
         if passes(status):
             return Transient(reason, retry_after(headers, time.time()), away=status in AWAY)
         return Refused(status, reason)
+
+
+def _without(key: str, text: str) -> str:
+    """Return a text with every run of characters starred that the key has, too, in capitals or not."""
+    own, said = key.translate(_SMALL), text.translate(_SMALL)
+    kept: list[str] = []
+    place = 0
+    while place < len(text):
+        end = place + _SHORTEST_KEY
+        if end > len(text) or said[place:end] not in own:
+            kept.append(text[place])
+            place += 1
+            continue
+        while end < len(text) and said[place : end + 1] in own:
+            end += 1
+        kept.append("***")
+        place = end
+    return "".join(kept)
 
 
 class _LostError(Exception):

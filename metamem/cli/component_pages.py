@@ -97,6 +97,12 @@ def source_of(entry: Entry) -> str:
     return ""
 
 
+def on_nano(entry: Entry) -> str:
+    """Return what the documentation of a policy's module says of a model as small as `nano`; empty where nothing."""
+    about = " ".join((sys.modules[entry.component.__module__].__doc__ or "").split())
+    return " ".join(sentence for sentence in re.split(r"(?<=\.)\s", about) if "nano`" in sentence)
+
+
 def _link(paper: str) -> str:
     return f"[arXiv {paper}](https://arxiv.org/abs/{paper})"
 
@@ -127,6 +133,9 @@ def _page(kind: str) -> str:
         "|---|---|---|---|---|",
         *(_row(entry) for entry in chosen),
     ]
+    if kind == "optimizer":
+        lines += ["", "Under a language model as small as `nano`, which has half a million parameters:", ""]
+        lines += [f"- `{entry.name}`: {text}" for entry in chosen if (text := on_nano(entry))]
     found = presets(kind)
     if found:
         lines += ["", "Presets, which set a component's options:", ""]

@@ -16,7 +16,7 @@ from metamem.core.checkpoints import load_checkpoint
 from metamem.core.errors import UserError
 from metamem.core.files import read_json, read_rows
 from metamem.reporting.console.text import open_console, say, several
-from metamem.runs.directory import find_checkpoints, lock_of, read_result
+from metamem.runs.directory import PROGRESS, find_checkpoints, lock_of, read_result
 from metamem.runs.uses import read_uses
 
 # Size of a run's directory, of its journal, of what it uses of the memory store.
@@ -59,7 +59,8 @@ def verify(place: Path) -> int:
         attempt(lambda: read_result(place))
     for path in find_checkpoints(place):
         attempt(lambda path=path: load_checkpoint(path, "checkpoint"))  # type: ignore[misc]
-    for path in (p for p in sorted(place.glob("*.json")) if p.name != "result.json"):
+    # How far a run was when it was killed is written in place, and nobody builds on it.
+    for path in (p for p in sorted(place.glob("*.json")) if p.name not in ("result.json", PROGRESS)):
         attempt(lambda path=path: read_json(path))  # type: ignore[misc]
     for path in sorted(place.glob("*.jsonl")):
         attempt(lambda path=path: Counter(type(row) for row in read_rows(path)))  # type: ignore[misc]

@@ -72,6 +72,13 @@ def is_temporary(path: Path) -> bool:
     return _TEMPORARY.fullmatch(path.name) is not None
 
 
+def drop_temporary(folder: Path) -> None:
+    """Remove what killed processes left in a folder in which nobody else writes now. Raises OSError."""
+    for entry in folder.iterdir():
+        if is_temporary(entry):
+            entry.unlink(missing_ok=True)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file whole: indented, non-ASCII kept."""
     write_atomically(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")

@@ -223,25 +223,53 @@ class Stream:
         )
         seed: int | None = option(None, "the seed by which a stream is shuffled, instead of the run's")
         length: int | None = option(None, "only the first so many questions (null: all)", least=1)
+        folds: int = option(
+            1,
+            "independent streams: orders of all questions; by conversation, each of conversations of its own",
+            least=1,
+        )
+        fold: str = option("0", "which of these streams, from 0, or all side by side")
+
+        def __post_init__(self) -> None:
+            self.fold = _checked_fold(self.fold, self.folds)
+            if self.folds > 1 and self.order is StreamOrder.date:
+                raise ConfigError(f"split.folds={self.folds}: by date there is one order; choose another split.order")
 
     def __init__(self, config: Config) -> None:
         self._config = config
+
+    def folds(self) -> dict[str, Any]:
+        """Return the options of each stream where all are meant."""
+        return _every_fold(self._config, self._config.folds)
 
     def files(self) -> Sequence[Path]:
         """None."""
         return ()
 
     def split(self, questions: Sequence[Question], seed: int) -> Split:
-        """All ids as the training part, in their order; questions without a date come last."""
+        """Return the ids of one stream as the training part, in their order; questions without a date come last.
+
+        Raises `ConfigError` for `fold=all`, or when there are fewer conversations than streams of them.
+        """
         c, ordered = self._config, sorted(questions, key=lambda q: q.id)
+        stream = _one_fold(c.fold, c.folds)
+        rng = random.Random(f"{seed if c.seed is None else c.seed}/split/stream" + (f"/{stream}" if stream else ""))
         if c.order is StreamOrder.shuffled:
-            random.Random(f"{seed if c.seed is None else c.seed}/split/stream").shuffle(ordered)
+            rng.shuffle(ordered)
         else:
             ordered.sort(key=lambda q: (q.date is None, q.date or datetime.min))
         if c.order is StreamOrder.conversation:
-            ordered.sort(key=lambda q: q.conversation_id or q.group or q.id)
+            names = list(dict.fromkeys(map(_conversation, ordered)))
+            if len(names) < c.folds:
+                raise ConfigError(f"split.folds={c.folds}: this data set has {len(names)} conversations to share out")
+            mine = set(names[stream :: c.folds])
+            ordered = sorted((q for q in ordered if _conversation(q) in mine), key=_conversation)
         order = tuple(q.id for q in ordered[: c.length])
         return Split(tuple(sorted(order)), (), (), order=order)
+
+
+def _conversation(question: Question) -> str:
+    return question.conversation_id or question.group or question.id
 
 
 @register("split", "file")

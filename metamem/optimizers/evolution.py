@@ -15,6 +15,8 @@ from typing import Any
 
 # How often a pair is drawn before a merge is given up, and how often a draw is tried for a pair.
 _DRAWS = 10
+# The questions that a merge is tried on; with fewer nothing is merged.
+_TRIAL = 5
 
 Fronts = Mapping[str, Collection[int]]
 
@@ -104,7 +106,7 @@ def merged(candidates: Sequence[Candidate], merges: Merges, random: Random) -> t
             continue
         first, second, ancestor = found
         texts, taken = _mixed(candidates, first, second, ancestor, random)
-        if (first, second, taken) in merges.made:
+        if (first, second, taken) in merges.made or len(candidates[first].scores) < _TRIAL:
             continue
         merges.made.append((first, second, taken))
         merges.triplets.append(found)
@@ -112,7 +114,7 @@ def merged(candidates: Sequence[Candidate], merges: Merges, random: Random) -> t
     return None
 
 
-def trial(first: Mapping[str, float], second: Mapping[str, float], random: Random, count: int = 5) -> list[str]:
+def trial(first: Mapping[str, float], second: Mapping[str, float], random: Random) -> list[str]:
     """Draw the questions that a merge is tried on: as many that the first answers better as the second, and equals."""
     ids = list(first)
     better = [i for i in ids if first[i] > second[i]]
@@ -120,12 +122,10 @@ def trial(first: Mapping[str, float], second: Mapping[str, float], random: Rando
     equal = [i for i in ids if first[i] == second[i]]
     drawn: list[str] = []
     for held in (better, worse, equal):
-        take = min(len(held), math.ceil(count / 3), count - len(drawn))
+        take = min(len(held), math.ceil(_TRIAL / 3), _TRIAL - len(drawn))
         drawn += random.sample(held, k=take) if take > 0 else []
-    if missing := count - len(drawn):
-        unused = [i for i in ids if i not in drawn]
-        drawn += random.sample(unused, k=missing) if len(unused) >= missing else random.choices(ids, k=missing)
-    return drawn
+    missing = _TRIAL - len(drawn)
+    return drawn + (random.sample([i for i in ids if i not in drawn], k=missing) if missing else [])
 
 
 def _pair(
@@ -169,11 +169,11 @@ def _divided(ancestor: Mapping[str, str], first: Mapping[str, str], second: Mapp
 def _mixed(
     candidates: Sequence[Candidate], first: int, second: int, ancestor: int, random: Random
 ) -> tuple[dict[str, str], tuple[int, ...]]:
-    """Take each block from the one that changed it; where both did, from the better one."""
+    """Take each block from the one that changed it; where both did, even to the same, from the better one."""
     one, other, old = (candidates[i] for i in (first, second, ancestor))
     texts, taken = {}, []
     for block, text in old.texts.items():
-        if one.texts[block] == other.texts[block] or text == other.texts[block]:
+        if text == other.texts[block]:
             source = first
         elif text == one.texts[block]:
             source = second

@@ -121,9 +121,8 @@ class GEPA:
 
     async def _begun(self, at: Position, laboratory: Laboratory) -> Evolution:
         """Validate what there is, as the first candidate."""
-        texts = {b: at.meta_memory.texts.get(b, "") for b in self.config.blocks if b != GUIDELINES}
-        if GUIDELINES in self.config.blocks:
-            texts[GUIDELINES] = "\n".join(g.text for g in at.meta_memory.guidelines)
+        held = {**at.meta_memory.texts, GUIDELINES: "\n".join(g.text for g in at.meta_memory.guidelines)}
+        texts = {block: held.get(block, "") for block in self.config.blocks}
         state = Evolution([], Merges(), {g.text: g.id for g in at.meta_memory.guidelines})
         await self._join(state, Candidate(texts), at, laboratory)
         return state
@@ -178,10 +177,9 @@ class GEPA:
         asked = trial(first.scores, second.scores, laboratory.random)
         known = {q.id: q for q in laboratory.validation}
         memory = state.memory(texts, at.meta_memory, laboratory.step)
-        distinct = [known[i] for i in dict.fromkeys(asked)]
-        judged = {j.question.id: j for j in await laboratory.validate(memory, distinct)}
-        state.spent += sum(len(j.attempts) for j in judged.values())
-        after = sum(_score(judged[i]) for i in asked)
+        judged = await laboratory.validate(memory, [known[i] for i in asked])
+        state.spent += sum(len(j.attempts) for j in judged)
+        after = sum(_score(j) for j in judged)
         best = max(sum(c.scores[i] for i in asked) for c in (first, second))
         if accepted := after >= best:
             turn = max(first.turn, second.turn)

@@ -12,6 +12,7 @@ none; so rows are filled up to equal passes with masked ones, of which the first
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
 import warnings
@@ -110,7 +111,7 @@ class Learner:
         if len(filled) < 2 or not any(s["advantage"] for s in rows):
             # Writings that are all alike teach nothing.
             return Told(_by_episode(rows, [s["advantage"] for s in rows], episodes), {})
-        with TemporaryDirectory() as folder, _quiet():
+        with TemporaryDirectory() as folder, _quiet(), _frozen():
             trainer = GRPOTrainer(
                 model=self.model,
                 reward_funcs=reward,
@@ -271,6 +272,18 @@ def _read_moments(file: Path) -> dict[str, dict[str, Any]]:
         parameter, _, key = name.rpartition("/")
         found.setdefault(parameter, {})[key] = value
     return found
+
+
+@contextmanager
+def _frozen() -> Iterator[None]:
+    """Keep what there is from being looked through for garbage: the trainer has that done in every update, and the
+    libraries' own objects take longer than the update of a small model.
+    """
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 @contextmanager

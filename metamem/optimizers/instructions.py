@@ -1,6 +1,7 @@
 """`instructions`: sentences that a person wrote, in place of learned ones; the baseline of good advice.
 
-In: a file of sentences, or the ones below. Out: in one step, which asks nothing, a meta-memory of them.
+In: a file of sentences, or the ones below. Out: in one step, which asks nothing, a meta-memory of them. `nano` can use
+them as it uses guidelines that were learned.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
 In: a meta-memory and a batch of questions. Per question: sample attempts, have them judged, and where they disagree
 reflect on each and propose operations. Per batch: consolidate the proposals and execute what comes of it. Out: the next
 meta-memory with everything that led to it. A question flows on as soon as it is ready; only consolidation waits for the
-batch. Everything that enters a prompt is in the order of ids.
+batch. Everything that enters a prompt is in the order of ids. `nano` can do it: it was trained to, by short prompts of
+its own.
 """
 
 from __future__ import annotations

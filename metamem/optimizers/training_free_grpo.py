@@ -3,7 +3,7 @@
 In: batches of questions. Per question: a group of rollouts; where the group is partly right, a summary of each, then
 what sets the better ones apart (the semantic advantage, one or two experiences), then what that changes in the list of
 experiences. Per batch: one revision of all these changes. Out: the next list, which every prompt is given. Epochs go
-over the same questions again with what was learned.
+over the same questions again with what was learned. `nano` can do it, by short prompts of its own.
 """
 
 from __future__ import annotations

@@ -97,7 +97,7 @@ class Bench:
         answered = await follow_all(self._searching, asked, self._bank(question), replies, self._policy)
         here = f"{scope}/{question.id}"
         shared: dict[str, Any] = {
-            "meta_memory_hash": meta_memory.hash if meta_memory else MetaMemory().hash,
+            "meta_memory_hash": (MetaMemory() if meta_memory is None else meta_memory).hash,
             "evidence_hash": self._hash(question, shown),
             "prompt_hash": digest(messages),
             "shown": tuple(g.id for g in given.guidelines) if given else (),

@@ -65,7 +65,7 @@ def evaluate(config: EvalConfig, frame: Frame) -> dict[str, Any]:
     contents = {
         **prepared.contents,
         "systems": [
-            [s.label, s.meta_memory.hash if s.meta_memory else None, how]
+            [s.label, None if s.meta_memory is None else s.meta_memory.hash, how]
             for s, how in zip(systems, shown_by, strict=True)
         ],
         **({"selected": selected} if selected else {}),
@@ -136,7 +136,7 @@ def _selected(systems: Sequence[System], asked: set[str]) -> list[str]:
 
 
 def _origin(system: System) -> Origin:
-    return (system.meta_memory and system.meta_memory.origin) or Origin()
+    return (None if system.meta_memory is None else system.meta_memory.origin) or Origin()
 
 
 async def _evaluate(
@@ -193,8 +193,8 @@ async def _evaluate(
         {
             "label": s.label,
             "step": s.step,
-            **(s.meta_memory or MetaMemory()).sizes(),
-            "learned": (s.meta_memory or MetaMemory()).learned,
+            **(MetaMemory() if s.meta_memory is None else s.meta_memory).sizes(),
+            "learned": "" if s.meta_memory is None else s.meta_memory.learned,
         }
         for s in systems
     ]
@@ -206,7 +206,7 @@ async def _evaluate(
         **(headline(by_label) if by_label else likelihood_headline(likelihoods["likelihood"])),
         "systems": told,
         "figures": await figures_with_published(parts, parts.bench(), by_label),
-        "guidelines": items_json(chosen.meta_memory) if chosen and chosen.meta_memory else [],
+        "guidelines": items_json(chosen.meta_memory) if chosen is not None and chosen.meta_memory is not None else [],
         "guidelines_of": chosen.label if chosen else None,
         "retrieval": retrieval_figures(parts.gathered, questions),
         "memory": dict(parts.gathered.memory) or None,

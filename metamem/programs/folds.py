@@ -1,6 +1,7 @@
 """Training on all folds of a split at once, as tasks of one process that share data, memories and backbones.
 
-In: a `TrainConfig` with `split.fold=all`. Out: the folds' results as one.
+In: a `TrainConfig` with `split.fold=all`. Out: the folds' results as one. The folds of a stream are streams of their
+own, which none of the others waits for.
 """
 
 from __future__ import annotations
@@ -129,8 +130,15 @@ def fold_result(config: TrainConfig, folds: Sequence[str], results: Sequence[Map
         "directory": ", ".join(str(r["directory"]) for r in results),
         "runs": runs,
         "score": mean,
-        "headline": f"mean of the best validation scores {mean:.3f} over {len(results)} folds, each a maximum"
-        if mean is not None
-        else f"{len(results)} folds",
+        "headline": _headline(mean, results),
         "stamps": results[0]["stamps"],
     }
+
+
+def _headline(mean: float | None, results: Sequence[Mapping[str, Any]]) -> str:
+    """Say what the mean of the folds' scores is."""
+    if mean is None:
+        return f"{len(results)} folds"
+    if any("stream" in r for r in results):
+        return f"{mean:.3f} right while learning, the mean of {len(results)} streams"
+    return f"mean of the best validation scores {mean:.3f} over {len(results)} folds, each a maximum"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from metamem.core.files import write_atomically
-from metamem.reporting.console.text import safe, say, several, stamp_sentence
+from metamem.reporting.console.text import safe, say, several, stamp_sentence, with_interval
 from metamem.reporting.figures import Figure
 from metamem.reporting.plots import write_figures
 from metamem.reporting.table_files import latex, markdown, shown, write_tables
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 
 _NOT_ON_A_CONSOLE = ("type ", "right only")
+_WHOLE = 8  # characters of a cell's words that are kept together
 _LESS = (
     *("calls", "p (Holm)", "lost", "gained", "questions", "95 % interval", "completion tokens per question"),
     *("average", "conflict resolution", "compression", "memory tokens"),
@@ -94,8 +95,12 @@ class Finding:
                 names = [n for n in names if n != less]
         table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="dim")
         table.title, table.title_justify = safe(self.title, "bold"), "left"
+        # A number or a word of a cell that is cut in two is hard to read; a heading may be, and long ones are.
+        words = {name: [word for row in rows for word in shown(row[name]).split()] for name in names}
+        whole = {name: min(max(map(len, words[name]), default=0), _WHOLE) for name in names}
+        fits = sum(whole.values()) + 3 * len(names) <= console.width
         for name in names:
-            table.add_column(safe(name), overflow="fold")
+            table.add_column(safe(name), overflow="fold", min_width=whole[name] if fits else None)
         for row in rows:
             table.add_row(*(safe(shown(row[name])) for name in names))
         console.print()
@@ -133,7 +138,7 @@ def _joined(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row with its accuracy and the interval in one cell."""
     if row.get("low") is None or row.get("accuracy") is None:
         return {k: v for k, v in row.items() if k not in ("low", "high") or "accuracy" not in row}
-    text = f"{row['accuracy']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+    text = with_interval(row["accuracy"], (row["low"], row["high"]))
     return {k: text if k == "accuracy" else v for k, v in row.items() if k not in ("low", "high")}
 
 

@@ -117,12 +117,14 @@ def latex_escaped(text: str) -> str:
 
 
 def shown(value: Any) -> str:
-    """A cell as a reader sees it: shares with three digits, nothing for None."""
+    """A cell as a reader sees it: shares with three digits, large numbers without fractions, nothing for None."""
     if value is None:
         return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.3f}" if abs(value) < 100 else f"{value:,.0f}"
 
 
 def _number(value: Any) -> bool:

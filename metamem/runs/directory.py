@@ -18,7 +18,7 @@ from typing import Any
 from metamem.config.identity import plain
 from metamem.config.options import BaseConfig
 from metamem.core.errors import ConfigError, DataError, UserError
-from metamem.core.files import append_lines, is_temporary, read_object, temporary_name, write_json
+from metamem.core.files import append_lines, drop_temporary, read_object, temporary_name, write_json
 from metamem.core.json_form import to_json
 from metamem.core.learned import Judged
 from metamem.runs.identity import difference, fingerprint, git_revision, run_identity, slug
@@ -108,10 +108,10 @@ class Run:
             _link(base / "latest", self.directory)
 
     def _enter(self, kind: str, contents: Mapping[str, Any]) -> None:
-        for entry in (*self.directory.iterdir(), *(self.directory / CHECKPOINTS).glob("*")):
-            # What a kill in the middle of a write left: nobody else writes here while this process holds the lock.
-            if is_temporary(entry):
-                entry.unlink(missing_ok=True)
+        # Nobody else writes here while this process holds the lock.
+        for folder in (self.directory, self.directory / CHECKPOINTS):
+            if folder.is_dir():
+                drop_temporary(folder)
         write_json(self.directory / ".holder", {"process": os.getpid(), "host": socket.gethostname()})
         manifest = read_object(self.directory / "manifest.json", absent={})
         if manifest and manifest.get("id") != self.id:

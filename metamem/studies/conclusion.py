@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from metamem.core.errors import ConfigError, DataError
+from metamem.core.files import drop_temporary
 from metamem.core.registry import REGISTRY
 from metamem.programs.plan import Plan, show_plan
 from metamem.reporting.console.text import open_console, say, several
@@ -58,6 +59,7 @@ def _conclude(jobs: Sequence[Mapping[str, Any]]) -> int:
             say(console, after, "dim")
         return 0
     folder = Path(str(jobs[0]["folder"]))
+    drop_temporary(folder)
     done = [job for job in jobs if job["status"] == "done" and job.get("runs")]
     study = next((str(job["study"]) for job in jobs if job.get("study")), "")
     finding: Finding | None = None

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from metamem.core.files import read_object
 from metamem.core.registry import register
 from metamem.reporting.figures import Figure, Series
 from metamem.reporting.findings import Finding
 from metamem.runs.directory import read_result
-from metamem.statistics.online import Places, forgotten, places, stretches, until_better
+from metamem.statistics.online import Places, Stream, forgotten, places, stream_of, stretches, until_better
 from metamem.statistics.pairs import accuracy, columns, compare, decided, run_systems
 from metamem.statistics.systems import System
 from metamem.studies.policies import policy_of
@@ -46,13 +47,14 @@ class Streams(Study):
             online = System(name, systems["online"].rows, systems["online"].places)
             orders = _orders(setting)
             at = places(orders)
-            row, seeds = {"policy": name, **accuracy(online)}, list(orders)
-            single = [_mean([r.strict for r in online.rows if r.seed == s]) for s in seeds]
-            paid = [until_better(online.rows, systems["without"].rows, at, s) for s in seeds]
+            row = {"policy": name, **accuracy(online)}
+            single = [_mean([r.strict for r in online.rows if stream_of(r) == s]) for s in orders]
+            paid = [until_better(online.rows, systems["without"].rows, at, s) for s in orders]
             known = [p for p in paid if p is not None]
             row |= {
                 "lowest": min(single),
                 "highest": max(single),
+                "spread over orders": max(single) - min(single) if len(single) > 1 else None,
                 "forgotten": forgotten(online.rows, systems["again"].rows) if "again" in systems else None,
                 "questions until better": _mean(known) if known else None,
                 "orders that pay": f"{len(known)} of {len(paid)}",
@@ -70,7 +72,8 @@ class Streams(Study):
             series = (plain, *curves)
             finding.figures.append(Figure("over_time", title, "questions that have arrived", "accuracy", series))
         finding.notes.append(
-            "Differences are against the same stream without learning. Lowest and highest are single orders. "
+            "Differences are against the same stream without learning. Lowest and highest are single orders, the "
+            "spread lies between them. "
             "Forgotten: the share of the first questions that were right when they arrived, less that at the end (a "
             "question is not shown its own case then, but may be shown guidelines and notes that it taught). Until "
             "better: the questions after which, to the end, more had been right than without learning; a mean over the "
@@ -79,10 +82,14 @@ class Streams(Study):
         return finding
 
 
-def _orders(setting: Setting) -> dict[int | None, list[str]]:
-    """Return the order in which the questions of each training arrived, by its seed."""
-    results = [read_result(run) for run in setting.runs]
-    return {result["seed"]: [str(i) for i in result["stream"]["order"]] for result in results}
+def _orders(setting: Setting) -> dict[Stream, list[str]]:
+    """Return the order in which the questions of each training arrived, by its stream."""
+    found: dict[Stream, list[str]] = {}
+    for run in setting.runs:
+        result, split = read_result(run), read_object(run / "config.json")["split"]
+        fold = split.get("fold")
+        found[result["seed"], None if fold is None else str(fold)] = [str(i) for i in result["stream"]["order"]]
+    return found
 
 
 def _curve(name: str, system: System, at: Places) -> Series:

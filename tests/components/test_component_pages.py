@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from metamem.cli.component_pages import component_pages, costs_of, source_of
+from metamem.cli.component_pages import component_pages, costs_of, on_nano, source_of
 from metamem.core.registry import REGISTRY, load_studies
 
 load_studies()
@@ -50,3 +50,8 @@ def test_what_a_component_costs_is_what_it_works_with(kind: str, name: str, cost
 def test_the_source_is_the_paper_that_the_documentation_names(kind: str, name: str, paper: str) -> None:
     source = source_of(REGISTRY.entry(kind, name))
     assert (paper in source) if paper else not source
+
+
+def test_every_policy_says_what_it_can_do_with_the_smallest_model() -> None:
+    silent = {name for name in REGISTRY.names("optimizer") if not on_nano(REGISTRY.entry("optimizer", name))}
+    assert silent == {"grpo", "none"}, "these ask no language model, or train one"

@@ -75,9 +75,9 @@ def test_the_studies_of_policies_sweep_over_every_one_that_answers_are_given() -
     expected = {name for name in entries.keys() - weighty if name != "none" and not hasattr(recalls[name], "evidence")}
     swept = {
         study: study_params(combined([f"experiment={study}"]))["optimizer"].split(",")
-        for study in ("policies", "streams")
+        for study in ("policies", "cross_policy", "streams")
     }
-    assert sorted(swept["policies"]) == sorted(expected)
+    assert sorted(swept["policies"]) == sorted(swept["cross_policy"]) == sorted(expected)
     alone = {name for name in expected if not getattr(entries[name], "needs_validation", False)}
     assert sorted(swept["streams"]) == sorted(alone), "a stream has no validation part"
 

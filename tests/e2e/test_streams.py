@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from metamem.core.calls import Generation, Request
 from metamem.core.errors import ConfigError
 from metamem.core.files import read_rows
 from metamem.core.learned import Feedback
+from metamem.programs.folds import train_folds
 from metamem.programs.frame import Frame
 from metamem.programs.train import train
 from tests import programs
@@ -80,6 +82,59 @@ def test_reviewers_see_the_truth_and_the_outcomes_that_the_feedback_allows(
     assert {"judged RIGHT" in text or "judged WRONG" in text for text in reviews} == {feedback != "none"}
     verdicts = [v for v in read_rows(run / "verdicts.jsonl") if v["attempt_id"].startswith("train/")]
     assert {v["status"] for v in verdicts} == {"scored"}, "what the run keeps is whole"
+
+
+class Reply:
+    """The stand-in's replies. The first answer of a stream is held until `together` streams have asked for theirs; the
+    reply after `last` is a death.
+    """
+
+    def __init__(self, together: int, last: int | None = None) -> None:
+        self.together, self.last, self.given = together, last, 0
+        self.flying: set[str] = set()
+        self._reply, self._met = Scripted.generate, asyncio.Event()
+
+    async def generate(self, backbone: Scripted, request: Request) -> list[Generation]:
+        if self.given == self.last:
+            raise RuntimeError("died")
+        self.given += 1
+        if "/train/1/" in request.draws[0].scope and not self._met.is_set():
+            self.flying.add(request.draws[0].scope)
+            if len(self.flying) == self.together:
+                self._met.set()
+            # Streams one after another would never meet.
+            await asyncio.wait_for(self._met.wait(), 60)
+        return await self._reply(backbone, request)
+
+
+def side_by_side(outputs: Path, fold: str, together: int = 1, last: int | None = None) -> Reply:
+    """Take both streams, or one, to the end or to a death."""
+    reply = Reply(together, last)
+    given = ["optimizer=few_shot", "split.length=4", "split.folds=2", f"split.fold={fold}"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Scripted, "generate", lambda backbone, request: reply.generate(backbone, request))
+        try:
+            train_folds(config(outputs, *given), Frame())
+        except (RuntimeError, ExceptionGroup):
+            assert last is not None
+    return reply
+
+
+def test_two_streams_at_once_give_what_each_gives_alone_even_when_killed(tmp_path: Path) -> None:
+    for fold in "01":
+        side_by_side(tmp_path / fold, fold)
+    alone = [programs.only_run(tmp_path / fold) for fold in "01"]
+    at_once = side_by_side(tmp_path / "all", "all", together=2)
+    assert len(at_once.flying) == 2, "both were in flight together"
+    side_by_side(tmp_path / "killed", "all", together=2, last=at_once.given // 2)
+    assert not list((tmp_path / "killed").glob("train/*/result.json")), "it died"
+    side_by_side(tmp_path / "killed", "all")
+    for outputs in (tmp_path / "all", tmp_path / "killed"):
+        for run in alone:
+            assert programs.state(outputs / "train" / run.name) == programs.state(run)
+        keys = programs.journal_keys(outputs)
+        assert len(keys) == len(set(keys)) == at_once.given
+    assert programs.result_of(alone[0])["stream"]["order"] != programs.result_of(alone[1])["stream"]["order"]
 
 
 def test_a_policy_that_needs_validation_is_refused_before_anything_is_asked(tmp_path: Path) -> None:

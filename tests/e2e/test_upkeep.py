@@ -9,6 +9,7 @@ import pytest
 
 import metamem
 from metamem.cli.inspect import run as inspect
+from metamem.runs.directory import PROGRESS
 from tests import programs
 
 JOB = ["part=validation", "evaluator=[token_f1]", "limit=20"]
@@ -57,6 +58,7 @@ def test_sizes_are_told_of_every_run_and_of_all(outputs: Path, capsys: pytest.Ca
 @pytest.mark.slow
 def test_damage_is_found_where_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = Path(metamem.run("eval", [f"outputs={tmp_path}", *JOB])["directory"])
+    (run / PROGRESS).touch()  # as a kill in the middle of its writing leaves it
     assert inspect(["verify", str(run)]) == 0
     (segment,) = (tmp_path / "eval" / "journal" / run.name.rpartition("-")[2]).glob("*.jsonl")
     whole = segment.read_bytes()

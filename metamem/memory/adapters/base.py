@@ -25,7 +25,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar
 
-from metamem.core.banks import MemoryBank
+from metamem.core.banks import MemoryBank, Unread
 from metamem.core.calls import Generation, Message, Usage
 from metamem.core.contracts import MemoryConstructor
 from metamem.core.errors import MissingExtraError
@@ -79,6 +79,12 @@ class Models:
             raise
         return said.generation
 
+    def lose(self, reason: str) -> LostError:
+        """Note a call that a server of the package's did not answer, and return what to raise."""
+        self._scribe.note(Unread("build", (), reason, delivered=False))
+        self.lost = self.lost or LostError(reason)
+        return self.lost
+
     def embed(self, text: str) -> list[float]:
         """Return the unit vector of a text's first window, alone in its batch: packages do not round what they rank."""
         with self._one_embeds:
@@ -98,6 +104,7 @@ class Fact:
     turn_ids: tuple[str, ...] = ()
     key: str = ""
     until: datetime | None = None
+    kind: str = "fact"
 
 
 @dataclass(frozen=True)
@@ -112,7 +119,7 @@ class PackageMemory(MemoryConstructor):
     """A memory (kind `memory`) that another package implements.
 
     `package` is the name it is imported by, `beside` those of others that it cannot do without, `install` the
-    arguments of pip that install it, each entry one command;
+    arguments of pip that install it, each entry one command, `python` the first version of Python that it runs with;
     `loggers` are those that it logs to beside its own, `quiet` the environment variables that keep it from reporting
     its use to its authors.
     """
@@ -120,18 +127,25 @@ class PackageMemory(MemoryConstructor):
     package: ClassVar[str]
     beside: ClassVar[Sequence[str]] = ()
     install: ClassVar[Sequence[str]]
+    python: ClassVar[tuple[int, int]] = (3, 11)
     loggers: ClassVar[Sequence[str]] = ()
     quiet: ClassVar[Mapping[str, str]] = {"DO_NOT_TRACK": "1"}
 
-    needs = ("builder", "embedder")
+    needs: tuple[str, ...] = ("builder", "embedder")
 
     def __init__(self, name: str, max_tokens: int) -> None:
         """Raises `MissingExtraError` with the commands that install the package."""
-        missing = [name for name in (self.package, *self.beside) if importlib.util.find_spec(name) is None]
-        if missing:
+        needed = (self.package, *self.beside)
+        missing = next((module for module in needed if importlib.util.find_spec(module) is None), None)
+        if missing is not None and sys.version_info < self.python:
+            raise MissingExtraError(
+                f"memory={name} needs Python {'.'.join(map(str, self.python))} or later; "
+                f"{sys.executable} is {'.'.join(map(str, sys.version_info[:2]))}"
+            )
+        if missing is not None:
             commands = "\n".join(f"  {sys.executable} -m pip install {arguments}" for arguments in self.install)
             raise MissingExtraError(
-                f"memory={name} needs the package {missing[0]}, which is not installed. Install it with:\n{commands}"
+                f"memory={name} needs the package {missing}, which is not installed. Install it with:\n{commands}"
             )
         self._max_tokens = max_tokens
 
@@ -212,6 +226,6 @@ def _units(facts: Sequence[Fact], prefix: str) -> tuple[MemoryUnit, ...]:
     """Number facts by time and text: a package's own ids and order may be random."""
     order = sorted(facts, key=lambda f: (f.time or UNDATED, f.session_id or "", f.text, f.turn_ids))
     return tuple(
-        MemoryUnit(f"{prefix}fact{n}", f.text, f.time, f.session_id, f.turn_ids, "fact", key=f.key, until=f.until)
+        MemoryUnit(f"{prefix}{f.kind}{n}", f.text, f.time, f.session_id, f.turn_ids, f.kind, key=f.key, until=f.until)
         for n, f in enumerate(order)
     )

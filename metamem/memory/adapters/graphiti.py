@@ -51,8 +51,8 @@ _told: ContextVar[_Told] = ContextVar("told")
 class Graphiti(PackageMemory):
     """Graphiti's package itself, where it is installed: facts between entities, with the times at which they held.
 
-    Source: the package graphiti-core (getzep/graphiti), 0.31, with its embedded database, Kuzu; Zep's paper (arXiv
-    2501.13956) tells of the same system.
+    Source: the package graphiti-core (getzep/graphiti), 0.31, with its embedded database, Kuzu; Zep's paper
+    (arXiv 2501.13956) tells of the same system.
     """
 
     package = "graphiti_core"

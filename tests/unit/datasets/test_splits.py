@@ -14,7 +14,17 @@ from metamem.core.contracts import Split
 from metamem.core.errors import ConfigError, DataError
 from metamem.core.records import Question
 from metamem.datasets.balance import draw, grouped, quotas, stratum
-from metamem.datasets.splits import Everything, FromFile, KFold, MetaMemPublished, Reference, save_split, split_hash
+from metamem.datasets.splits import (
+    Everything,
+    FromFile,
+    KFold,
+    MetaMemPublished,
+    Reference,
+    Stream,
+    StreamOrder,
+    save_split,
+    split_hash,
+)
 
 SHARED = Path(__file__).resolve().parents[3] / ".." / "shared" / "data"
 TYPES = ["multi-session", "temporal-reasoning", "knowledge-update"]
@@ -181,6 +191,25 @@ def test_all_folds_are_several_splits_and_no_single_one() -> None:
     assert {name: options.fold for name, options in every.items()} == {"0": "0", "1": "1", "2": "2"}
     assert KFold(KFold.Config(fold="2")).folds() == {}
     assert list(Reference(Reference.Config(fold="all")).folds()) == ["0", "1", "2", "3", "4"]
+
+
+def test_streams_are_orders_of_all_questions_or_each_of_conversations_of_its_own() -> None:
+    questions = [question(n, group=f"g{n % 5}") for n in range(20)]
+
+    def orders(**options: Any) -> list[tuple[str, ...]]:
+        every = Stream(Stream.Config(folds=2, fold="all", **options)).folds()
+        return [Stream(c).split(questions, 7).order for c in every.values()]
+
+    first, second = orders()
+    assert first != second and sorted(first) == sorted(second) == [q.id for q in questions]
+    assert first == Stream(Stream.Config()).split(questions, 7).order
+    shared = orders(order=StreamOrder.conversation)
+    groups = [list(dict.fromkeys(int(i[1:]) % 5 for i in order)) for order in shared]
+    assert groups == [[0, 2, 4], [1, 3]] and [len(order) for order in shared] == [12, 8]
+    with pytest.raises(ConfigError, match=r"split\.folds=6: this data set has 5 conversations"):
+        Stream(Stream.Config(order=StreamOrder.conversation, folds=6)).split(questions, 7)
+    with pytest.raises(ConfigError, match=r"split\.folds=2: by date there is one order"):
+        Stream.Config(order=StreamOrder.date, folds=2)
 
 
 def test_a_fold_may_be_given_as_a_number() -> None:

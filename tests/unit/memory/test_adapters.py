@@ -173,3 +173,6 @@ def test_a_package_that_is_missing_is_told_with_the_commands_that_install_it(mon
     assert f"{pip} stranger==1.2\n{pip} what-it-needs" in str(caught.value)
     with pytest.raises(MissingExtraError, match="--no-deps git"):
         build("memory", {"name": "lightmem_upstream"})
+    monkeypatch.setattr(Stranger, "python", (4, 0))
+    with pytest.raises(MissingExtraError, match=r"needs Python 4\.0 or later; .* is 3\."):
+        Stranger()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from random import Random
 from typing import Any
 
+from metamem.core.meta_memory import Guideline, MetaMemory
 from metamem.core.registry import build
 from tests.learning import Classroom, ask, section
 
@@ -48,6 +51,39 @@ def test_bullets_that_say_the_same_are_merged_into_the_earliest_with_both_counts
     assert made.texts == [b["text"] for b in first] and made.about("helpful") == [1, 0]
     assert update.counts["merged"] == 1 and not update.changes and len(update.refused) == 1
     assert made.at.meta_memory.next_id == 4, "an id is never given out twice"
+
+
+def test_merging_loses_no_count_and_leaves_the_earliest_of_those_that_say_the_same() -> None:
+    class Words:
+        """Texts are as similar as the words that they share."""
+
+        async def similar(self, text: str, texts: list[str]) -> list[float]:
+            one = set(text)
+            return [len(one & set(other)) / len(one | set(other)) for other in texts]
+
+    rng, same = Random(5), 0.6
+    for _ in range(40):
+        held = tuple(
+            Guideline(
+                f"G{i}",
+                "".join(rng.sample("abcdef", rng.randint(1, 5))),
+                about={"section": rng.choice("xyz"), "helpful": rng.randint(0, 9), "harmful": rng.randint(0, 9)},
+            )
+            for i in rng.sample(range(1, 30), 9)
+        )
+        policy = build("optimizer", {"name": "ace", "same": same})
+        left = asyncio.run(policy._merged(MetaMemory(held, 30), Words())).guidelines
+        # Told again: in the order of ids each goes to the nearest that stayed, or stays.
+        members: dict[str, list[Guideline]] = {}
+        for bullet in sorted(held, key=lambda g: int(g.id[1:])):
+            near = [(-asyncio.run(Words().similar(bullet.text, [text]))[0], n) for n, text in enumerate(members)]
+            score, place = min(near, default=(0.0, 0))
+            members.setdefault([*members][place] if -score >= same else bullet.text, []).append(bullet)
+        counts = {
+            kin[0].id: (sum(g.about["helpful"] for g in kin), sum(g.about["harmful"] for g in kin))
+            for kin in members.values()
+        }
+        assert {g.id: (g.about["helpful"], g.about["harmful"]) for g in left} == counts
 
 
 def test_sections_stand_together_in_the_order_they_came() -> None:

@@ -1,4 +1,4 @@
-"""GEPA: fronts, parents and merges against slow versions and the authors' package; an evolution worked by hand."""
+"""GEPA: fronts and merges against slow versions; an evolution worked by hand. The authors' package: see beside."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from metamem.core.errors import ConfigError
 from metamem.core.registry import build
-from metamem.optimizers.evolution import Candidate, Merges, fronts, merged, parent, trial, undominated
+from metamem.optimizers.evolution import Candidate, Merges, fronts, merged, undominated
 from tests.learning import Classroom, ask, section
 
 VALIDATION = [ask(f"v{i}") for i in range(6)]
 TRAIN = [ask(f"t{i}") for i in range(3)]
-quick = settings(max_examples=60, deadline=None)
+quick = settings(max_examples=40, deadline=None)
 
 
 @st.composite
@@ -72,44 +72,6 @@ def test_a_merge_takes_each_block_from_the_one_that_changed_it(held: list[Candid
                 assert text == one
     assert len(set(merges.triplets)) == len(merges.triplets)
     assert Merges.from_json(json.loads(json.dumps(merges.to_json()))) == merges
-
-
-@quick
-@given(held=families(), seed=st.integers(0, 99))
-def test_the_authors_package_draws_the_same_parents_merges_and_trials(held: list[Candidate], seed: int) -> None:
-    utils = pytest.importorskip("gepa.gepa_utils", reason="the authors' package")
-    merge = pytest.importorskip("gepa.proposer.merge")
-    front = {q: set(leading) for q, leading in fronts(held).items()}
-    means = [c.mean for c in held]
-    theirs = utils.remove_dominated_programs(front, means)
-    assert {q: set(leading) for q, leading in undominated(fronts(held), means).items()} == theirs
-    expected = utils.select_program_candidate_from_pareto_front(front, means, random.Random(seed))
-    assert parent(held, random.Random(seed)) == expected
-    if min(means) > 0:  # theirs cannot draw an ancestor where all are worth nothing
-        merges, rng, other = Merges(), random.Random(seed), random.Random(seed)
-        performed: Any = ([], [])
-        for _ in range(3):
-            found = merge.sample_and_attempt_merge_programs_by_common_predictors(
-                means,
-                other,
-                utils.find_dominator_programs(front, means),
-                performed,
-                [dict(c.texts) for c in held],
-                [list(c.parents) or [None] for c in held],
-            )
-            if found is not None:
-                performed[0].append(found[1:])
-            mine = merged(held, merges, rng)
-            assert (mine is None) == (found is None)
-            if mine is not None:
-                assert (dict(mine[0]), *merges.triplets[-1]) == found
-                if mine[1] != mine[2] and held[mine[1]].mean == held[mine[2]].mean:
-                    return  # a tie in both blocks is drawn in the order of a set there
-    proposer = merge.MergeProposer.__new__(merge.MergeProposer)
-    proposer.rng = random.Random(seed)
-    scores = [{int(q): s for q, s in c.scores.items()} for c in (held[0], held[-1])]
-    drawn = proposer.select_eval_subsample_for_merged_program(*scores)
-    assert [int(q) for q in trial(held[0].scores, held[-1].scores, random.Random(seed))] == drawn
 
 
 def evolution(worth: Any, rewrite: Any, **options: Any) -> Classroom:

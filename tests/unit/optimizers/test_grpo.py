@@ -36,10 +36,10 @@ SMALL = (
         "optimizer=grpo",
         "dataset.size=40",
         "dataset.difficulty=1",
-        "memory.max_tokens=4",
+        "memory.max_tokens=2",
         "backbone.max_tokens=8",
     ),
-    *("optimizer.group=2", "optimizer.batch_size=3", "optimizer.micro_batch=16", "train_questions=6", "eval_every=9"),
+    *("optimizer.group=2", "optimizer.batch_size=3", "optimizer.micro_batch=16", "train_questions=8", "eval_every=9"),
     *("optimizer.beta=0.05", "optimizer.epochs=1", "optimizer.updates=1"),
 )
 
@@ -141,9 +141,22 @@ def test_what_the_trainer_was_given_is_the_reward_of_the_stored_episodes_and_a_k
 ) -> None:
     from metamem.optimizers.grpo_learner import Learner
 
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    programs.run_here("train", *SMALL, f"outputs={whole}")
-    run = programs.only_run(whole)
+    real, asked = Learner.update, []
+
+    def dies(self: Any, samples: Any, episodes: int) -> Any:
+        asked.append([sample["prompt"] for sample in samples])
+        if len(asked) == 2:
+            raise RuntimeError("killed")
+        return real(self, samples, episodes)
+
+    # Killed inside the second step: the same command goes on from the first one's weights, over the same conversations.
+    monkeypatch.setattr(Learner, "update", dies)
+    with pytest.raises(RuntimeError, match="killed"):
+        programs.run_here("train", *SMALL, f"outputs={tmp_path}")
+    first_weights = load_checkpoint(programs.only_run(tmp_path) / "checkpoints" / "step_0001.json").meta_memory
+    programs.run_here("train", *SMALL, f"outputs={tmp_path}")
+    assert len(asked) == 3 and asked[1] == asked[2] != asked[0]
+    run = programs.only_run(tmp_path)
     names = sorted(p.name.removesuffix(".jsonl.gz") for p in (run / EPISODES).iterdir())
     assert names == ["step_0001_000", "step_0002_000"]
     for name in names:
@@ -160,33 +173,14 @@ def test_what_the_trainer_was_given_is_the_reward_of_the_stored_episodes_and_a_k
                 advantages = [(reward - mean) / spread for reward in found]
                 assert row["trainer"] == pytest.approx([advantages[chunk] for chunk in row["chunks"]], abs=1e-4)
     steps = [load_checkpoint(run / "checkpoints" / f"step_{n:04d}.json").meta_memory for n in range(3)]
-    adapters = [find([whole / "adapters"], s.adapter or "") for s in steps[1:]]
-    assert steps[0].adapter is None and adapters[0] != adapters[1]
+    adapters = [find([tmp_path / "adapters"], s.adapter or "") for s in steps[1:]]
+    assert steps[0].adapter is None and adapters[0] != adapters[1] and steps[1] == first_weights
     figures = programs.result_of(run)
     assert figures["systems"][-1]["learned"] == steps[2].learned
-
-    # Killed inside the second step: the same command goes on from the first one's weights.
-    real = Learner.update
-
-    def dies(self: Any, samples: Any, episodes: int) -> Any:
-        if self._at:
-            raise RuntimeError("killed")
-        return real(self, samples, episodes)
-
-    monkeypatch.setattr(Learner, "update", dies)
-    with pytest.raises(RuntimeError, match="killed"):
-        programs.run_here("train", *SMALL, f"outputs={killed}")
-    monkeypatch.setattr(Learner, "update", real)
-    programs.run_here("train", *SMALL, f"outputs={killed}")
-    other = programs.only_run(killed)
-    for name in names:
-        told = [[(row["group"], row["episode"]) for row in read_episodes(r, name)] for r in (run, other)]
-        assert told[0] == told[1]
-    first, second = (json.loads((other / "checkpoints" / f"step_{n:04d}.json").read_text())["state"] for n in (1, 2))
+    first, second = (json.loads((run / "checkpoints" / f"step_{n:04d}.json").read_text())["state"] for n in (1, 2))
     assert second["previous"] == first["moments"]
     for name in second.values():
-        assert file_digest(other / MOMENTS / name) == name
-    assert load_checkpoint(other / "checkpoints" / "step_0002.json").meta_memory.adapter == adapters[1].hash
+        assert file_digest(run / MOMENTS / name) == name
     # The engine loads every safetensors file of a folder.
     assert [file.name for file in adapters[1].folder.glob("*.safetensors")] == ["model.safetensors"]
 

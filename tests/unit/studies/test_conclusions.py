@@ -11,7 +11,7 @@ import pytest
 
 from metamem.core.registry import REGISTRY, load_studies
 from metamem.reporting.findings import Finding
-from metamem.studies.conclusion import failures
+from metamem.studies.conclusion import conclude, failures
 from metamem.studies.guideline_kinds import read_kinds
 from metamem.studies.poison import _entries
 from metamem.studies.settings import Setting, settings
@@ -232,3 +232,12 @@ def test_attacked_answers_have_the_seed_and_the_training_of_their_run(tmp_path: 
     (entry,) = (e for e in _entries(Setting("x", {}, (run,))) if e.obeyed.rows)
     (row,) = entry.obeyed.rows
     assert row.seed == 7 and row.training and row.training == entry.system.rows[0].training
+
+
+def test_what_a_kill_left_of_a_file_in_a_sweeps_folder_is_gone_after_its_next_end(tmp_path: Path) -> None:
+    left, kept = tmp_path / ".study.pdf.0123abcd.new", tmp_path / "multirun.yaml"
+    for file in (left, kept):
+        file.write_text("")
+    job = {"number": 0, "overrides": ["seed=1"], "status": "failed", "error": "no", "folder": str(tmp_path)}
+    conclude([job | {"runs": [], "stamps": []}])
+    assert not left.exists() and kept.exists()
