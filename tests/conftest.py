@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from metamem.cli.composing import composing_once
 from metamem.core.registry import load_components
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,6 +34,13 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("needs the real benchmark data, which is not part of the project")
     return SHARED
+
+
+@pytest.fixture(scope="module")
+def composed_once() -> Iterator[None]:
+    """Configs of the same choices are put together once for a module's tests, as for a command's jobs."""
+    with composing_once():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -7,8 +7,9 @@ step       a step of 50 questions x 5 attempts (answers, verdicts, reflections, 
 server of
            50 ms per call at max_concurrency=16, over a bare AsyncOpenAI (aiohttp) loop that sends the same calls
 cost       processor time of this process per call at max_concurrency=256
-many       processor time per call and memory of an evaluation of 10,000 questions at max_concurrency=1000, against a
-           server that replies at once
+many       processor time per call and memory of an evaluation of 10,000 questions (--questions) at
+           max_concurrency=1000, against a server that replies at once; own cost is what it takes beyond a bare aiohttp
+           loop over the same calls
 journal    rows per second written, and indexed
 start      seconds for `--help` and for composing a config
 endurance  35 steps x 250 simulated attempts: step time and memory over the steps
@@ -38,8 +39,6 @@ import metamem
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
-
-MANY = 10_000  # questions
 
 
 def reply(body: dict[str, Any]) -> str:
@@ -153,7 +152,26 @@ async def bare(url: str, calls: list[dict[str, Any]], concurrency: int) -> float
         return time.perf_counter() - began
 
 
-def step(rounds: int) -> None:
+async def bare_sockets(url: str, calls: list[dict[str, Any]], concurrency: int) -> float:
+    """Processor seconds that a loop over aiohttp takes for these calls, with no client between."""
+    import aiohttp
+
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=concurrency)) as session:
+        places = asyncio.Semaphore(concurrency)
+
+        async def one(call: dict[str, Any]) -> None:
+            body = json.dumps({"model": "test-model", **call}).encode()
+            headers = {"Content-Type": "application/json"}
+            async with places, session.post(f"{url}/chat/completions", data=body, headers=headers) as response:
+                json.loads(await response.read())
+
+        await one(calls[0])
+        began = time.process_time()
+        await asyncio.gather(*(one(c) for c in calls))
+        return time.process_time() - began
+
+
+def step(rounds: int, _: int) -> None:
     """Print the ratio of a step to a bare client loop over the same calls."""
     ratios = []
     with server(0.05) as url, tempfile.TemporaryDirectory() as place:
@@ -178,7 +196,7 @@ def step(rounds: int) -> None:
     print(f"step: median ratio {statistics.median(ratios):.3f} (at most 1.15)")
 
 
-def cost(rounds: int) -> None:
+def cost(rounds: int, _: int) -> None:
     """Print the processor time per call at 256 calls in flight."""
     costs = []
     with server(0.05) as url, tempfile.TemporaryDirectory() as place:
@@ -206,20 +224,24 @@ def cost(rounds: int) -> None:
     print(f"cost: median {statistics.median(costs):.2f} ms per call (at most 1.5)")
 
 
-def many(_: int) -> None:
+def many(_: int, asked: int) -> None:
     """Print the processor time per call at 1,000 calls in flight, and memory while the answers come."""
     with server(0.0) as url, tempfile.TemporaryDirectory() as place:
 
-        def evaluate(folder: Path, count: int) -> list[float]:
-            """Processor seconds and MiB (before, every half second) of an evaluation in this process."""
+        def evaluate(folder: Path, count: int) -> tuple[float, list[float], int]:
+            """Processor seconds of an evaluation in this process, MiB (before, every half second), and how many of
+            these were before the first reply.
+            """
             given = [f"dataset.path={questions(Path(place), count)}", f"backbone.base_url={url}", f"outputs={folder}"]
             given += ["dataset=prepared", "split=all", "part=all", "backbone=openai", "backbone.model=test-model"]
             given += ["backbone.max_concurrency=1000", "backbone.samples_per_call=1"]
-            sampled, ended = [resident()], threading.Event()
+            sampled, ended, loading = [resident()], threading.Event(), 1
 
             def sample() -> None:
+                nonlocal loading
                 while not ended.wait(0.5):
                     sampled.append(resident())
+                    loading += not any(folder.glob("*/journal/*/*.jsonl"))
 
             watch = threading.Thread(target=sample)
             watch.start()
@@ -230,16 +252,20 @@ def many(_: int) -> None:
             finally:
                 ended.set()
                 watch.join()
-            return [time.process_time() - before, *sampled]
+            return time.process_time() - before, sampled, min(loading, len(sampled) - 1)
 
         evaluate(Path(place) / "warm", 50)
-        spent, *memory = evaluate(Path(place) / "many", MANY)
-        calls = len(stored_calls(Path(place) / "many"))
-    middle, end = memory[len(memory) // 2], memory[-1]
+        spent, memory, loading = evaluate(Path(place) / "many", asked)
+        calls = stored_calls(Path(place) / "many")
+        bare_spent = asyncio.run(bare_sockets(url, calls, 1000))
+    whole, alone = (1000 * seconds / len(calls) for seconds in (spent, bare_spent))
     load = os.getloadavg()[0]
-    print(f"many: {1000 * spent / calls:.2f} ms per call of {calls} (at most 1.2), at a load of {load:.1f}")
+    print(f"many: own cost {whole - alone:.2f} ms per call of {len(calls):,} (at most 1.2), at a load of {load:.1f}")
+    print(f"many: {whole:.2f} ms with the calls themselves and the run's start, {alone:.2f} of a bare aiohttp loop")
+    first, middle = memory[loading], memory[(loading + len(memory)) // 2]
     print(
-        f"many: {memory[0]:.0f} MiB before, {middle:.0f} in the middle, {end:.0f} at the end, {max(memory):.0f} at most"
+        f"many: {memory[0]:.0f} MiB before, {first:.0f} at the first replies, {middle:.0f} half-way, "
+        f"{memory[-1]:.0f} at the end, {max(memory):.0f} at most"
     )
 
 
@@ -249,7 +275,7 @@ def resident() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def journal(rounds: int) -> None:
+def journal(rounds: int, _: int) -> None:
     """Print the rows per second that a journal writes and indexes."""
     from metamem.backbones.journal import Journal, draw_key, request_hash
     from metamem.core.calls import Draw, Generation, Message, Request, Sampling
@@ -278,7 +304,7 @@ def journal(rounds: int) -> None:
     print(f"journal: {statistics.median(indexed):,.0f} rows/s indexed")
 
 
-def start(rounds: int) -> None:
+def start(rounds: int, _: int) -> None:
     """Print the seconds that help and composing take."""
     for what in (["--help"], ["--cfg", "job"]):
         times = []
@@ -291,7 +317,7 @@ def start(rounds: int) -> None:
         print(f"start: {' '.join(what)} {statistics.median(times[1:]):.2f} s (at most 1)")
 
 
-def endurance(_: int) -> None:
+def endurance(*_: int) -> None:
     """Print step time and memory over 35 steps of 250 simulated attempts."""
     with tempfile.TemporaryDirectory() as place:
         data = questions(Path(place), 350)
@@ -334,6 +360,7 @@ def main() -> None:
     """Run the benchmarks that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--questions", type=int, default=10_000, help="of the evaluation of many")
     parser.add_argument("--only", nargs="+", choices=list(BENCHMARKS), default=list(BENCHMARKS))
     parser.add_argument("--serve", type=float, help=argparse.SUPPRESS)
     parser.add_argument("--endure", nargs=2, type=Path, help=argparse.SUPPRESS)
@@ -344,7 +371,7 @@ def main() -> None:
         endure(*given.endure)
     else:
         for name in given.only:
-            BENCHMARKS[name](given.rounds)
+            BENCHMARKS[name](given.rounds, given.questions)
 
 
 BENCHMARKS = {"step": step, "cost": cost, "many": many, "journal": journal, "start": start, "endurance": endurance}

@@ -16,6 +16,7 @@ from metamem.core.json_form import from_json
 
 _SUM = b',"sum":"'
 _SUM_DIGITS = 16
+_written = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def damaged_rows(segment: Path) -> Iterator[int]:
@@ -33,7 +34,7 @@ def damaged_rows(segment: Path) -> Iterator[int]:
 def line_of(row: Mapping[str, Any]) -> bytes:
     """Return a row as its line of a segment, with its checksum."""
     # ASCII only: a lone surrogate in a model's reply must not make a row unwritable.
-    text = json.dumps(row, separators=(",", ":")).encode("ascii")[:-1]
+    text = _written(row).encode("ascii")[:-1]
     return text + _SUM + _sum(text) + b'"}\n'
 
 

@@ -24,21 +24,38 @@ def write_atomically(path: Path, text: str) -> None:
     write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
+def write_rows(path: Path, rows: Iterable[Any]) -> None:
+    """Replace `path` by JSON rows, one a line, in one step; only one of them is held at a time. Raises `UserError` as
+    `write_atomically` does.
+    """
+    _replace(path, (_line(row) for row in rows))
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Replace `path` by `data` in one step. Raises `UserError` as `write_atomically` does."""
+    _replace(path, (data,))
+
+
+def _line(row: Any) -> bytes:
+    return (json.dumps(row, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
+
+
+def _replace(path: Path, parts: Iterable[bytes]) -> None:
     temporary: str | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = str(path.parent / temporary_name(path.name))
         with Path(temporary).open("xb") as stream:
-            stream.write(data)
+            stream.writelines(parts)
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, path)
-    except OSError as error:
+    except BaseException as error:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
-        raise cannot_write(path, error) from error
+        if isinstance(error, OSError):
+            raise cannot_write(path, error) from error
+        raise
 
 
 def write_folder(folder: Path, fill: Callable[[Path], object], mark: str) -> Path:
@@ -90,7 +107,7 @@ def append_lines(path: Path, rows: Iterable[Any]) -> int:
     A write that fails half-way is cut off again. Raises `UserError` when the disk is full or the place cannot be
     written.
     """
-    data = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode("utf-8", "backslashreplace")
+    data = b"".join(map(_line, rows))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)

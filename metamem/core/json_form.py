@@ -21,6 +21,7 @@ from metamem.core.records import R
 # Which JSON values stand for a plain one: whole numbers do for any.
 _EXPECTED: dict[Any, tuple[type, ...]] = {str: (str,), int: (int,), float: (float, int), bool: (bool,)}
 _PLAIN = frozenset({str, int, float, bool, type(None)})
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
 
 
 def to_json(value: Any) -> Any:
@@ -29,13 +30,15 @@ def to_json(value: Any) -> Any:
     if kind in _PLAIN:  # most values by far
         return value
     if kind is dict:
-        return {str(k): to_json(v) for k, v in value.items()}
+        return {str(k): v if type(v) in _PLAIN else to_json(v) for k, v in value.items()}
     if kind is tuple or kind is list:
-        return [to_json(v) for v in value]
+        return [v if type(v) in _PLAIN else to_json(v) for v in value]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         always, sparse = _field_names(type(value))
-        made = {name: to_json(getattr(value, name)) for name in always}
-        made.update((name, to_json(held)) for name, least in sparse if (held := getattr(value, name)) != least)
+        made = {n: v if type(v := getattr(value, n)) in _PLAIN else to_json(v) for n in always}
+        for name, least in sparse:
+            if (held := getattr(value, name)) != least:
+                made[name] = to_json(held)
         return made
     if isinstance(value, Enum):
         return value.value
@@ -65,7 +68,7 @@ def from_json(cls: type[R], data: dict[str, Any]) -> R:
 
 def canonical(value: Any) -> str:
     """The canonical JSON text of a value: sorted keys, no spaces, non-ASCII kept."""
-    return json.dumps(to_json(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return _canonical(to_json(value))
 
 
 def digest(value: Any, length: int = 16) -> str:

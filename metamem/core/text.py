@@ -31,8 +31,8 @@ def format_date(date: datetime | None) -> str:
     """Return a date as prompts show it, `2023-05-20 (Sat) 02:21`; English whatever the locale. Empty for none."""
     if date is None:
         return ""
-    day = f"{date.year:04d}-{date.month:02d}-{date.day:02d} ({_WEEKDAYS[date.weekday()]})"
-    return f"{day} {date.hour:02d}:{date.minute:02d}"
+    written = date.isoformat(" ", "minutes")
+    return f"{written[:10]} ({_WEEKDAYS[date.weekday()]}) {written[11:16]}"
 
 
 def on_one_line(text: str) -> str:

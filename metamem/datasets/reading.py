@@ -88,7 +88,11 @@ def misspelt(held: Iterable[str], known: Iterable[str], absent: Iterable[str]) -
 
     Other fields that nobody reads are let through: the public files carry many.
     """
-    unread = [name for name in held if name not in known]
+    return _misspelt(tuple(name for name in held if name not in known), tuple(absent))
+
+
+@lru_cache(maxsize=64)
+def _misspelt(unread: tuple[str, ...], absent: tuple[str, ...]) -> str:
     for field in absent if unread else ():
         if close := difflib.get_close_matches(field, unread, n=1, cutoff=0.85):
             return f"unknown field {_short(close[0])}. Did you mean '{field}'?"

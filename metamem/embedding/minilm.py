@@ -28,6 +28,13 @@ if TYPE_CHECKING:
 
 DEFAULT_OVERLAP = 32
 
+# Texts that are tokenized at a time: the tokenizer makes some two hundred bytes of every token, and long texts have
+# thousands.
+_TOKENIZED = 32
+
+# Tokens of a pass on a CPU: attention takes some 40 KiB of every one of a window of 256, in each thread.
+_TOKENS = 2048
+
 
 class Precision(StrEnum):
     """Of the model's products."""
@@ -61,7 +68,7 @@ class MiniLM:
             "of the products: float32, or bfloat16, which moves a cosine by about 0.001, so that a ranking may depend "
             "on what is embedded together",
         )
-        batch_size: int = option(16, "windows per forward pass")
+        batch_size: int = option(16, "windows per forward pass (on a CPU fewer of long ones)")
         device: str | None = option(None, "torch device, such as cpu or cuda:0 (null: the fastest)", result=False)
 
         def __post_init__(self) -> None:
@@ -124,7 +131,7 @@ class MiniLM:
             vectors = self._forward(model, windows)
             return (vectors, owners) if texts else (vectors[:0], owners[:0])
 
-    def _windows(self, tokenizer: Any, texts: Sequence[str]) -> tuple[list[list[int]], NDArray[np.int64]]:
+    def _windows(self, tokenizer: Any, texts: Sequence[str]) -> tuple[list[NDArray[np.int32]], NDArray[np.int64]]:
         import numpy as np
 
         overlap = self.config.window - tokenizer.num_special_tokens_to_add(pair=False) - self.stride
@@ -132,26 +139,36 @@ class MiniLM:
             raise ConfigError(
                 f"embedder.stride must be at most {self.stride + overlap} for this model, got {self.stride}"
             )
-        encoded = tokenizer(
-            # Lone surrogates are legal in JSON data, but not in the UTF-8 that the tokenizer reads.
-            [text.encode("utf-8", "replace").decode("utf-8") for text in texts],
-            truncation=True,
-            max_length=self.config.window,
-            stride=overlap,  # what the library calls stride
-            return_overflowing_tokens=True,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-        )
-        return encoded["input_ids"], np.asarray(encoded["overflow_to_sample_mapping"], np.int64)
+        windows: list[NDArray[np.int32]] = []
+        owners: list[int] = []
+        for start in range(0, len(texts), _TOKENIZED):
+            encoded = tokenizer(
+                # Lone surrogates are legal in JSON data, but not in the UTF-8 that the tokenizer reads.
+                [text.encode("utf-8", "replace").decode("utf-8") for text in texts[start : start + _TOKENIZED]],
+                truncation=True,
+                max_length=self.config.window,
+                stride=overlap,  # what the library calls stride
+                return_overflowing_tokens=True,
+                return_attention_mask=False,
+                return_token_type_ids=False,
+            )
+            windows += (np.asarray(ids, np.int32) for ids in encoded["input_ids"])
+            owners += (start + owner for owner in encoded["overflow_to_sample_mapping"])
+        return windows, np.asarray(owners, np.int64)
 
-    def _forward(self, model: Any, windows: list[list[int]]) -> NDArray[np.float32]:
+    def _forward(self, model: Any, windows: Sequence[NDArray[np.int32]]) -> NDArray[np.float32]:
         import numpy as np
         import torch
 
         # Windows of like length share a batch: little padding, several times faster. Rows return to their places.
         order = sorted(range(len(windows)), key=lambda i: (-len(windows[i]), i))
-        size = self.config.batch_size
-        batches = [order[start : start + size] for start in range(0, len(order), size)]
+        batches, start = [], 0
+        while start < len(order):
+            size = self.config.batch_size
+            if model.device.type == "cpu":
+                size = max(1, min(size, _TOKENS // len(windows[order[start]])))
+            batches.append(order[start : start + size])
+            start += size
         low = self.config.precision == Precision.bfloat16
 
         def embed(rows: list[int]) -> NDArray[np.float32]:

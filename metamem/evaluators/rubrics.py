@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +47,7 @@ class _Templates:
         if fallback is not None and fallback not in self.types:
             raise ConfigError(f"rubric.fallback: {unknown('question type', fallback, self.types)}")
 
-    @property
+    @cached_property
     def types(self) -> list[str]:
         """The question types that have a template of their own."""
         below = self._below

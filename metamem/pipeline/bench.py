@@ -28,6 +28,9 @@ from metamem.prompts.templates import Prompts
 from metamem.retrieval.evidence import evidence_hash
 from metamem.retrieval.searching import Searcher
 
+# Questions that are under way at once: more than a server answers. Each holds its prompt, and what is made of it.
+_AT_ONCE = 2048
+
 
 class Bench:
     """Has questions answered and judged: what a laboratory gives policies, and what evaluation runs on."""
@@ -63,7 +66,10 @@ class Bench:
         self._seed = seed
         self._tracker = tracker
         self._recall = recall
-        self._lines: dict[str, tuple[list[str], str]] = {}
+        self._hashes: dict[str, str] = {}  # of all the evidence of a question
+        self._measure: MeasuresPrompts | None = None
+        if policy is not None and isinstance(policy.backbone, MeasuresPrompts):
+            self._measure = policy.backbone
         self._searching = Searching(searcher, prompts, self._fits) if searcher is not None else None
         self._banks = banks or {}
         self._template = template
@@ -106,8 +112,8 @@ class Bench:
         for i, (reply, usage, searches) in zip(
             indices, ((a.reply, a.usage, a.searches) for a in answered), strict=True
         ):
-            base = Attempt(f"{here}#{i}", question.id, here, i, "", key=reply.key, **shared)
-            base = replace(base, searches=searches, usage=usage if searches else base.usage)
+            spent: dict[str, Any] = {"searches": searches, "usage": usage} if searches else {}
+            base = Attempt(f"{here}#{i}", question.id, here, i, "", key=reply.key, **spent, **shared)
             self._count_searches(searches)
             if isinstance(reply.outcome, Failure):
                 made.append(replace(base, finish_reason="error", error=reply.outcome.reason))
@@ -186,15 +192,19 @@ class Bench:
         ordered = sorted(questions, key=lambda q: q.id)
         self._tracker.stage(stage, len(ordered), "question")
 
-        async def one(question: Question) -> Judged:
-            learned = meta_memory[question.id] if isinstance(meta_memory, Mapping) else meta_memory
-            judged = await self.attempt(question, learned, scope, attempts, temperature, draws)
-            self._tracker.advance("question")
-            return judged
+        made: dict[str, Judged] = {}
+        left = iter(ordered)
+
+        async def one_after_another() -> None:
+            for question in left:
+                learned = meta_memory[question.id] if isinstance(meta_memory, Mapping) else meta_memory
+                made[question.id] = await self.attempt(question, learned, scope, attempts, temperature, draws)
+                self._tracker.advance("question")
 
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(q)) for q in ordered]
-        judged = [t.result() for t in tasks]
+            for _ in range(min(_AT_ONCE, len(ordered))):
+                group.create_task(one_after_another())
+        judged = [made[q.id] for q in ordered]
         self._warn(stage, [v for j in judged for v in j.verdicts])
         return judged
 
@@ -245,9 +255,9 @@ class Bench:
         evidence (None: of all) what there is room for.
         """
         evidence = self._evidence.get(question.id, ())
-        if question.id not in self._lines:
-            self._lines[question.id] = ([render_unit(e.unit) for e in evidence], evidence_hash(evidence))
-        lines: Sequence[str] | None = self._lines[question.id][0]
+        lines: Sequence[str] | None = [render_unit(e.unit) for e in evidence]
+        if question.id not in self._hashes:
+            self._hashes[question.id] = evidence_hash(evidence, lines)
         if self._room is not None and meta_memory is not None and meta_memory.items:
             evidence, lines = self._room(question, evidence, _learned_lines(meta_memory)), None
         if chosen is not None:
@@ -271,17 +281,16 @@ class Bench:
     def _hash(self, question: Question, shown: tuple[Evidence, ...]) -> str:
         """The hash of what is shown; that of all the evidence is known."""
         whole = shown is self._evidence.get(question.id)
-        return self._lines[question.id][1] if whole else evidence_hash(shown)
+        return self._hashes[question.id] if whole else evidence_hash(shown)
 
     def _bank(self, question: Question) -> MemoryBank | None:
         return self._banks.get(question.conversation_id or "")
 
     def _fits(self, messages: tuple[Message, ...], tools: tuple[dict[str, Any], ...] = ()) -> bool:
         """False when the policy's backbone measures prompts and finds this one too long (`on_overflow`)."""
-        policy = self._policy
-        if policy is None or not isinstance(policy.backbone, MeasuresPrompts):
+        if self._policy is None or self._measure is None:
             return True
-        return policy.backbone.overflow(messages, policy.sampling(), tools) <= 0
+        return self._measure.overflow(messages, self._policy.sampling(), tools) <= 0
 
     def _count_searches(self, searches: Sequence[Search]) -> None:
         if searches and self._policy is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -184,7 +185,10 @@ def prepare(config: BaseConfig, split: Split | None = None, written: Dataset | N
     """
     loader = build("dataset", config.dataset)
     overlay = Path(config.dataset.overlay).expanduser() if config.dataset.overlay else None
-    loaded: Dataset = loader.load() if written is None else written
+    with ThreadPoolExecutor(1) as beside:
+        # Hashing a file of gigabytes takes seconds, of another processor than reading it.
+        digests = [beside.submit(file_digest, p) for p in loader.files()] if written is None else None
+        loaded: Dataset = loader.load() if written is None else written
     dataset = limited(_labelled(loaded, config.dataset, overlay), config.limit)
     dataset = up_to_questions(resized(dataset, config.holds.sessions, config.holds.conversations))
     if not dataset.questions:
@@ -251,7 +255,7 @@ def prepare(config: BaseConfig, split: Split | None = None, written: Dataset | N
     used = used_roles(config, rubric, builds, optimizer, guard)
     refuse_constants(config, {role: backbones[role] for role in used})
     contents: dict[str, Any] = {
-        "dataset": [file_digest(p) for p in loader.files()] if written is None else None,
+        "dataset": None if digests is None else [d.result() for d in digests],
         **({"labels": file_digest(overlay)} if overlay else {}),
         **({"instructions": told} if (told := _instructions(dataset)) else {}),
         "split": split_hash(split),
@@ -311,14 +315,19 @@ def _refuse_stand_ins(prepared: Prepared) -> None:
 
 
 def limited(dataset: Dataset, limit: int | None) -> Dataset:
-    """The data set with `limit` questions at most: in their order, of every conversation as many as of the others."""
+    """The data set with `limit` questions at most: in their order, of every group as many as of the others.
+
+    A group is a conversation or a text, also where each of its questions is given a conversation of its own, so that
+    memories that know the question are asked the same ones as the others.
+    """
     if limit is None or limit >= len(dataset.questions):
         return dataset
     taken: Counter[str | None] = Counter()
     turns = {}
     for q in dataset.questions:
-        turns[q.id] = taken[q.conversation_id]
-        taken[q.conversation_id] += 1
+        of = q.group or q.conversation_id
+        turns[q.id] = taken[of]
+        taken[of] += 1
     kept = {q.id for q in sorted(dataset.questions, key=lambda q: turns[q.id])[:limit]}
     questions = tuple(q for q in dataset.questions if q.id in kept)
     wanted = {q.conversation_id for q in questions}

@@ -28,6 +28,8 @@ _unseen = re.compile(f"[{_UNSEEN}]+")
 _gap = re.compile(rf"[\s{_UNSEEN}]*")
 # `<` as it is, fullwidth and small.
 _OPENING = re.compile("[<\uff1c\ufe64]")
+# What any tag or token begins with: most texts hold none of these.
+_BEGINNINGS = ("<", "[", "\uff1c", "\ufe64")
 # No tag is longer, whatever stands between its letters.
 _LONGEST = 200
 # What chat templates mark turns with; a server reads such text as the mark itself.
@@ -80,6 +82,8 @@ def neutralise(text: str) -> str:
     """`text` with `<` replaced by `‹` wherever it begins one of the project's section tags or a chat template's control
     token (there `[` by `⁅`, too); all else stays as it is.
     """
+    if not any(mark in text for mark in _BEGINNINGS):
+        return text
     return _CONTROL.sub(lambda m: "‹" if m.group() == "<" else "⁅", _sections.defuse(text))
 
 

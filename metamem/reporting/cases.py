@@ -5,12 +5,11 @@ In: questions and gathered evidence. Out: `cases.jsonl` in the run's directory, 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from metamem.core.files import read_rows, write_atomically
+from metamem.core.files import read_rows, write_atomically, write_rows
 from metamem.core.json_form import to_json
 from metamem.core.records import Evidence, Question
 from metamem.core.retrieved import Retrieved
@@ -22,15 +21,15 @@ FILE = "cases.jsonl"
 
 def save_cases(directory: Path, questions: Iterable[Question], gathered: Gathered) -> None:
     """Write the questions whose evidence was gathered, in the order of ids; the file is the same whenever written."""
-    rows = [
+    rows = (
         _case(q, gathered.evidence[q.id], gathered.retrieved.get(q.id))
         | _how(gathered.traces.get(q.id))
         | dict(gathered.sizes.get(q.id, {}))
         | _measured(gathered.metrics.get(q.id))
         for q in sorted(questions, key=lambda q: q.id)
         if q.id in gathered.evidence
-    ]
-    write_atomically(directory / FILE, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    )
+    write_rows(directory / FILE, rows)
 
 
 def copy_cases(source: Path, directory: Path) -> None:

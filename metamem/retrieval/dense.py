@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+_PART = 1024  # windows
+
+
 def dense_scores(bank: MemoryBank, texts: Sequence[str], tools: RetrievalTools) -> NDArray[np.float64]:
     """Return the cosine of each question to each unit (questions, units): that of their best windows.
 
@@ -28,10 +31,12 @@ def dense_scores(bank: MemoryBank, texts: Sequence[str], tools: RetrievalTools) 
     if bank.units and texts:
         held, owners = tools.vectors([unit.found_by for unit in bank.units])
         asked, askers = tools.vectors(texts)
-        windows = held.astype(np.float64)
-        # A product for each question alone: one for all would round differently with the number of questions.
-        for row, vector in zip(askers, asked.astype(np.float64), strict=True):
-            np.maximum.at(scores[row], owners, windows @ vector)
+        # A part at a time: all of a large bank in double precision, for each that is under way, takes hundreds of MiB.
+        for start in range(0, len(held), _PART):
+            windows, whose = held[start : start + _PART].astype(np.float64), owners[start : start + _PART]
+            # A product for each question alone: one for all would round differently with the number of questions.
+            for row, vector in zip(askers, asked.astype(np.float64), strict=True):
+                np.maximum.at(scores[row], whose, windows @ vector)
     return scores
 
 

@@ -108,9 +108,10 @@ def beside(
     return assemble(question, evidence, left, tokenizer, order) if left > 0 else ()
 
 
-def evidence_hash(evidence: Sequence[Evidence]) -> str:
-    """Hash of what a prompt shows: the units' ids and renderings, in order."""
-    return digest([[e.unit.id, render_unit(e.unit)] for e in evidence])
+def evidence_hash(evidence: Sequence[Evidence], lines: Sequence[str] | None = None) -> str:
+    """Hash of what a prompt shows: the units' ids and renderings (`lines`, where these are at hand), in order."""
+    rendered = [render_unit(e.unit) for e in evidence] if lines is None else lines
+    return digest([[e.unit.id, line] for e, line in zip(evidence, rendered, strict=True)])
 
 
 def _within(ranked: Sequence[Evidence], budget: int, tokenizer: str) -> list[Evidence]:

@@ -26,7 +26,7 @@ from metamem.programs.train import train
 from metamem.prompts.catalog import PROMPTS, registered
 from tests import programs
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("composed_once")]
 load_components()
 ENTRIES = {name: REGISTRY.entry("optimizer", name).component for name in REGISTRY.names("optimizer")}
 # The stand-in has no weights to train.

@@ -20,6 +20,8 @@ from metamem.core.registry import REGISTRY
 from metamem.pipeline.prepare import prepare
 from metamem.runs.identity import run_identity
 
+pytestmark = pytest.mark.usefixtures("composed_once")
+
 
 def identity_of(program: str, *overrides: str) -> str:
     """The id of the run that a command would make, from the real config and the real contents."""

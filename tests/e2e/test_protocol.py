@@ -27,7 +27,7 @@ from metamem.runs.test_reads import test_parts as parts_read
 from metamem.statistics.folds import fold_totals
 from tests import programs
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("composed_once")]
 SMALL = ["optimizer.batch_size=10", "optimizer.attempts=3"]
 
 

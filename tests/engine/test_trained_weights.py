@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from metamem.core.adapters import ADAPTERS, keep
-from metamem.core.calls import Message
 from metamem.core.checkpoints import save
 from metamem.core.files import read_rows
 from metamem.core.meta_memory import MetaMemory
@@ -22,21 +21,20 @@ pytestmark = [
         any(importlib.util.find_spec(name) is None for name in ("trl", "peft")), reason="needs the extra train"
     ),
 ]
-OPTIONS = ("experiment=grpo", "dataset.size=40", "dataset.difficulty=1", "memory.max_tokens=4", "part=validation")
+OPTIONS = ("experiment=grpo", "dataset.size=40", "dataset.asked=1", "dataset.difficulty=1", "part=validation")
+# A chunk of four lines, of which the untrained builder keeps none.
+SHOWN = "user: I gave Anna tea 1\nuser: it is fine 2\nuser: you could be brief 3\nuser: take your time 4\nKeep"
 
 
 def trained(outputs: Path, weights: str, rate: float) -> Path:
-    """A checkpoint with weights of nano that keep lines; the untrained ones keep none."""
+    """A checkpoint with weights of nano after one update, far enough from the untrained ones to write otherwise."""
     from metamem.optimizers.grpo_learner import Learner
 
     options = REGISTRY.options("optimizer", {"name": "grpo", "weights": weights, "rate": rate, "micro_batch": 2})
     learner = Learner(options, build("backbone", {"name": "plain"}), None)
-    said = "user: today I think I offered Jakob boots 1\nuser: I forgot about travel 2\nKeep"
-    prompt = learner.tokens.prompt([Message("user", said)], ())
-    # Ending at once is what the untrained weights do.
-    given = [(learner.tokens.reply("1"), 1.0), ([learner.tokenizer.eos_token_id], -1.0)]
-    for _ in range(4):
-        learner.update([{"row": 0, "prompt": prompt, "reply": reply, "advantage": value} for reply, value in given], 1)
+    prompt, *replies = (learner.tokens.reply(text) for text in (SHOWN, "1 2", "<|im_end|>"))
+    given = zip(replies, (1.0, -1.0), strict=True)
+    learner.update([{"row": 0, "prompt": prompt, "reply": reply, "advantage": value} for reply, value in given], 1)
     adapter = keep(outputs / ADAPTERS, learner.base_hash, learner.lora, learner.save)
     file = outputs / f"{weights}.json"
     save(MetaMemory(adapter=adapter.hash), file)

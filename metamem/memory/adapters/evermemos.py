@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.metadata
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from datetime import UTC
 from types import SimpleNamespace
 from typing import Any
 
+from metamem.core.errors import MissingExtraError
 from metamem.core.records import Session
 from metamem.core.registry import option, register
 from metamem.memory.adapters.base import Fact, Made, Models, PackageMemory, session_time
@@ -53,8 +55,18 @@ class EverMemOS(PackageMemory):
         super().__init__("evermemos", config.reply_tokens)
 
     def identity(self) -> Mapping[str, Any]:
-        """Return what the packages are, by the one that extracts, and the versions of all."""
+        """Return what the packages are, by the one that extracts, and the versions of all.
+
+        Raises `MissingExtraError` for versions that do not fit each other.
+        """
         versions = {name: importlib.metadata.version(name) for name in (pin.split("==")[0] for pin in _PINNED)}
+        if strange := [
+            f"{name}=={version}" for name, version in versions.items() if f"{name}=={version}" not in _PINNED
+        ]:
+            raise MissingExtraError(
+                f"memory=evermemos needs versions that fit each other, not {', '.join(strange)}. Install them with:\n"
+                f"  {sys.executable} -m pip install {self.install[0]}"
+            )
         made = super().identity()
         package = {**made["package"], "version": versions["everalgo-user-memory"]}
         return {**made, "package": package, "versions": versions}

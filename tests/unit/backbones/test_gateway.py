@@ -9,10 +9,9 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
-import openai
 import pytest
 from aiohttp import web
 
@@ -23,6 +22,9 @@ from metamem.core.calls import Sampling
 from metamem.core.registry import build, load_components
 from tests import programs
 
+if TYPE_CHECKING:
+    import openai
+
 load_components()
 EMBEDDER = build("embedder", {"name": "hashing", "dimensions": 16})
 HELLO: Any = [{"role": "system", "content": "Say something."}, {"role": "user", "content": "Hello?"}]
@@ -30,6 +32,7 @@ HELLO: Any = [{"role": "system", "content": "Say something."}, {"role": "user", 
 
 def serving(folder: Path, work: Callable[[openai.AsyncOpenAI, str], Awaitable[Any]], **options: Any) -> JournaledCaller:
     """Do the work with a client of a gateway before the stand-in; returns its caller, with its counts."""
+    import openai
 
     async def run() -> JournaledCaller:
         journal = Journal(folder, "gateway", "run")
@@ -94,6 +97,8 @@ def test_vectors_are_those_of_the_embedder_in_either_encoding(tmp_path: Path) ->
 
 
 def test_what_is_not_on_offer_is_refused_and_what_fails_is_an_error(tmp_path: Path) -> None:
+    import openai
+
     async def ask(client: openai.AsyncOpenAI, url: str) -> None:
         for messages in (
             [{"role": "tool", "content": "x"}],
@@ -137,6 +142,8 @@ def test_a_field_that_is_not_of_the_protocol_is_refused_by_its_name(field: str, 
 
 @pytest.mark.slow
 def test_the_command_serves_until_it_is_interrupted_and_says_what_it_was_asked_for(tmp_path: Path) -> None:
+    import openai
+
     code = "import sys; from metamem.cli.inspect import main; main()"
     given = ["--outputs", str(tmp_path), "gateway", "--port", "0", "backbone=simulated", "embedder=hashing"]
     process = subprocess.Popen(

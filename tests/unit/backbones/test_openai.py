@@ -4,14 +4,13 @@ import asyncio
 import json
 import logging
 import random
-import ssl
 import subprocess
 import sys
 import threading
 import time
 import traceback
-from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -29,14 +28,6 @@ from tests.server import Fault, Reply, Server, body_key, default_reply, sample_b
 Config = OpenAIBackbone.Config
 KEY = "sk-proj-verysecret0123456789"
 WARM = Sampling(temperature=0.7, max_tokens=64)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def certificates():
-    """The machine's certificates, read once and not for each client: no test needs one."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ssl, "create_default_context", cache(ssl.create_default_context))
-        yield
 
 
 def ask(text="Where did Ann go?", draws=1, sampling=WARM, scope="7/train/1/q1", first=0, **more):
@@ -510,6 +501,17 @@ def test_one_backbone_may_be_started_again_in_another_event_loop():
     with Server() as server:
         backbone = OpenAIBackbone(Config(base_url=server.url, model="test-model", max_concurrency=1))
         assert asyncio.run(session()) == asyncio.run(session())
+
+
+def test_a_proxy_of_the_environment_is_asked_unless_the_address_is_exempt(monkeypatch):
+    with Server() as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url.removesuffix("/v1"))
+        monkeypatch.setenv("no_proxy", "other.example")
+        assert generated(SimpleNamespace(url="http://model.example/v1"), ask())
+        with Server() as direct:
+            monkeypatch.setenv("no_proxy", "127.0.0.1")
+            assert generated(direct, ask())
+    assert (len(proxy.calls), len(direct.calls)) == (1, 1)
 
 
 def test_close_may_be_called_twice_and_start_again():

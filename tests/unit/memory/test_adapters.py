@@ -133,6 +133,18 @@ def test_after_a_failed_call_nothing_more_is_asked_and_there_is_no_memory(swallo
     assert not bank.complete
 
 
+@pytest.mark.usefixtures("stranger")
+def test_a_server_of_a_package_that_does_not_answer_is_a_call_that_was_not_delivered() -> None:
+    class Served(Stranger):
+        def build(self, sessions: Sequence[Session], models: Models) -> Made:
+            models.lose("the server is gone")  # also where the package goes on
+            return Made([Fact("half of it")])
+
+    bank = asyncio.run(grown(Served(), None, talk("a"), context(Builder())))
+    assert [(u.reason, u.delivered) for u in bank.unread] == [("the server is gone", False)]
+    assert (bank.units, bank.complete) == ((), False)
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("stranger")
 def test_an_error_of_ours_is_raised_though_the_package_swallows_it() -> None:

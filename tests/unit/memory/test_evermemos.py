@@ -23,6 +23,7 @@ from tests.writing import Scripted, write
 if find_spec("everalgo") is None or find_spec("bpe_openai") is None:
     pytest.skip("the packages everalgo are not installed (the extra evermemos)", allow_module_level=True)
 load_components()
+pytestmark = pytest.mark.slow  # the package takes seconds to import
 
 
 def session(day: int) -> Session:
@@ -99,12 +100,17 @@ def test_a_lost_call_is_never_an_empty_memory() -> None:
     assert {unread.reason for unread in lost.unread} == {"gone"}
 
 
-def test_all_versions_are_in_the_identity_and_a_missing_set_is_told_with_its_pins(
+def test_all_versions_are_in_the_identity_and_a_missing_or_strange_set_is_told_with_its_pins(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     identity = build("memory", {"name": "evermemos"}).identity()
     assert identity["package"]["version"] == identity["versions"]["everalgo-user-memory"]
     assert set(identity["versions"]) == {"everalgo-user-memory", "everalgo-boundary", "everalgo-core"}
+    memory = build("memory", {"name": "evermemos"})
+    with monkeypatch.context() as patched:
+        patched.setattr("importlib.metadata.version", lambda name: "9.9")
+        with pytest.raises(MissingExtraError, match=r"not everalgo-user-memory==9\.9.*\n.*everalgo-core==0\.3\.0"):
+            memory.identity()
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"pip install everalgo-user-memory==0\.4\.0 .*bpe-openai"):
         build("memory", {"name": "evermemos"})

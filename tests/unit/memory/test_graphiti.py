@@ -22,6 +22,7 @@ from tests.writing import Scripted, write
 if find_spec("graphiti_core") is None or find_spec("kuzu") is None:
     pytest.skip("graphiti-core and kuzu are not installed (the extra graphiti)", allow_module_level=True)
 load_components()
+pytestmark = pytest.mark.slow  # the package takes seconds to import
 TOWNS = ("Oslo", "Bergen")
 
 

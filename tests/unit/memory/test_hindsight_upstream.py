@@ -23,6 +23,7 @@ from tests.writing import Scripted, write
 if find_spec("hindsight_client") is None:
     pytest.skip("hindsight-client is not installed (the extra hindsight)", allow_module_level=True)
 load_components()
+pytestmark = pytest.mark.slow  # the package takes seconds to import
 TALK = Conversation(
     "c",
     tuple(
