@@ -75,7 +75,7 @@ def _experiment(arguments: Sequence[str]) -> dict[str, Any]:
 
 def studied_by(arguments: Sequence[str]) -> str:
     """The program whose jobs the chosen study is made of."""
-    study = str(_experiment(arguments).get("study") or "")
+    study = _study(arguments)
     if not study:
         return "train"
     load_studies()
@@ -98,7 +98,8 @@ def study_params(arguments: Sequence[str]) -> dict[str, Any] | None:
     if not isinstance(hydra, dict) or hydra.get("mode") != "MULTIRUN":
         return None
     params = dict((hydra.get("sweeper") or {}).get("params") or {})
-    return {key: _all_of(str(key), value) for key, value in params.items()}
+    study = _study(arguments)
+    return {key: _all_of(str(key), value, study) for key, value in params.items()}
 
 
 def with_all(arguments: Sequence[str]) -> list[str]:
@@ -106,19 +107,29 @@ def with_all(arguments: Sequence[str]) -> list[str]:
     group that can be used on this machine; also where the chosen experiment says so.
     """
     given = {a.partition("=")[0] for a in arguments if "=" in a}
-    found = [f"{key}={_all_of(key, value)}" if eq else key for key, eq, value in (a.partition("=") for a in arguments)]
+    study = _study(arguments)
+    pairs = (a.partition("=") for a in arguments)
+    found = [f"{key}={_all_of(key, value, study)}" if eq else key for key, eq, value in pairs]
     for key, values in (study_params(arguments) or {}).items():
-        if key not in given and values != "all" and values == _all_of(key, "all"):
+        if key not in given and values != "all" and values == _all_of(key, "all", study):
             found.append(f"{key}={values}")
     return found
 
 
-def _all_of(key: str, value: Any) -> Any:
-    """The names that `all` means for a group; a value as it is where it means none."""
+def _study(arguments: Sequence[str]) -> str:
+    return str(_experiment(arguments).get("study") or "")
+
+
+def _all_of(key: str, value: Any, study: str = "") -> Any:
+    """The names that `all` means for a group, of those that the study takes; a value as it is where it means none."""
     group = key.partition("@")[0]
     names = REGISTRY.names(group) if value == "all" else []
     if not names or "all" in names:
         return value
+    if study:
+        load_studies()
+        takes: Any = REGISTRY.entry("study", study).component
+        names = [name for name in names if takes.takes(group, name)]
     return ",".join(name for name in names if not unavailable(group, name))
 
 

@@ -8,7 +8,7 @@ from metamem.core.registry import register
 from metamem.reporting.figures import Figure
 from metamem.reporting.findings import Finding
 from metamem.runs.directory import read_result
-from metamem.studies.policies import policy_of
+from metamem.studies.policies import policy_of, tells_answers
 from metamem.studies.settings import Jobs, Setting, settings, stamps
 from metamem.studies.study import Study
 from metamem.studies.transfer import readings, transfer
@@ -17,6 +17,11 @@ from metamem.studies.transfer import readings, transfer
 @register("study", "cross_policy")
 class CrossPolicy(Study):
     """Learned by one backbone, used by another, for each policy."""
+
+    @classmethod
+    def takes(cls, group: str, name: str) -> bool:
+        """See `Study`."""
+        return group != "optimizer" or tells_answers(name)
 
     def conclude(self, jobs: Jobs) -> Finding:
         """See `Study`."""

@@ -13,7 +13,7 @@ from typing import Any
 from metamem.core.errors import ConfigError
 from metamem.core.files import read_object, read_rows
 from metamem.core.meta_memory import words
-from metamem.core.registry import register
+from metamem.core.registry import REGISTRY, register
 from metamem.reporting.figures import Figure, Series
 from metamem.reporting.findings import Finding
 from metamem.statistics.pairs import accuracy, columns, compare, decided, run_systems
@@ -26,6 +26,11 @@ from metamem.studies.study import Study, bars
 @register("study", "policies")
 class Policies(Study):
     """Every policy on one split: accuracy, what was spent learning, what was learned."""
+
+    @classmethod
+    def takes(cls, group: str, name: str) -> bool:
+        """See `Study`."""
+        return group != "optimizer" or tells_answers(name)
 
     def conclude(self, jobs: Jobs) -> Finding:
         """See `Study`."""
@@ -103,3 +108,12 @@ def _curve(setting: Setting, name: str) -> Series | None:
     found: Sequence[dict[str, Any]] = [accuracy(systems[str(s)]) for s in steps]
     at = tuple(sum(spent[s]) / len(spent[s]) for s in steps)
     return Series(name, at, *(tuple(f[key] for f in found) for key in ("accuracy", "low", "high")))
+
+
+def tells_answers(name: str) -> bool:
+    """Whether what a policy learns is shown to who answers: not which evidence to show, nor the weights of a memory's
+    builder, nor nothing at all.
+    """
+    policy: Any = REGISTRY.entry("optimizer", name).component
+    recall = REGISTRY.entry("recall", getattr(policy, "recall", "all")).component
+    return name != "none" and not getattr(policy, "trains_weights", False) and not hasattr(recall, "evidence")

@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from metamem.core.files import read_object
-from metamem.core.registry import register
+from metamem.core.registry import REGISTRY, register
 from metamem.reporting.figures import Figure, Series
 from metamem.reporting.findings import Finding
 from metamem.runs.directory import read_result
 from metamem.statistics.online import Places, Stream, forgotten, places, stream_of, stretches, until_better
 from metamem.statistics.pairs import accuracy, columns, compare, decided, run_systems
 from metamem.statistics.systems import System
-from metamem.studies.policies import policy_of
+from metamem.studies.policies import policy_of, tells_answers
 from metamem.studies.settings import Jobs, Setting, settings, stamps
 from metamem.studies.study import Study, bars
 
@@ -28,6 +28,13 @@ _STRETCHES = 8
 @register("study", "streams")
 class Streams(Study):
     """Policies that learn while they answer a stream of questions."""
+
+    @classmethod
+    def takes(cls, group: str, name: str) -> bool:
+        """See `Study`. A stream has no validation part."""
+        if group != "optimizer":
+            return True
+        return tells_answers(name) and not getattr(REGISTRY.entry(group, name).component, "needs_validation", False)
 
     def conclude(self, jobs: Jobs) -> Finding:
         """See `Study`."""

@@ -40,6 +40,11 @@ class Study(ABC):
         """Say why the study cannot be made of these questions; empty where it can. Asked before anything starts."""
         return ""
 
+    @classmethod
+    def takes(cls, group: str, name: str) -> bool:
+        """Whether `GROUP=all` means a component, too, where this study sweeps over a group (`optimizer`, `memory`)."""
+        return True
+
     def after(self, jobs: Jobs) -> str:
         """Say in words which evaluations it makes after its jobs; empty when none."""
         return ""
