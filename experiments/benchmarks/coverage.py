@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metamem.statistics.comparison import significance
-from metamem.statistics.estimate import Sample, difference_of, mean_of
+from metamem.statistics.estimate import Observations, difference_of, mean_of
 from metamem.statistics.paired import ALPHA, discordance, holm
 
 TYPES = 6
@@ -118,14 +118,14 @@ class Simulation:
             found.append((random.binomial(s.attempts, chance) / s.attempts).reshape(-1))
         return found
 
-    def sample(self, answers: Answers, by_type: bool = False) -> Sample:
+    def sample(self, answers: Answers, by_type: bool = False) -> Observations:
         """Return answers as the estimator takes them."""
-        return Sample(answers.tolist(), self.names, self.runs, self.strata if by_type else ())
+        return Observations(answers.tolist(), self.names, self.runs, self.strata if by_type else ())
 
-    def of_first_type(self, answers: Answers) -> Sample:
+    def of_first_type(self, answers: Answers) -> Observations:
         """Return the answers to the questions of the first type."""
         kept = self.first_type.tolist()
-        return Sample(
+        return Observations(
             answers[kept].tolist(), [self.names[i] for i in kept], [self.runs[i] for i in kept] if self.runs else ()
         )
 

@@ -223,14 +223,14 @@ def turns(work: Work) -> None:
 
     from metamem.backbones.engine.engine import Engine
     from metamem.backbones.engine.placement import Placement
-    from metamem.backbones.engine.pool import Pool
+    from metamem.backbones.engine.pool import EnginePool
 
     models = [small(work), ["backbone=nano"]]
     sampling = SamplingParams(temperature=0.0, max_tokens=16, detokenize=False)
 
     async def alternate(name: str, more: Sequence[str], rounds: int) -> None:
         specs = [parts([*model, *more]).backbones["policy"].spec() for model in models]
-        pool = Pool(Engine)
+        pool = EnginePool(Engine)
         replies: list[list[Any]] = [[], []]
         try:
             began = time.perf_counter()

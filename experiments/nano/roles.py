@@ -22,7 +22,7 @@ import guidance
 from metamem.core.meta_memory import Guideline
 from metamem.core.records import MemoryUnit, Question
 from metamem.core.text import render_unit
-from metamem.datasets.world.scenes import KINDS, Case, Line, draw_scene, question
+from metamem.datasets.world.scenes import KINDS, SaidLine, SceneQuestion, draw_scene, question
 from metamem.datasets.world.vocabulary import NUMBERS, POOLS, UNKNOWN, Pool
 from metamem.evaluators.rubrics import NanoRubric
 from metamem.prompts.templates import NanoPrompts
@@ -152,7 +152,7 @@ def render(name: str, **values: object) -> str:
     return message.content
 
 
-def memories(lines: Sequence[Line]) -> list[str]:
+def memories(lines: Sequence[SaidLine]) -> list[str]:
     """Lines as a memory of rounds or turns renders them."""
     month = datetime(2023, 5, 1)
     return [
@@ -165,7 +165,7 @@ def _numbered(sentences: Sequence[str]) -> list[Guideline]:
     return [Guideline(f"G{i}", text) for i, text in enumerate(sentences, 1)]
 
 
-def need(case: Case) -> str:
+def need(case: SceneQuestion) -> str:
     """The kind of guideline that a case asks for."""
     return "absent" if case.absent else case.kind
 
@@ -177,7 +177,7 @@ def guided(rng: random.Random, kinds: Sequence[str], noise: int, fresh: bool = F
     return sentences
 
 
-def thought(word: str, person: str, lines: Sequence[Line]) -> tuple[str, str]:
+def thought(word: str, person: str, lines: Sequence[SaidLine]) -> tuple[str, str]:
     """The thought that looks for something of a person, and what it finds; `lines` are all that was said.
 
     What there is not (the assistant's words where only the user spoke) is given by what there is.
@@ -205,7 +205,7 @@ def thought(word: str, person: str, lines: Sequence[Line]) -> tuple[str, str]:
     return " ".join([OPENED, word, person, *noted, CLOSED]), found
 
 
-def reply(rng: random.Random, case: Case, kinds: Sequence[str], lines: Sequence[Line]) -> str:
+def reply(rng: random.Random, case: SceneQuestion, kinds: Sequence[str], lines: Sequence[SaidLine]) -> str:
     """What the model is to say to a case under guidelines of these kinds."""
     resists = need(case) in kinds or rng.random() < RIGHT_ANYWAY
     if case.absent and not resists:
@@ -350,7 +350,7 @@ def reflect(rng: random.Random, pool: Pool = PRACTICE) -> Example:
     return Example(prompt, guidance.review(rng, need(case), correct))
 
 
-def one_case(rng: random.Random, pool: Pool) -> tuple[Case, Sequence[Line]]:
+def one_case(rng: random.Random, pool: Pool) -> tuple[SceneQuestion, Sequence[SaidLine]]:
     """A case and what was said around it."""
     kind = rng.choice(TAUGHT)
     others = rng.choices(TAUGHT, k=rng.choice((1, 2, 3)))

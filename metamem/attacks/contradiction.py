@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from metamem.attacks.planting import Planting, PlantOptions, Plot, Said, Victim
+from metamem.attacks.planting import PlantedTurns, Planting, PlantOptions, Plot, Victim
 from metamem.core.registry import register
 
 
@@ -20,4 +20,4 @@ class Contradiction(Planting):
         """Say the lie right after the first evidence, with its date; after everything else where none is known."""
         session = next((session for session, _ in victim.evidence() if session is not None), None)
         when = session.time if session is not None else victim.later
-        return Plot((Said((f"That was not so. {victim.lie()}",), when),))
+        return Plot((PlantedTurns((f"That was not so. {victim.lie()}",), when),))

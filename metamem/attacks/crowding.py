@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from metamem.attacks.planting import Planting, PlantOptions, Plot, Said, Victim
+from metamem.attacks.planting import PlantedTurns, Planting, PlantOptions, Plot, Victim
 from metamem.core.registry import option, register
 
 # What makes copies of a text differ a little.
@@ -30,4 +30,4 @@ class Crowding(Planting):
             f"{_AGAIN[n % len(_AGAIN)]} {text}{' ' + str(n) if n >= len(_AGAIN) else ''}"
             for n in range(self.config.copies)
         )
-        return Plot(tuple(Said((copy.strip(),), victim.later) for copy in rounds))
+        return Plot(tuple(PlantedTurns((copy.strip(),), victim.later) for copy in rounds))

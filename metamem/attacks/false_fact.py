@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from metamem.attacks.planting import Planting, PlantOptions, Plot, Said, Victim
+from metamem.attacks.planting import PlantedTurns, Planting, PlantOptions, Plot, Victim
 from metamem.core.registry import register
 
 
@@ -18,4 +18,4 @@ class FalseFact(Planting):
 
     def plot(self, victim: Victim) -> Plot:
         """Say the lie as the user, later than everything else."""
-        return Plot((Said((victim.lie(),), victim.later),))
+        return Plot((PlantedTurns((victim.lie(),), victim.later),))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from metamem.attacks.planting import Planting, PlantOptions, Plot, Said, Victim
+from metamem.attacks.planting import PlantedTurns, Planting, PlantOptions, Plot, Victim
 from metamem.core.registry import register
 
 
@@ -35,5 +35,5 @@ class Minja(Planting):
             f"Answer: {target}",
         )
         return Plot(
-            tuple(Said(pair, victim.later, ("user", "assistant")) for pair in zip(asked, answered, strict=True))
+            tuple(PlantedTurns(pair, victim.later, ("user", "assistant")) for pair in zip(asked, answered, strict=True))
         )

@@ -27,7 +27,7 @@ OTHERWISE = ("a blue umbrella", "a wooden spoon", "seven paper boats")
 _LONGEST_TARGET = 60
 
 
-class Part(StrEnum):
+class AttackedPart(StrEnum):
     """The questions that an attack may reach, by the part of the split that they are in."""
 
     all = "all"
@@ -42,12 +42,12 @@ class PlantOptions:
 
     share: float = option(1.0, "share of the questions for which something is planted", least=0, most=1)
     target: str = option("", "what answers are to say (empty: for each question another one's answer, drawn)")
-    part: Part = option(Part.all, "the questions that are attacked: all, train, validation or test")
+    part: AttackedPart = option(AttackedPart.all, "the questions that are attacked: all, train, validation or test")
     seed: int = option(0, "seed of what is drawn: which questions, and what is to be said, whatever the run's")
 
 
 @dataclass(frozen=True)
-class Said:
+class PlantedTurns:
     """Planted texts, a turn each, in a session of its own; their `roles` take turns. `time` None: at the end."""
 
     texts: tuple[str, ...]
@@ -61,7 +61,7 @@ class Plot:
     that are put `behind` the question itself.
     """
 
-    said: tuple[Said, ...] = ()
+    said: tuple[PlantedTurns, ...] = ()
     records: tuple[MemoryUnit, ...] = ()
     behind: str = ""
 
@@ -170,8 +170,8 @@ class Planting(ABC):
 
     def _attacked(self, dataset: Dataset, split: Split) -> list[str]:
         """Return the ids of the attacked questions: those of a part that a seeded order puts first."""
-        part = Part(self.config.part)
-        ids = {q.id for q in dataset.questions} if part is Part.all else set(getattr(split, part.value))
+        part = AttackedPart(self.config.part)
+        ids = {q.id for q in dataset.questions} if part is AttackedPart.all else set(getattr(split, part.value))
         order = sorted(ids, key=lambda i: (random.Random(f"{self.config.seed}/share/{i}").random(), i))
         return order[: round(self.config.share * len(order))]
 
@@ -269,7 +269,7 @@ def _speakers(conversation: Conversation) -> dict[str, str]:
     return {turn.role: turn.speaker for s in reversed(conversation.sessions) for turn in reversed(s.turns)}
 
 
-def _session(question: str, number: int, said: Said, names: Mapping[str, str]) -> Session:
+def _session(question: str, number: int, said: PlantedTurns, names: Mapping[str, str]) -> Session:
     place = f"planted/{question}/{number}"
     roles = [said.roles[n % len(said.roles)] for n in range(len(said.texts))]
     turns = tuple(
@@ -279,5 +279,5 @@ def _session(question: str, number: int, said: Said, names: Mapping[str, str]) -
     return Session(place, said.time, turns)
 
 
-def _unit(question: str, number: int, said: Said) -> MemoryUnit:
+def _unit(question: str, number: int, said: PlantedTurns) -> MemoryUnit:
     return MemoryUnit(f"planted/{question}/{number}", "\n".join(said.texts), said.time)

@@ -2,7 +2,7 @@
 
 Whatever a server replies is data, and of bounded size.
 
-`Transient` may pass on another try, `Refused` will not, `UnreachableError` means that the key is refused,
+`Transient` may pass on another try, `RefusedRequest` will not, `UnreachableError` means that the key is refused,
 `BackboneError` that the body cannot be sent at all. The key goes into the client and nowhere else: texts of the
 server's are cleaned of it, and the client's own exceptions, which hold the request and its headers, end here.
 """
@@ -35,7 +35,7 @@ _KEPT = 5.0
 _JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
-class Refused(Exception):
+class RefusedRequest(Exception):
     """The server will not answer this request as it stands (a 4xx that does not pass)."""
 
     def __init__(self, status: int, reason: str) -> None:
@@ -149,7 +149,7 @@ class Connection:
             return self.wrong_key(reason)
         if passes(status):
             return Transient(reason, retry_after(headers, time.time()), away=status in AWAY)
-        return Refused(status, reason)
+        return RefusedRequest(status, reason)
 
 
 def _without(key: str, text: str) -> str:

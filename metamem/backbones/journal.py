@@ -90,7 +90,7 @@ def draw_key(request_id: str, request: Request, draw: Draw) -> str:
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredDraw:
     """One draw as the journal holds it: the request for it alone, the reply, and the identity of the model."""
 
     request: Request
@@ -216,7 +216,7 @@ class Journal:
         for journal in self._shared.journals:
             journal._places.pop(bytes.fromhex(key), None)
 
-    def stored(self, keys: Iterable[str]) -> dict[str, Stored]:
+    def stored(self, keys: Iterable[str]) -> dict[str, StoredDraw]:
         """Return what was asked and replied under each of the keys; one that the journal lacks is left out."""
         wanted: dict[int, dict[str, list[dict[str, Any]]]] = {}
         for key in keys:
@@ -230,7 +230,7 @@ class Journal:
                 model, asked = body["body"].pop("model"), body["body"]
                 for row in by_request[body["request"]]:
                     request = from_json(Request, {**asked, "draws": [row["draw"]]})
-                    found[row["key"]] = Stored(request, from_json(Generation, row["reply"]), model)
+                    found[row["key"]] = StoredDraw(request, from_json(Generation, row["reply"]), model)
         return found
 
     def put(

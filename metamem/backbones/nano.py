@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from metamem.backbones.engine.options import EngineOptions
-from metamem.backbones.engine.weights import Weights, find_weights
+from metamem.backbones.engine.weights import WeightsPlace, find_weights
 from metamem.backbones.vllm import VLLM
 from metamem.core.errors import ConfigError
 from metamem.core.registry import option, register
@@ -38,7 +38,7 @@ class Nano(VLLM):
             """Return the engine arguments that these options stand for."""
             return {"kv_cache_memory_bytes": _CACHE, **super().arguments()}
 
-    def _find(self) -> Weights:
+    def _find(self) -> WeightsPlace:
         """Return the checkpoint. Raises `ConfigError` for a folder that holds none."""
         folder = Path(self.config.path).expanduser() if self.config.path else FOLDER
         if not (folder / "config.json").is_file():

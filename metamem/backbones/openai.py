@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from metamem.backbones import chat
 from metamem.backbones.chat import Dialect
-from metamem.backbones.connection import Connection, Refused
+from metamem.backbones.connection import Connection, RefusedRequest
 from metamem.backbones.options import SamplingOptions
 from metamem.backbones.outage import Outage
 from metamem.backbones.retries import Transient, retrying
@@ -210,12 +210,12 @@ class OpenAIBackbone:
         async with self._slots:
             try:
                 generations = await self._ask(connection, request, wanted)
-            except Refused as refused:
+            except RefusedRequest as refused:
                 if wanted == 1 or not (refused.status == 422 or ABOUT_SEVERAL_SAMPLES.search(refused.reason)):
                     raise BackboneError(refused.reason) from None
                 try:
                     generations = await self._ask(connection, request, 1)
-                except Refused:  # so it was not the number of samples
+                except RefusedRequest:  # so it was not the number of samples
                     raise BackboneError(refused.reason) from None
         if len(generations) == 1 < wanted and self.max_samples > 1:
             # Refused, or ignored by a server that always gives one: single requests run side by side, top-ups cannot.
@@ -238,7 +238,7 @@ class OpenAIBackbone:
                 call = lambda: connection.call("/chat/completions", body, self.config.timeout)  # noqa: E731
                 payload = await self._tried(call, words[0], self.config.retries, self._outage.passed)
                 return chat.word_chances(payload, words)
-            except (Refused, chat.Malformed) as error:
+            except (RefusedRequest, chat.Malformed) as error:
                 raise BackboneError(connection.clean(str(error))) from None
 
     async def _ask(self, connection: Connection, request: Request, n: int) -> list[Generation]:
@@ -255,7 +255,7 @@ class OpenAIBackbone:
             if schema not in self._refused_schemas:
                 try:
                     return await self._call(connection, request, n, True)
-                except Refused as refused:
+                except RefusedRequest as refused:
                     if refused.status not in (400, 422) or not ABOUT_SCHEMAS.search(refused.reason):
                         raise
                     self._refused_schemas.add(schema)
@@ -313,7 +313,7 @@ class OpenAIBackbone:
             await connection.call("/models", None, self.config.connect_timeout)
         except Transient as error:
             return not error.away
-        except (Refused, UnreachableError):
+        except (RefusedRequest, UnreachableError):
             return True
         return True
 
@@ -339,7 +339,7 @@ class OpenAIBackbone:
                 listed = await self._tried(
                     lambda: connection.call("/models", None, config.connect_timeout), "start", retries
                 )
-            except Refused as refused:
+            except RefusedRequest as refused:
                 if refused.status not in (404, 405):
                     raise
                 listed = None
@@ -350,7 +350,7 @@ class OpenAIBackbone:
             if not names:
                 ping = self._body(Request((Message("user", "Say yes."),), Sampling(max_tokens=1)), 1, False)
                 await self._tried(lambda: connection.call("/chat/completions", ping, config.timeout), "start", retries)
-        except Refused as refused:
+        except RefusedRequest as refused:
             if refused.status == 403:
                 raise connection.wrong_key(refused.reason) from None
             hint = "" if address.endswith("/v1") or refused.status != 404 else "; does the address lack /v1?"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from metamem.backbones import nano, smollm2
-from metamem.backbones.engine.weights import Weights, find_weights
+from metamem.backbones.engine.weights import WeightsPlace, find_weights
 from metamem.backbones.options import SamplingOptions
 from metamem.core.adapters import Adapter, check_base
 from metamem.core.calls import Generation, Message, Request, Sampling
@@ -54,10 +54,10 @@ class Plain:
     def __init__(self, config: Config, adapter: Adapter | None = None) -> None:
         self.config = config
         self._adapter = adapter
-        self._weights: Weights | None = None
+        self._weights: WeightsPlace | None = None
         self._writer: PlainWriter | None = None
 
-    def weights(self) -> Weights:
+    def weights(self) -> WeightsPlace:
         """Return the weights that are named; looked up once. Raises `ConfigError` or `UnreachableError` for none."""
         if self._weights is None:
             own = OWN.get(self.config.model)

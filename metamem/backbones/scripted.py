@@ -25,7 +25,7 @@ from metamem.core.errors import BackboneError
 from metamem.core.json_form import canonical, digest
 from metamem.core.registry import option, register
 from metamem.prompts.catalog import every_template
-from metamem.prompts.examples import Asked, find_template, render_example
+from metamem.prompts.examples import FoundTemplate, find_template, render_example
 from metamem.replies.json_in_text import UnreadableError
 from metamem.replies.tool_calls import CLOSE, OPEN
 from metamem.replies.verdicts import read_verdict
@@ -125,7 +125,7 @@ class Scripted:
         if fails:
             raise BackboneError("simulated failure")
 
-    def _sample(self, request: Request, asked: Asked | None, tokens: int, name: str) -> Generation:
+    def _sample(self, request: Request, asked: FoundTemplate | None, tokens: int, name: str) -> Generation:
         config, limit = self.config, request.sampling.max_tokens
         rng = random.Random(f"{config.seed}/{name}")
         # Drawn first and always, so that one rate does not shift what another decides.

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from metamem.backbones.engine.options import EngineOptions
-from metamem.backbones.engine.weights import STAMP_FILE, Weights, cache_folder, find_weights
+from metamem.backbones.engine.weights import STAMP_FILE, WeightsPlace, cache_folder, find_weights
 from metamem.backbones.vllm import VLLM
 from metamem.core.errors import ConfigError, DataError, MissingExtraError
 from metamem.core.files import cannot_write, file_digest, read_object, write_folder, write_json
@@ -41,7 +41,7 @@ class SmolLM2(VLLM):
         max_tokens: int = option(512, "tokens that a reply may have")
         max_model_len: int | None = option(_CONTEXT, "tokens of prompt and reply together", least=1, most=_CONTEXT)
 
-    def _find(self) -> Weights:
+    def _find(self) -> WeightsPlace:
         """Return the checkpoint, made when it is not there.
 
         Raises `MissingExtraError` without the packages, `ConfigError` for a folder that holds something else,

@@ -12,7 +12,7 @@ from typing import Any
 
 from metamem.backbones.engine import tiny_checkpoint
 from metamem.backbones.engine.options import EngineOptions
-from metamem.backbones.engine.weights import STAMP_FILE, Weights, cache_folder, find_weights
+from metamem.backbones.engine.weights import STAMP_FILE, WeightsPlace, cache_folder, find_weights
 from metamem.backbones.vllm import VLLM
 from metamem.core.errors import ConfigError
 from metamem.core.registry import option, register
@@ -39,7 +39,7 @@ class Tiny(VLLM):
             """Return the engine arguments that these options stand for."""
             return {"kv_cache_memory_bytes": _CACHE, **super().arguments()}
 
-    def _find(self) -> Weights:
+    def _find(self) -> WeightsPlace:
         """Return the checkpoint, written when it is not there.
 
         Raises `ConfigError` for a folder that holds something else.

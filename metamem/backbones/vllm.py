@@ -22,7 +22,7 @@ from metamem.backbones.engine.pool import shared_pool
 from metamem.backbones.engine.renderer import Prompt
 from metamem.backbones.engine.sampling import log_probabilities, parameters, read, scoring
 from metamem.backbones.engine.spec import EngineSpec
-from metamem.backbones.engine.weights import Weights, find_weights
+from metamem.backbones.engine.weights import WeightsPlace, find_weights
 from metamem.backbones.options import SamplingOptions
 from metamem.core.adapters import Adapter, check_base
 from metamem.core.calls import Generation, Message, Request, Sampling
@@ -72,12 +72,12 @@ class VLLM:
         self.config = config
         self._engine: Engine | None = None
         self._pooled = False
-        self._weights: Weights | None = None
+        self._weights: WeightsPlace | None = None
         self._adapter: Adapter | None = None
 
     # --- what it is
 
-    def weights(self) -> Weights:
+    def weights(self) -> WeightsPlace:
         """Return the weights that are named; looked up once.
 
         Raises `ConfigError` or `UnreachableError` for none, and for ones that cannot be spread as asked, or whose
@@ -93,7 +93,7 @@ class VLLM:
             self._weights = weights
         return self._weights
 
-    def _find(self) -> Weights:
+    def _find(self) -> WeightsPlace:
         if not self.config.model:
             raise ConfigError("give backbone.model, the folder of a model or its id on the Hugging Face hub")
         return find_weights(self.config.model, self.config.revision)

@@ -25,7 +25,7 @@ from metamem.evaluators.memalpha_reward import ContentJudge
 from metamem.generation.writer import TokenIds, load_tokenizer
 from metamem.memory.memalpha.constructor import MemAlpha
 from metamem.pipeline.episodes import Makers, Tokens, sample_groups
-from metamem.pipeline.prepare import Prepared, prepare
+from metamem.pipeline.prepare import PreparedRun, prepare
 from metamem.programs.frame import run_async
 from metamem.programs.memalpha_episodes import ablation, write_parquet
 from metamem.tracking.trackers import Trackers
@@ -70,7 +70,9 @@ def sample_and_store(overrides: Sequence[str], out: Path, group: int, tokenizer:
     return list(_lines(out, told))
 
 
-async def _sample(prepared: Prepared, group: int, tokens: Tokens | None) -> tuple[list[dict[str, Any]], Counter[str]]:
+async def _sample(
+    prepared: PreparedRun, group: int, tokens: Tokens | None
+) -> tuple[list[dict[str, Any]], Counter[str]]:
     config = prepared.config
     assert isinstance(config, EvalConfig)
     assert isinstance(prepared.memory, MemAlpha)
@@ -112,7 +114,7 @@ async def _sample(prepared: Prepared, group: int, tokens: Tokens | None) -> tupl
         journal.close()
 
 
-def instances(prepared: Prepared) -> list[tuple[Conversation, list[Question]]]:
+def instances(prepared: PreparedRun) -> list[tuple[Conversation, list[Question]]]:
     """The conversations of the chosen part with their questions, those of each source by themselves."""
     assert isinstance(prepared.config, EvalConfig)
     asked: dict[tuple[str, str], list[Question]] = {}

@@ -109,7 +109,7 @@ class ScoresMemories(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Reference:
+class ReferenceAnswer:
     """How likely an accepted answer is as the reply to a prompt: its number among the question's answers, its tokens,
     and their mean natural log-probability.
 
@@ -130,7 +130,9 @@ class ScoresReferences(Protocol):
     judged. It keeps this contract instead of `Evaluator`, and needs a policy whose backbone is a `Scorer`.
     """
 
-    async def reference(self, question: Question, messages: Sequence[Message], scorer: ScoringCaller) -> Reference:
+    async def reference(
+        self, question: Question, messages: Sequence[Message], scorer: ScoringCaller
+    ) -> ReferenceAnswer:
         """Return how likely the accepted answer is after the prompt that asks a question."""
 
 

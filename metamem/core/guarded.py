@@ -1,7 +1,7 @@
 """The contract of guards: what one is shown, and what it lets through.
 
-In: a question with its retrieved evidence and what the turns of its conversation say (`Case`). Out: `Guarded`: the
-evidence that a prompt may show, and for every unit that it may not why.
+In: a question with its retrieved evidence and what the turns of its conversation say (`GuardedQuestion`). Out:
+`Guarded`: the evidence that a prompt may show, and for every unit that it may not why.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from metamem.core.records import Evidence, Question
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceTurn:
     """What stands behind a unit of memory: one turn with who said it, and the time of its session."""
 
     speaker: str
@@ -27,14 +27,14 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Case:
+class GuardedQuestion:
     """A question (without its answers) with its evidence; `sources` are the turns of its conversation by id, none where
     it brings its evidence along.
     """
 
     question: Question
     evidence: tuple[Evidence, ...]
-    sources: Mapping[str, Source] = field(default_factory=dict)
+    sources: Mapping[str, SourceTurn] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Guard(Protocol):
     learns: str = ""
 
     @abstractmethod
-    async def evidence(self, cases: Sequence[Case], tools: GuardTools) -> list[Guarded]:
+    async def evidence(self, cases: Sequence[GuardedQuestion], tools: GuardTools) -> list[Guarded]:
         """Return for each case the evidence that its prompt may show; the same whatever else is asked beside.
 
         The cases are of one conversation and of one part of the split, in the order of their ids: a guard that learns
@@ -96,7 +96,7 @@ class Guard(Protocol):
         return Screened(("",) * len(texts))
 
 
-def without(case: Case, dropped: Mapping[str, str], **about: object) -> Guarded:
+def without(case: GuardedQuestion, dropped: Mapping[str, str], **about: object) -> Guarded:
     """Return the evidence of a case without the units that are dropped; `about` is the rest of what is told of it."""
     kept = tuple(e for e in case.evidence if e.unit.id not in dropped)
     return Guarded(kept, dict(dropped), **about)  # type: ignore[arg-type]

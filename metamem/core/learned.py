@@ -60,7 +60,7 @@ class Update:
 
 
 @dataclass(frozen=True)
-class Asked:
+class ExpectedCalls:
     """Calls for one template in a step: how many at least, expected and at most, and the new tokens of each."""
 
     prompt: str
@@ -78,7 +78,7 @@ class Bounds:
     """
 
     attempts: int
-    asked: tuple[Asked, ...] = ()
+    asked: tuple[ExpectedCalls, ...] = ()
     learned_words: int | None = None
 
 
@@ -160,7 +160,7 @@ class Laboratory(Protocol):
     random: Random  # seeded by the run and the step
 
     @property
-    def training(self) -> Training:
+    def training(self) -> WeightTraining:
         """What trains the builder's weights, for a policy that `trains_weights`."""
 
     async def attempt(
@@ -190,7 +190,7 @@ class Laboratory(Protocol):
         """
 
 
-class Training(Protocol):
+class WeightTraining(Protocol):
     """What a policy that trains the builder's weights works with in one step. `base` is the builder's untrained
     backbone, `adapters` the folder of trained weights, `moments` the run's own of the optimiser's states; `place` names
     the step, and with it the draws.
@@ -225,7 +225,9 @@ class Training(Protocol):
 
 @runtime_checkable
 class TrainsWeights(Protocol):
-    """A policy that trains the builder's weights: it is given a `Training`. A stand-in has no weights to train."""
+    """A policy that trains the builder's weights: it is given a `WeightTraining`. A stand-in has no weights to
+    train.
+    """
 
     trains_weights: bool
 

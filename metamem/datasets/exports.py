@@ -41,7 +41,7 @@ _NO_WORDS = "images and files, left out"
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class ExportedMessage:
     """A message: who said it (user or assistant), what, and when in UTC, where that is known."""
 
     role: str
@@ -55,7 +55,7 @@ class Sitting:
 
     id: str
     time: datetime | None
-    said: tuple[Said, ...]
+    said: tuple[ExportedMessage, ...]
 
 
 @dataclass(slots=True)
@@ -65,7 +65,7 @@ class _Chat:
     place: Place
     own_id: str
     time: datetime | None
-    said: list[Said]
+    said: list[ExportedMessage]
     line: bool = False
 
 
@@ -97,7 +97,7 @@ def sittings(records: Iterable[tuple[Place, Any]], pause: timedelta, notices: Co
 
 
 def _cut(chat: _Chat, name: str, pause: timedelta) -> Iterator[Sitting]:
-    sitting: list[Said] = []
+    sitting: list[ExportedMessage] = []
     last, number = chat.time, 1
     for message in chat.said:
         if sitting and message.time and last and message.time - last >= pause:
@@ -108,7 +108,7 @@ def _cut(chat: _Chat, name: str, pause: timedelta) -> Iterator[Sitting]:
     yield _sitting(name, number, sitting, chat.time)
 
 
-def _sitting(name: str, number: int, said: list[Said], began: datetime | None) -> Sitting:
+def _sitting(name: str, number: int, said: list[ExportedMessage], began: datetime | None) -> Sitting:
     own = next((m.time for m in said if m.time is not None), None)
     # A chat's own date is when it began; a later sitting without one was then at the earliest.
     return Sitting(f"{name}-{number}" if number > 1 else name, own or began, tuple(said))
@@ -170,7 +170,7 @@ def _read(raw: Any, place: Place, notices: Counter[str]) -> _Chat:
     raise place.error("", f"expected {EXPECTED}, found {found(raw)}")
 
 
-def _branch(chat: Mapping[str, Any], place: Place, notices: Counter[str]) -> list[Said]:
+def _branch(chat: Mapping[str, Any], place: Place, notices: Counter[str]) -> list[ExportedMessage]:
     """Return what was said on the branch of OpenAI's tree that was shown last, from its root on."""
     nodes = _object(chat["mapping"], place, "mapping")
     at: Any = chat.get("current_node")
@@ -204,7 +204,7 @@ def _made(node: Any) -> float:
     return float(made) if isinstance(made, (int, float)) and abs(made) < _MILLISECONDS else -math.inf
 
 
-def _of_tree(message: Mapping[str, Any], place: Place, name: str, notices: Counter[str]) -> Said | None:
+def _of_tree(message: Mapping[str, Any], place: Place, name: str, notices: Counter[str]) -> ExportedMessage | None:
     """Return a message of OpenAI's tree; None for what nobody said, or nobody saw."""
     at = f"mapping.{name}.message"
     role = _role(_object(message.get("author"), place, f"{at}.author").get("role"), place, f"{at}.author.role")
@@ -219,7 +219,7 @@ def _of_tree(message: Mapping[str, Any], place: Place, name: str, notices: Count
     return _said(role, text, _time(message.get("create_time"), place, f"{at}.create_time"), notices)
 
 
-def _message(raw: Any, place: Place, field: str, notices: Counter[str]) -> Said | None:
+def _message(raw: Any, place: Place, field: str, notices: Counter[str]) -> ExportedMessage | None:
     """Return a message of a list, or of a line of its own; None for what nobody said."""
     held, at = _object(raw, place, field), f"{field}." if field else ""
     who = next((k for k in ("role", "from", "sender") if k in held), "role")
@@ -236,11 +236,11 @@ def _message(raw: Any, place: Place, field: str, notices: Counter[str]) -> Said 
     return _said(role, text, _time_of(held, place, at), notices)
 
 
-def _said(role: str, text: str, time: datetime | None, notices: Counter[str]) -> Said | None:
+def _said(role: str, text: str, time: datetime | None, notices: Counter[str]) -> ExportedMessage | None:
     if not text.strip():
         notices[_NO_TEXT] += 1
         return None
-    return Said(role, text, time)
+    return ExportedMessage(role, text, time)
 
 
 def _text(value: Any, place: Place, field: str, notices: Counter[str]) -> str:

@@ -41,7 +41,7 @@ class Haystack:
 
 
 @dataclass(frozen=True)
-class _Said:
+class _SessionContent:
     """What a session says: the turns that hold text, their hash, the ids of those marked as evidence, what was odd."""
 
     turns: tuple[Turn, ...]
@@ -50,13 +50,13 @@ class _Said:
     notices: Counter[str]
 
 
-class Sessions:
+class SessionTable:
     """The sessions of a file: one that stands in many haystacks is read and held once."""
 
     def __init__(self) -> None:
-        self._held: dict[tuple[Any, ...], _Said] = {}
+        self._held: dict[tuple[Any, ...], _SessionContent] = {}
 
-    def read(self, id: str, raw: Any, place: Place, field: str) -> _Said:
+    def read(self, id: str, raw: Any, place: Place, field: str) -> _SessionContent:
         """Return what the session says under this id. Raises `DataError` naming the field."""
         key = (id, *map(_plain, raw)) if isinstance(raw, list) else ()
         if key and None not in key:
@@ -75,7 +75,7 @@ def _plain(turn: Any) -> tuple[str, str, bool] | None:
     return None
 
 
-def _read_session(id: str, raw: Any, place: Place, field: str) -> _Said:
+def _read_session(id: str, raw: Any, place: Place, field: str) -> _SessionContent:
     from metamem.datasets.schemas import LongMemEvalSession, check
 
     rows = check(LongMemEvalSession, raw, place, field).root
@@ -96,10 +96,10 @@ def _read_session(id: str, raw: Any, place: Place, field: str) -> _Said:
             evidence.append(turns[-1].id)
     notices["sessions without text, left out"] += not turns
     content = digest([[t.id, t.role, t.text] for t in turns])
-    return _Said(tuple(turns), content, tuple(evidence), +notices)
+    return _SessionContent(tuple(turns), content, tuple(evidence), +notices)
 
 
-def read_haystack(row: LongMemEvalRow, place: Place, shared: Sessions) -> Haystack:
+def read_haystack(row: LongMemEvalRow, place: Place, shared: SessionTable) -> Haystack:
     """The haystack of one row. `shared` holds the sessions of all rows. Raises `DataError`."""
     dates, ids, held = len(row.haystack_dates), len(row.haystack_session_ids), len(row.haystack_sessions)
     if not dates == ids == held:

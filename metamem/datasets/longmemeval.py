@@ -18,7 +18,7 @@ from metamem.core.errors import unknown
 from metamem.core.grouping import ABSTENTION_SUFFIX, with_groups
 from metamem.core.records import Conversation, Question
 from metamem.core.registry import option, register
-from metamem.datasets.haystacks import Haystack, Sessions, read_haystack
+from metamem.datasets.haystacks import Haystack, SessionTable, read_haystack
 from metamem.datasets.reading import Place, Problems, given_path, place_of
 from metamem.datasets.record_stream import read_records
 
@@ -100,7 +100,7 @@ def read_longmemeval(name: str, path: Path, key: str, limit: int | None = None, 
     notices: Counter[str] = Counter()
     problems = Problems()
     conversations: dict[str, Conversation] = {}
-    shared = Sessions()
+    shared = SessionTable()
     questions: list[Question] = []
     seen: dict[str, int] = {}
     for number, raw in enumerate(read_records(path, key, EXPECTED), start=1):

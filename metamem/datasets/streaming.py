@@ -40,7 +40,7 @@ BESIDE = ("question_ids", "qa_pair_ids", "question_types", "question_dates", "ke
 
 
 @dataclass(frozen=True)
-class Asked:
+class StreamedQuestion:
     """A question of an instance; `id` is empty where the file has none, `about` goes into `Question.about`."""
 
     id: str
@@ -56,7 +56,7 @@ class Instance:
 
     source: str
     chunks: tuple[str, ...]
-    asked: tuple[Asked, ...]
+    asked: tuple[StreamedQuestion, ...]
     instruction: Instruction
 
 
@@ -157,14 +157,14 @@ def _of_memalpha(raw: Mapping[str, Any], place: Place, notices: Counter[str]) ->
     listed = _parsed(raw.get("questions_and_answers"), place, "questions_and_answers")
     if not isinstance(listed, list) or not listed:
         raise place.error("questions_and_answers", f"expected a list of questions, found {found(listed)}")
-    asked: list[Asked] = []
+    asked: list[StreamedQuestion] = []
     for i, entry in enumerate(listed):
         at = f"questions_and_answers[{i}]"
         if not isinstance(entry, dict):
             raise place.error(at, f"expected an object, found {found(entry)}")
         answers = _answers(entry.get("answer"), place, f"{at}.answer", notices)
         id = entry.get("question_id") or entry.get("qa_pair_id") or ""
-        asked.append(Asked(str(id), _text(entry.get("question"), place, f"{at}.question"), answers))
+        asked.append(StreamedQuestion(str(id), _text(entry.get("question"), place, f"{at}.question"), answers))
     return Instance(source, kept, tuple(asked), instruction_of(source, MEMALPHA))
 
 
@@ -194,7 +194,7 @@ def _of_benchmark(
         known = {**({"type": types[i]} if types else {}), **({"keypoints": keypoints[i]} if keypoints else {})}
         answers_ = _answers(answers[i], place, f"answers[{i}]", notices)
         date = place.date(dates[i], f"metadata.question_dates[{i}]") if dates else None
-        asked.append(Asked(ids[i] if ids else "", question, answers_, date, known))
+        asked.append(StreamedQuestion(ids[i] if ids else "", question, answers_, date, known))
     return Instance(source, tuple(split(context)), tuple(asked), instruction_of(source, MEMORYAGENTBENCH))
 
 

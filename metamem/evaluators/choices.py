@@ -29,7 +29,7 @@ _TAG, _END_TAG = "<final_answer>", "</final_answer>"
 _GPQA = ("answer is ", "Answer: ", "answer: ", "answer ", "")
 
 
-class Reading(StrEnum):
+class ChoiceReading(StrEnum):
     """How replies are read: `strict` as here, the others as the program of a benchmark reads them."""
 
     strict = "strict"
@@ -86,11 +86,11 @@ def chosen_by_gpqa(response: str, right: str) -> bool:
     return False
 
 
-_READINGS: dict[Reading, Callable[[str, str], bool]] = {
-    Reading.strict: lambda response, right: chosen(response) == right,
-    Reading.personamem: chosen_by_personamem,
-    Reading.mmlu_pro: chosen_by_mmlu_pro,
-    Reading.gpqa: chosen_by_gpqa,
+_READINGS: dict[ChoiceReading, Callable[[str, str], bool]] = {
+    ChoiceReading.strict: lambda response, right: chosen(response) == right,
+    ChoiceReading.personamem: chosen_by_personamem,
+    ChoiceReading.mmlu_pro: chosen_by_mmlu_pro,
+    ChoiceReading.gpqa: chosen_by_gpqa,
 }
 
 
@@ -105,18 +105,18 @@ class MultipleChoice:
     class Config:
         """How the letter is read."""
 
-        reading: Reading = option(
-            Reading.strict,
+        reading: ChoiceReading = option(
+            ChoiceReading.strict,
             "strict: the final answer names one option; personamem, mmlu_pro, gpqa: as that benchmark's program reads",
         )
 
         def __post_init__(self) -> None:
             """Check the reading. Raises `ConfigError` naming the option as the user types it."""
             try:
-                self.reading = Reading(self.reading)
+                self.reading = ChoiceReading(self.reading)
             except ValueError:
                 key = "evaluator.multiple_choice.reading"
-                raise ConfigError(unknown(key, str(self.reading), list(Reading))) from None
+                raise ConfigError(unknown(key, str(self.reading), list(ChoiceReading))) from None
 
     def __init__(self, config: Config) -> None:
         self._chooses = _READINGS[config.reading]

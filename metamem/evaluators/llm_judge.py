@@ -33,7 +33,7 @@ def retries_by_now(retries: int, asked_again: int) -> int:
     return min(retries + asked_again * (retries + 1), _MOST_RETRIES)
 
 
-class Score(StrEnum):
+class JudgeScore(StrEnum):
     """`verdict`: 1 for yes and 0 for no. `probability`: the judge's probability of yes, of the two."""
 
     verdict = "verdict"
@@ -52,8 +52,8 @@ class LLMJudge:
         """How the judge is asked."""
 
         explain: bool = option(False, "have the judge give a reason before its verdict")
-        score: Score = option(
-            Score.verdict,
+        score: JudgeScore = option(
+            JudgeScore.verdict,
             "verdict: 1 or 0; probability: of yes against no, for backbones that return log-probabilities",
         )
         repeats: int = option(
@@ -72,10 +72,10 @@ class LLMJudge:
         def __post_init__(self) -> None:
             """Check what goes together. Raises `ConfigError` naming the option as the user types it."""
             try:
-                self.score = Score(self.score)
+                self.score = JudgeScore(self.score)
             except ValueError:
-                raise ConfigError(unknown("evaluator.llm_judge.score", str(self.score), list(Score))) from None
-            if self.score is Score.probability and (self.explain or self.thinking):
+                raise ConfigError(unknown("evaluator.llm_judge.score", str(self.score), list(JudgeScore))) from None
+            if self.score is JudgeScore.probability and (self.explain or self.thinking):
                 raise ConfigError(
                     "evaluator.llm_judge.score=probability scores the two verdicts as they stand, nothing is written "
                     "before them: leave explain and thinking at false"
@@ -85,7 +85,7 @@ class LLMJudge:
         """`asked_again`: see `retries_by_now`. Raise `ConfigError` for a probability from a backbone that does not
         return any.
         """
-        weighs = config.score is Score.probability
+        weighs = config.score is JudgeScore.probability
         if weighs and not isinstance(judge.backbone, (Scorer, WeighsWords)):
             raise ConfigError(
                 "evaluator.llm_judge.score=probability needs log-probabilities, which the judge's backbone does not "
@@ -110,7 +110,7 @@ class LLMJudge:
         """
         if options.repeats > 1:
             return None
-        return 2 if options.score is Score.probability else options.retries + 1
+        return 2 if options.score is JudgeScore.probability else options.retries + 1
 
     async def evaluate(self, question: Question, attempt: Attempt, repeat: int = 0) -> Verdict:
         """The judge's verdict on one attempt; `repeat` numbers further verdicts on the same attempt."""
@@ -132,7 +132,7 @@ class LLMJudge:
             repeat=repeat,
             path=Path.invalid.value,
         )
-        if self._config.score is Score.probability:
+        if self._config.score is JudgeScore.probability:
             return await self._weigh(messages, form, base)
         return await self._ask(messages, form, base)
 

@@ -54,7 +54,7 @@ class ContentJudge:
 
 
 @dataclass(frozen=True)
-class Written:
+class WrittenTerms:
     """The terms that belong to a memory, whoever answers from it: compression, and by chunk those of
     `memalpha_terms.of_chunks`.
     """
@@ -126,13 +126,13 @@ async def rewards(
     """Return a row for every episode of a system."""
     tracker.stage("what was written", len(banks), "memory")
 
-    async def one(bank: MemoryBank) -> Written | None:
+    async def one(bank: MemoryBank) -> WrittenTerms | None:
         counts = bank.counts
         suits = None if bank.unread else await judge.verdicts(bank.history)
         tracker.advance("memory")
         if suits is None:
             return None
-        return Written(
+        return WrittenTerms(
             reward.compression(counts.get("memory_tokens", 0), counts.get("input_tokens", 0)),
             reward.of_chunks(bank.history, suits, counts.get("chunks", 0)),
         )
@@ -144,7 +144,7 @@ async def rewards(
 
 
 def _rows(
-    label: str, answers: Sequence[Judged], written: Mapping[str, Written | None], beta: float, gamma: float
+    label: str, answers: Sequence[Judged], written: Mapping[str, WrittenTerms | None], beta: float, gamma: float
 ) -> Iterable[dict[str, Any]]:
     episodes: dict[tuple[str, str], list[Judged]] = {}
     for j in answers:

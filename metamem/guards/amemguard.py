@@ -18,7 +18,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from metamem.core.banks import Cost, Unread
-from metamem.core.guarded import Case, Guard, Guarded, GuardTools, without
+from metamem.core.guarded import Guard, Guarded, GuardedQuestion, GuardTools, without
 from metamem.core.records import Evidence, MemoryUnit
 from metamem.core.registry import option, register
 from metamem.core.text import format_date, on_one_line, render_unit
@@ -54,7 +54,7 @@ class _Thought:
     the places of those that agree (None: nobody could tell).
     """
 
-    case: Case
+    case: GuardedQuestion
     chains: Mapping[int, str | None]
     agreed: frozenset[int] | None
     costs: dict[str, Cost]
@@ -89,7 +89,7 @@ class AMemGuard(Guard):
         self.learns = "guard.lessons=0" if config.lessons else ""
         self.prompts = ("amemguard_chain", *(("amemguard_judge",) if judged else ()))
 
-    async def evidence(self, cases: Sequence[Case], tools: GuardTools) -> list[Guarded]:
+    async def evidence(self, cases: Sequence[GuardedQuestion], tools: GuardTools) -> list[Guarded]:
         """Reason from every memory of every case at once; lessons go from a case to those behind it."""
         thoughts = await asyncio.gather(*(self._think(case, tools) for case in cases))
         lessons: list[tuple[str, str]] = []
@@ -99,7 +99,7 @@ class AMemGuard(Guard):
             guarded.append(await tools.policy.run(self._shown, thought, tuple(lessons), tools))
         return guarded
 
-    async def _think(self, case: Case, tools: GuardTools) -> _Thought:
+    async def _think(self, case: GuardedQuestion, tools: GuardTools) -> _Thought:
         held = case.evidence
         checked = sorted(range(len(held)), key=lambda n: held[n].rank)[: self.config.memories or None]
         if not checked:

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from metamem.core.guarded import Case, Guard, Guarded, GuardTools, Screened, without
+from metamem.core.guarded import Guard, Guarded, GuardedQuestion, GuardTools, Screened, without
 from metamem.core.registry import option, register
 from metamem.core.text import on_one_line, render_unit
 
@@ -45,11 +45,11 @@ class InstructionFilter(Guard):
     def __init__(self, config: Config) -> None:
         self.config = config
 
-    async def evidence(self, cases: Sequence[Case], tools: GuardTools) -> list[Guarded]:
+    async def evidence(self, cases: Sequence[GuardedQuestion], tools: GuardTools) -> list[Guarded]:
         """Hold back what the judge finds to be orders, case by case."""
         return list(await asyncio.gather(*(self._one(case, tools) for case in cases)))
 
-    async def _one(self, case: Case, tools: GuardTools) -> Guarded:
+    async def _one(self, case: GuardedQuestion, tools: GuardTools) -> Guarded:
         if not case.evidence:
             return Guarded(())
         read = await tools.judge.ask(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from metamem.core.guarded import Case, Guard, Guarded, GuardTools
+from metamem.core.guarded import Guard, Guarded, GuardedQuestion, GuardTools
 from metamem.core.registry import register
 
 
@@ -22,6 +22,6 @@ class NoGuard(Guard):
     def __init__(self, config: Config) -> None:
         del config
 
-    async def evidence(self, cases: Sequence[Case], tools: GuardTools) -> list[Guarded]:
+    async def evidence(self, cases: Sequence[GuardedQuestion], tools: GuardTools) -> list[Guarded]:
         """Return all evidence."""
         return [Guarded(case.evidence) for case in cases]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from metamem.core.banks import Cost, Unread
-from metamem.core.guarded import Case, Guard, Guarded, GuardTools, Source, without
+from metamem.core.guarded import Guard, Guarded, GuardedQuestion, GuardTools, SourceTurn, without
 from metamem.core.planted import words_of
 from metamem.core.records import MemoryUnit
 from metamem.core.registry import option, register
@@ -58,13 +58,13 @@ class Provenance(Guard):
         self.needs = ("judge",) if self._judged else ()
         self.prompts = ("guard_provenance",) if self._judged else ()
 
-    async def evidence(self, cases: Sequence[Case], tools: GuardTools) -> list[Guarded]:
+    async def evidence(self, cases: Sequence[GuardedQuestion], tools: GuardTools) -> list[Guarded]:
         """Hold back what is not supported, case by case."""
         return list(await asyncio.gather(*(self._one(case, tools) for case in cases)))
 
-    async def _one(self, case: Case, tools: GuardTools) -> Guarded:
+    async def _one(self, case: GuardedQuestion, tools: GuardTools) -> Guarded:
         dropped: dict[str, str] = {}
-        asked: list[tuple[MemoryUnit, list[Source]]] = []
+        asked: list[tuple[MemoryUnit, list[SourceTurn]]] = []
         for unit in (e.unit for e in case.evidence):
             sources = [case.sources[turn] for turn in unit.turn_ids if turn in case.sources]
             if not sources:
@@ -104,7 +104,7 @@ class Provenance(Guard):
         return without(case, dropped, costs=costs, unread=unread)
 
 
-def supported(text: str, sources: Sequence[Source]) -> float:
+def supported(text: str, sources: Sequence[SourceTurn]) -> float:
     """Return the share of a text's distinct words that stand in its sources, names of speakers among them; words that
     say nothing by themselves are not counted. 1 for a text without any other.
     """
@@ -115,7 +115,7 @@ def supported(text: str, sources: Sequence[Source]) -> float:
     return sum(word in there for word in wanted) / len(wanted) if wanted else 1.0
 
 
-def _misdated(unit: MemoryUnit, sources: Sequence[Source]) -> str:
+def _misdated(unit: MemoryUnit, sources: Sequence[SourceTurn]) -> str:
     """Say that a unit is of another day than all of its turns; empty where it is not, or a day is not known."""
     days = {s.time.date() for s in sources if s.time is not None}
     if unit.time is None or not days or unit.time.date() in days:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from metamem.core.guarded import Case, Guard, Guarded, GuardTools, without
+from metamem.core.guarded import Guard, Guarded, GuardedQuestion, GuardTools, without
 from metamem.core.registry import option, register
 
 # A cosine differs by about 1e-7 with the batch that a vector was computed in.
@@ -33,11 +33,11 @@ class SimilarityFilter(Guard):
     def __init__(self, config: Config) -> None:
         self.config = config
 
-    async def evidence(self, cases: Sequence[Case], tools: GuardTools) -> list[Guarded]:
+    async def evidence(self, cases: Sequence[GuardedQuestion], tools: GuardTools) -> list[Guarded]:
         """Compare each case's evidence with its question and with itself."""
         return [await tools.policy.run(self._one, case, tools) for case in cases]
 
-    def _one(self, case: Case, tools: GuardTools) -> Guarded:
+    def _one(self, case: GuardedQuestion, tools: GuardTools) -> Guarded:
         import numpy as np
 
         ranked = sorted(case.evidence, key=lambda e: e.rank)

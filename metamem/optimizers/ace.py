@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from metamem.core.calls import Generation
-from metamem.core.learned import Asked, Bounds, Laboratory, Position, Update
+from metamem.core.learned import Bounds, ExpectedCalls, Laboratory, Position, Update
 from metamem.core.meta_memory import Action, Guideline, MetaMemory, Operation, apply
 from metamem.core.records import Question
 from metamem.core.registry import option, register
@@ -52,8 +52,8 @@ class ACE(Scheduled):
         """Return that each question is answered once and reflected on, and the batch curated once."""
         most, c = len(batch), self.config
         asked = (
-            Asked("ace_reflect", 0, most, 2 * most, c.tokens),
-            Asked("ace_curate", 0, min(most, 1), 2 * min(most, 1), c.tokens),
+            ExpectedCalls("ace_reflect", 0, most, 2 * most, c.tokens),
+            ExpectedCalls("ace_curate", 0, min(most, 1), 2 * min(most, 1), c.tokens),
         )
         return Bounds(most, tuple(a for a in asked if a.most))
 

@@ -22,7 +22,7 @@ from typing import Any
 
 from metamem.core.calls import Failure, Generation
 from metamem.core.contracts import Caller, Embedder
-from metamem.core.learned import Asked, Bounds, Judged, Laboratory, Position, Update
+from metamem.core.learned import Bounds, ExpectedCalls, Judged, Laboratory, Position, Update
 from metamem.core.meta_memory import LONGEST_TEXT, Action, Change, Guideline, MetaMemory, Operation, Refusal, apply
 from metamem.core.records import Question
 from metamem.core.registry import option, register
@@ -60,7 +60,7 @@ class ArcMemo(Scheduled):
     def plan(self, batch: Sequence[Question]) -> Bounds:
         """Return that each question is answered, and what was right abstracted."""
         count = len(batch)
-        return Bounds(count, (Asked("arcmemo_concepts", 0, count / 2, 2 * count, self.config.tokens),))
+        return Bounds(count, (ExpectedCalls("arcmemo_concepts", 0, count / 2, 2 * count, self.config.tokens),))
 
     async def step(self, at: Position, batch: Sequence[Question], laboratory: Laboratory) -> Update:
         """Answer a batch, abstract what was right, and merge it in the order of ids."""

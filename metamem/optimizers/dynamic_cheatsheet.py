@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from metamem.core.learned import Asked, Bounds, Judged, Laboratory, Position, Update
+from metamem.core.learned import Bounds, ExpectedCalls, Judged, Laboratory, Position, Update
 from metamem.core.meta_memory import Action, Change, MetaMemory, Operation, Refusal, apply
 from metamem.core.records import Question
 from metamem.core.registry import option, register
@@ -43,7 +43,7 @@ class DynamicCheatsheet(Scheduled):
 
     def plan(self, batch: Sequence[Question]) -> Bounds:
         """Return that each question is answered once, and the sheet rewritten once for each."""
-        return Bounds(len(batch), (Asked("cheatsheet", 0, len(batch), 2 * len(batch), self.config.tokens),))
+        return Bounds(len(batch), (ExpectedCalls("cheatsheet", 0, len(batch), 2 * len(batch), self.config.tokens),))
 
     async def step(self, at: Position, batch: Sequence[Question], laboratory: Laboratory) -> Update:
         """Answer a batch, then rewrite the sheet after each answer, in the order in which they came."""

@@ -32,7 +32,7 @@ from metamem.core.contracts import Backbone, Trainable
 from metamem.core.errors import ConfigError, DataError, MissingExtraError
 from metamem.core.files import file_digest
 from metamem.core.json_form import digest
-from metamem.core.learned import Laboratory, Position, Training, Update
+from metamem.core.learned import Laboratory, Position, Update, WeightTraining
 from metamem.core.meta_memory import Guideline, MetaMemory
 from metamem.core.records import Question
 from metamem.core.registry import option, register
@@ -45,7 +45,7 @@ BETA, GAMMA = 0.05, 0.1  # of the reward, as published
 RATES = {"full": 1e-6, "lora": 1e-5}
 
 
-class Weights(StrEnum):
+class TrainedWeights(StrEnum):
     """All weights, or low-rank changes of the attention's and the MLP's matrices."""
 
     full = "full"
@@ -68,7 +68,7 @@ class GRPO:
         updates: int = option(1, "updates in one step, between two checkpoints", least=1)
         group: int = option(8, "writings of each conversation", least=2)
         temperature: float = option(1.0, "sampling temperature of the writings", above=0)
-        weights: Weights = option(Weights.lora, "what is trained: lora, or full (all weights)")
+        weights: TrainedWeights = option(TrainedWeights.lora, "what is trained: lora, or full (all weights)")
         rate: float | None = option(None, "learning rate (null: 1e-6 of full, 1e-5 of lora)", above=0)
         kl: float = option(0.001, "weight of the KL divergence from the untrained model", least=0)
         clip: float = option(0.2, "how far a token's probability ratio may count beyond 1", above=0)
@@ -85,7 +85,7 @@ class GRPO:
 
         def __post_init__(self) -> None:
             """Takes the names as the user types them."""
-            self.weights = Weights(self.weights)
+            self.weights = TrainedWeights(self.weights)
 
     def __init__(self, config: Config) -> None:
         """Raises `MissingExtraError` without the trainer, `DataError` for guidelines that are not there."""
@@ -160,7 +160,7 @@ class GRPO:
 
     async def _episodes(
         self,
-        training: Training,
+        training: WeightTraining,
         questions: Sequence[Question],
         writer: Backbone,
         meta_memory: MetaMemory,

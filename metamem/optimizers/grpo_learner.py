@@ -46,7 +46,7 @@ _NO_SUM = 1e-6  # of advantages, which is nothing
 
 
 @dataclass(frozen=True)
-class Told:
+class UpdateReport:
     """What an update was given, by episode (the advantages of its replies as the trainer had them), and its figures."""
 
     given: list[list[float]]
@@ -81,7 +81,7 @@ class Learner:
         sampling = Sampling(temperature=self.config.temperature, max_tokens=self._sampling.max_tokens)
         return PlainWriter(self.model, self.tokenizer, identity, sampling)
 
-    def update(self, samples: Sequence[Mapping[str, Any]], episodes: int) -> Told:
+    def update(self, samples: Sequence[Mapping[str, Any]], episodes: int) -> UpdateReport:
         """Make one update of the weights, by the replies of so many episodes."""
         import torch
 
@@ -110,7 +110,7 @@ class Learner:
 
         if len(filled) < 2 or not any(s["advantage"] for s in rows):
             # Writings that are all alike teach nothing.
-            return Told(_by_episode(rows, [s["advantage"] for s in rows], episodes), {})
+            return UpdateReport(_by_episode(rows, [s["advantage"] for s in rows], episodes), {})
         with TemporaryDirectory() as folder, _quiet(), _frozen():
             trainer = GRPOTrainer(
                 model=self.model,
@@ -158,7 +158,7 @@ class Learner:
             self.model = trainer.accelerator.unwrap_model(trainer.model).eval()
         self._updates += 1
         figures = {ours: round(float(logged[theirs]), 8) for theirs, ours in _MEASURED.items() if theirs in logged}
-        return Told(_by_episode(rows, received[: len(rows)], episodes), figures)
+        return UpdateReport(_by_episode(rows, received[: len(rows)], episodes), figures)
 
     def save(self, folder: Path) -> None:
         """Write the trained weights: low-rank changes, or a whole checkpoint with its tokenizer."""

@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from metamem.core.learned import Asked, Bounds, Judged, Laboratory, Position, Update
+from metamem.core.learned import Bounds, ExpectedCalls, Judged, Laboratory, Position, Update
 from metamem.core.meta_memory import Action, Change, MetaMemory, Operation, Refusal, apply
 from metamem.core.records import Question
 from metamem.core.registry import option, register
@@ -50,7 +50,7 @@ class Contrast(Scheduled):
         """Return that each question is attempted, and what contrasts it may ask for."""
         c = self.config
         most = len(batch) * min(c.pairs, c.attempts // 2)
-        return Bounds(len(batch) * c.attempts, (Asked("contrast", 0, most / 2, 2 * most, c.tokens),))
+        return Bounds(len(batch) * c.attempts, (ExpectedCalls("contrast", 0, most / 2, 2 * most, c.tokens),))
 
     async def step(self, at: Position, batch: Sequence[Question], laboratory: Laboratory) -> Update:
         """Contrast the attempts of a batch, then take the lessons in one after another."""

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from metamem.core.calls import Generation
-from metamem.core.learned import Asked, Bounds, Judged, Laboratory, Position, Update
+from metamem.core.learned import Bounds, ExpectedCalls, Judged, Laboratory, Position, Update
 from metamem.core.meta_memory import LONGEST_TEXT, Action, Guideline, MetaMemory, Operation, apply
 from metamem.core.records import Question
 from metamem.core.registry import option, register
@@ -54,7 +54,7 @@ class MemRL(Scheduled):
 
     def plan(self, batch: Sequence[Question]) -> Bounds:
         """Return that each question is attempted, and one experience asked for."""
-        asked = Asked("memrl_experience", 0, len(batch), len(batch), self.config.tokens)
+        asked = ExpectedCalls("memrl_experience", 0, len(batch), len(batch), self.config.tokens)
         return Bounds(len(batch) * self.config.attempts, (asked,))
 
     async def step(self, at: Position, batch: Sequence[Question], laboratory: Laboratory) -> Update:

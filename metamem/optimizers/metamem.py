@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 from metamem.core.calls import Failure, Generation
 from metamem.core.errors import ConfigError
-from metamem.core.learned import Asked, Bounds, Judged, Laboratory, Position, Update
+from metamem.core.learned import Bounds, ExpectedCalls, Judged, Laboratory, Position, Update
 from metamem.core.meta_memory import Action, MetaMemory, OnLong, Operation, Refusal, apply, words
 from metamem.core.quarantine import why_apart
 from metamem.core.records import Attempt, Question, Verdict
@@ -86,9 +86,11 @@ class MetaMem(Scheduled):
         reflections, one = questions * c.attempts if c.reflect else 0, min(questions, 1)
         # An unreadable proposal or consolidation is asked for once more.
         asked = (
-            Asked("reflect", 0, share * reflections, reflections, c.reflection_tokens),
-            Asked("propose", 0, share * questions, 2 * questions, c.proposal_tokens),
-            Asked("consolidate", 0, one if c.consolidate else 0, 2 * one if c.consolidate else 0, c.proposal_tokens),
+            ExpectedCalls("reflect", 0, share * reflections, reflections, c.reflection_tokens),
+            ExpectedCalls("propose", 0, share * questions, 2 * questions, c.proposal_tokens),
+            ExpectedCalls(
+                "consolidate", 0, one if c.consolidate else 0, 2 * one if c.consolidate else 0, c.proposal_tokens
+            ),
         )
         longest = c.max_guidelines * (c.max_words + 3) if c.max_guidelines else None
         return Bounds(questions * c.attempts, tuple(a for a in asked if a.most), longest)

@@ -55,7 +55,7 @@ _ITEM: TypeAdapter[_Add | _Update | _Delete] = TypeAdapter(
 
 
 @dataclass(frozen=True)
-class Reading:
+class ReadOperations:
     """What a reply held. `sources[i]` are the names in the `from` of `operations[i]`; `refused` says why items were
     left out.
     """
@@ -65,7 +65,7 @@ class Reading:
     refused: tuple[str, ...] = ()
 
 
-def read_operations(text: str, *, cut: bool = False, proposed: Mapping[str, Operation] | None = None) -> Reading:
+def read_operations(text: str, *, cut: bool = False, proposed: Mapping[str, Operation] | None = None) -> ReadOperations:
     """The operations of a reply, in its order. `cut` says that the reply hit its token limit; an item that is only
     the id of one of the `proposed` stands for that operation as it is.
 
@@ -113,7 +113,7 @@ def read_operations(text: str, *, cut: bool = False, proposed: Mapping[str, Oper
             sources.append(tuple(valid.sources))
     if refused and not operations:
         raise UnreadableError(f"none of its items is a change: {refused[0]}")
-    return Reading(tuple(operations), tuple(sources), tuple(refused))
+    return ReadOperations(tuple(operations), tuple(sources), tuple(refused))
 
 
 def _items(answer: str, cut: bool, proposed: Mapping[str, Operation]) -> list[Any]:

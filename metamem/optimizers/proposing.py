@@ -13,7 +13,7 @@ from metamem.core.calls import Generation
 from metamem.core.meta_memory import Operation, Refusal
 
 if TYPE_CHECKING:
-    from metamem.optimizers.operations import Reading
+    from metamem.optimizers.operations import ReadOperations
 
 
 @dataclass(frozen=True)
@@ -28,14 +28,14 @@ class Proposal:
     reflections: tuple[dict[str, Any], ...] = ()
 
 
-def operations_of(reply: Generation, proposed: Mapping[str, Operation] | None = None) -> Reading:
+def operations_of(reply: Generation, proposed: Mapping[str, Operation] | None = None) -> ReadOperations:
     """Read the operations of a reply. Raises `UnreadableError` where it holds none."""
     from metamem.optimizers.operations import read_operations  # pydantic, which `--help` need not wait for
 
     return read_operations(reply.text, cut=reply.finish_reason == "length", proposed=proposed)
 
 
-def supported(reading: Reading, proposed: Mapping[str, Operation]) -> list[Operation]:
+def supported(reading: ReadOperations, proposed: Mapping[str, Operation]) -> list[Operation]:
     """Return operations that were merged from proposals, each with the questions behind the proposals that it names.
 
     Where it names none, those behind the proposals that say the same.

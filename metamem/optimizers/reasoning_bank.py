@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from metamem.core.learned import Asked, Bounds, Judged, Laboratory, Position, Update
+from metamem.core.learned import Bounds, ExpectedCalls, Judged, Laboratory, Position, Update
 from metamem.core.meta_memory import LONGEST_TEXT, Action, Guideline, MetaMemory, Operation, apply
 from metamem.core.records import Question
 from metamem.core.registry import option, register
@@ -48,7 +48,7 @@ class ReasoningBank(Scheduled):
 
     def plan(self, batch: Sequence[Question]) -> Bounds:
         """Return that each question is attempted, and one extraction asked for, and perhaps again."""
-        asked = Asked("reasoning_items", 0, len(batch), 2 * len(batch), self.config.tokens)
+        asked = ExpectedCalls("reasoning_items", 0, len(batch), 2 * len(batch), self.config.tokens)
         return Bounds(len(batch) * self.config.attempts, (asked,))
 
     async def step(self, at: Position, batch: Sequence[Question], laboratory: Laboratory) -> Update:

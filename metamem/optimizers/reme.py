@@ -22,7 +22,7 @@ from functools import partial
 from typing import Any
 
 from metamem.core.calls import Generation
-from metamem.core.learned import Asked, Bounds, Judged, Laboratory, Position, Update
+from metamem.core.learned import Bounds, ExpectedCalls, Judged, Laboratory, Position, Update
 from metamem.core.meta_memory import Action, MetaMemory, Operation, apply
 from metamem.core.records import Question
 from metamem.core.registry import option, register
@@ -85,8 +85,8 @@ class ReMe(Scheduled):
     def plan(self, batch: Sequence[Question]) -> Bounds:
         """Return that each question is attempted, and up to three times lessons are drawn from it."""
         count, c = len(batch), self.config
-        lessons = Asked("reme_lessons", 0, 2 * count, 2 * 3 * count, c.tokens)
-        scores = Asked("reme_score", 0, 2 * count, 3 * count * c.lessons, c.tokens)
+        lessons = ExpectedCalls("reme_lessons", 0, 2 * count, 2 * 3 * count, c.tokens)
+        scores = ExpectedCalls("reme_score", 0, 2 * count, 3 * count * c.lessons, c.tokens)
         return Bounds(count * c.attempts, (lessons, scores) if c.least else (lessons,))
 
     async def step(self, at: Position, batch: Sequence[Question], laboratory: Laboratory) -> Update:

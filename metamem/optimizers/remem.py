@@ -21,7 +21,7 @@ from typing import Any
 
 from metamem.core.calls import Failure, Generation
 from metamem.core.contracts import Caller, Embedder
-from metamem.core.learned import Asked, Bounds, Judged, Laboratory, Position, Update
+from metamem.core.learned import Bounds, ExpectedCalls, Judged, Laboratory, Position, Update
 from metamem.core.meta_memory import Action, Guideline, MetaMemory, Operation, apply
 from metamem.core.records import Question
 from metamem.core.registry import option, register
@@ -50,7 +50,7 @@ class ReMem(ExpRag):
     def plan(self, batch: Sequence[Question]) -> Bounds:
         """Return that each question is answered once, and what it was shown reviewed."""
         count = len(batch)
-        return Bounds(count, (Asked("remem_prune", 0, count, 2 * count, self.config.tokens),))
+        return Bounds(count, (ExpectedCalls("remem_prune", 0, count, 2 * count, self.config.tokens),))
 
     async def step(self, at: Position, batch: Sequence[Question], laboratory: Laboratory) -> Update:
         """Answer a batch, drop what was mostly noise to it, and append its experiences."""

@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from metamem.core.learned import Asked, Bounds, Judged, Laboratory, Position, Update
+from metamem.core.learned import Bounds, ExpectedCalls, Judged, Laboratory, Position, Update
 from metamem.core.meta_memory import MetaMemory
 from metamem.core.records import Evidence, Question
 from metamem.core.registry import option, register
@@ -75,7 +75,7 @@ class ReflectiveRetrieval(Scheduled):
     def plan(self, batch: Sequence[Question]) -> Bounds:
         """Return that each question is answered once, and what its answer rests on asked for."""
         count = len(batch)
-        return Bounds(count, (Asked("rmm_cite", 0, count, 2 * count, self.config.tokens),))
+        return Bounds(count, (ExpectedCalls("rmm_cite", 0, count, 2 * count, self.config.tokens),))
 
     async def step(self, at: Position, batch: Sequence[Question], laboratory: Laboratory) -> Update:
         """Answer a batch from memories that are drawn, and move the weights towards those that answers rest on."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from metamem.core.calls import Generation
-from metamem.core.learned import Asked, Bounds, Judged, Laboratory, Position, Update
+from metamem.core.learned import Bounds, ExpectedCalls, Judged, Laboratory, Position, Update
 from metamem.core.meta_memory import Action, MetaMemory, Operation, apply
 from metamem.core.records import Question
 from metamem.core.registry import option, register
@@ -53,7 +53,7 @@ class TrainingFreeGRPO(Scheduled):
         questions, c = len(batch), self.config
         counts = {"grpo_summary": questions * c.attempts, "grpo_advantage": 2 * questions, "grpo_update": 2 * questions}
         counts["grpo_batch"] = 1 + _REPAIRS if questions else 0
-        asked = (Asked(name, 0, most / 2, most, c.tokens) for name, most in counts.items())
+        asked = (ExpectedCalls(name, 0, most / 2, most, c.tokens) for name, most in counts.items())
         return Bounds(questions * c.attempts, tuple(asked))
 
     async def step(self, at: Position, batch: Sequence[Question], laboratory: Laboratory) -> Update:

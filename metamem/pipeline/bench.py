@@ -23,7 +23,7 @@ from metamem.core.learned import ChoosesEvidence, Judged, Recall
 from metamem.core.meta_memory import MetaMemory
 from metamem.core.records import MOST_INVALID, Attempt, Evidence, Question, Search, Status, Verdict, teaches, unanswered
 from metamem.core.text import format_date, render_unit
-from metamem.pipeline.searching_answers import FOUND, Asked, Searching, follow_all
+from metamem.pipeline.searching_answers import FOUND, AskedQuestion, Searching, follow_all
 from metamem.prompts.templates import Prompts
 from metamem.retrieval.evidence import evidence_hash
 from metamem.retrieval.searching import Searcher
@@ -99,7 +99,7 @@ class Bench:
         indices = range(first, first + attempts)
         request = Request(messages, sampling, tuple(Draw(place, i) for i in indices), tools=tools)
         replies = await self._policy(request)
-        asked = Asked(question, request, shown)
+        asked = AskedQuestion(question, request, shown)
         answered = await follow_all(self._searching, asked, self._bank(question), replies, self._policy)
         here = f"{scope}/{question.id}"
         shared: dict[str, Any] = {

@@ -159,7 +159,7 @@ def sizes_of(bank: MemoryBank, conversation: Conversation) -> tuple[int, int]:
 
 
 @dataclass(frozen=True)
-class Exchange:
+class WritingExchange:
     """One request to the builder and what it said; `place` is where in the writing."""
 
     place: tuple[str, int]
@@ -174,7 +174,7 @@ class Recorder:
     def __init__(self, caller: Caller) -> None:
         self.backbone, self.counts = caller.backbone, caller.counts
         self._caller = caller
-        self._said: list[Exchange] = []
+        self._said: list[WritingExchange] = []
 
     @property
     def label(self) -> str:
@@ -191,10 +191,10 @@ class Recorder:
         for reply in replies:
             if isinstance(reply.outcome, Generation):
                 place = (request.draws[0].scope, request.repeat)
-                self._said.append(Exchange(place, request, reply.outcome, reply.key))
+                self._said.append(WritingExchange(place, request, reply.outcome, reply.key))
         return replies
 
-    def said(self) -> list[Exchange]:
+    def said(self) -> list[WritingExchange]:
         """Return the exchanges in an order that does not depend on which came first."""
         return sorted(self._said, key=lambda e: (_natural(e.place[0]), e.place[1]))
 
@@ -243,7 +243,7 @@ def _natural(place: str) -> tuple[Any, ...]:
 
 
 def _exchanges(
-    makers: Makers, said: Sequence[Exchange], history: Sequence[Effect], suits: Sequence[bool | None]
+    makers: Makers, said: Sequence[WritingExchange], history: Sequence[Effect], suits: Sequence[bool | None]
 ) -> dict[str, Any]:
     """Return what was asked and said, reply by reply; `suits` has the judge's word on each effect of the history. The
     chunk of a reply that did nothing to the memory is -1.

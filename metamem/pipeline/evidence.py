@@ -20,7 +20,7 @@ from metamem.core.records import Evidence, Question
 from metamem.core.retrieved import Retrieved
 from metamem.pipeline.accounts import Account, mismatch_note, notes, recall_notes, retrieval_notes, retrieval_summary
 from metamem.pipeline.no_later import check_memory
-from metamem.pipeline.prepare import Prepared
+from metamem.pipeline.prepare import PreparedRun
 from metamem.retrieval.evidence import assemble, prepared_evidence
 from metamem.retrieval.longmemeval import left_out, population_note, published_metrics
 from metamem.retrieval.metrics import Rules, evidence_retrieved, kept_recall, retrieval_metrics
@@ -72,7 +72,7 @@ class Gathered:
 
 
 async def gather_evidence(
-    prepared: Prepared,
+    prepared: PreparedRun,
     questions: Sequence[Question],
     tracker: Tracker,
     builder: Caller | None = None,
@@ -116,7 +116,7 @@ def with_records(bank: MemoryBank, planted: Sequence[Planted]) -> MemoryBank:
 class _Gathering:
     """The gathering of one run's evidence, while it is under way."""
 
-    def __init__(self, prepared: Prepared, tracker: Tracker, builder: Caller | None, keep_banks: bool) -> None:
+    def __init__(self, prepared: PreparedRun, tracker: Tracker, builder: Caller | None, keep_banks: bool) -> None:
         self._prepared = prepared
         self._tracker = tracker
         loop = asyncio.get_running_loop()

@@ -14,11 +14,11 @@ from typing import Any
 
 from metamem.core.banks import Cost
 from metamem.core.contracts import Tracker
-from metamem.core.guarded import Case, Guarded, GuardTools, Source
+from metamem.core.guarded import Guarded, GuardedQuestion, GuardTools, SourceTurn
 from metamem.core.planted import Planted
 from metamem.core.records import Conversation, Evidence, Question, unanswered
 from metamem.pipeline.evidence import Gathered
-from metamem.pipeline.prepare import Prepared
+from metamem.pipeline.prepare import PreparedRun
 from metamem.retrieval.evidence import holds_evidence
 
 # Groups of questions that the guard has before it at a time.
@@ -28,7 +28,7 @@ _COUNTS = ("units", "held_back", "evidence", "evidence_held_back", "added", "unr
 
 
 async def guard_evidence(
-    prepared: Prepared, questions: Sequence[Question], gathered: Gathered, tools: GuardTools, tracker: Tracker
+    prepared: PreparedRun, questions: Sequence[Question], gathered: Gathered, tools: GuardTools, tracker: Tracker
 ) -> Gathered:
     """Return what was gathered with the evidence that the guard lets pass.
 
@@ -44,7 +44,7 @@ async def guard_evidence(
     async def one(asked: Sequence[Question]) -> list[Guarded]:
         async with under_way:
             sources = _sources(prepared.dataset.conversations.get(asked[0].conversation_id or ""))
-            cases = [Case(unanswered(q), gathered.evidence[q.id], sources) for q in asked]
+            cases = [GuardedQuestion(unanswered(q), gathered.evidence[q.id], sources) for q in asked]
             found = await prepared.guard.evidence(cases, tools)
             tracker.advance("question", len(asked))
             return found
@@ -58,17 +58,17 @@ async def guard_evidence(
     return replace(gathered, evidence=evidence, guarded=guarded, guard=counts, offered=gathered.evidence)
 
 
-def _part(prepared: Prepared, question: Question) -> str:
+def _part(prepared: PreparedRun, question: Question) -> str:
     split = prepared.split
     held = {"train": split.train, "validation": split.validation, "test": split.test}
     return next((part for part, ids in held.items() if question.id in ids), "")
 
 
-def _sources(conversation: Conversation | None) -> dict[str, Source]:
+def _sources(conversation: Conversation | None) -> dict[str, SourceTurn]:
     if conversation is None:
         return {}
     return {
-        turn.id: Source(turn.speaker or turn.role, turn.text, session.time)
+        turn.id: SourceTurn(turn.speaker or turn.role, turn.text, session.time)
         for session in conversation.sessions
         for turn in session.turns
     }

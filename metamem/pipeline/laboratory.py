@@ -17,7 +17,7 @@ from metamem.config.options import EvaluationOptions
 from metamem.core.calls import Draw, Failure, Generation, Message, Request, Usage
 from metamem.core.contracts import Caller, Tracker
 from metamem.core.json_form import digest, to_json
-from metamem.core.learned import Feedback, Judged, Read, Training
+from metamem.core.learned import Feedback, Judged, Read, WeightTraining
 from metamem.core.meta_memory import MetaMemory
 from metamem.core.records import Question, Status, Verdict, unanswered
 from metamem.embedding.similarity import Similarity
@@ -49,7 +49,7 @@ class StepLaboratory:
         similarity: Similarity,
         tracker: Tracker,
         feedback: Feedback = Feedback.truth,
-        training: Training | None = None,
+        training: WeightTraining | None = None,
     ) -> None:
         """`feedback` is what the policy is told of its answers to training questions; `training` makes episodes for a
         policy that trains weights.
@@ -155,7 +155,7 @@ class StepLaboratory:
         return found
 
     @property
-    def training(self) -> Training:
+    def training(self) -> WeightTraining:
         """See `learned.Laboratory`."""
         assert self._training is not None, "only a policy that says so trains weights"
         return self._training

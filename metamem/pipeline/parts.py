@@ -1,6 +1,7 @@
 """The parts of a locked run: its journal, the callers of its roles, its evaluators, the evidence it gathered.
 
-In: `Prepared` parts and a `Run`. Out: an async context that starts backbones, gathers evidence and closes everything.
+In: `PreparedRun` parts and a `Run`. Out: an async context that starts backbones, gathers evidence and closes
+everything.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from metamem.pipeline.bench import Bench
 from metamem.pipeline.evidence import Gathered, gather_evidence
 from metamem.pipeline.guarding import guard_evidence
 from metamem.pipeline.laboratory import StepLaboratory
-from metamem.pipeline.prepare import Prepared, make_recall
+from metamem.pipeline.prepare import PreparedRun, make_recall
 from metamem.pipeline.roles import ROLES, key_of, speaking_of, trains_weights
 from metamem.pipeline.training import StepTraining, with_adapter
 from metamem.runs.directory import Run
@@ -56,7 +57,7 @@ class RunParts:
 
     def __init__(
         self,
-        prepared: Prepared,
+        prepared: PreparedRun,
         run: Run,
         tracker: Tracker,
         roles: Sequence[str],
@@ -323,7 +324,7 @@ class RunParts:
         return list({id(c.backbone): c.backbone for c in self.callers.values()}.values())
 
 
-def inspect_engines(prepared: Prepared, roles: Iterable[str]) -> list[EngineRow]:
+def inspect_engines(prepared: PreparedRun, roles: Iterable[str]) -> list[EngineRow]:
     """What the in-process engines of these roles need and get, before anything is loaded; equal ones are one.
 
     Raises `ConfigError` when this machine cannot hold them.
@@ -341,7 +342,7 @@ def inspect_engines(prepared: Prepared, roles: Iterable[str]) -> list[EngineRow]
     return check(list(wanted.values()), prepared.config.placement, this_machine()) if wanted else []
 
 
-def _most_asked(prepared: Prepared) -> int:
+def _most_asked(prepared: PreparedRun) -> int:
     """Return the most new tokens that the policy asks of the reflector in one call; 0 where it does not say."""
     policy = prepared.optimizer
     if not isinstance(policy, Planning):
@@ -349,7 +350,7 @@ def _most_asked(prepared: Prepared) -> int:
     return max((a.tokens for a in policy.plan(prepared.questions("train")).asked), default=0)
 
 
-def about(prepared: Prepared, run: Run, kind: str, **more: Any) -> dict[str, Any]:
+def about(prepared: PreparedRun, run: Run, kind: str, **more: Any) -> dict[str, Any]:
     """What a tracker and a result say of a run before anything is measured."""
     config, dataset, split = prepared.config, prepared.dataset, prepared.split
     return {

@@ -1,8 +1,8 @@
 """From resolved options to working parts: data and split, prompts, backbones in their roles, memory, retrieval,
 evaluators.
 
-In: a config. Out: `Prepared` (everything that is cheap and checks the user's input, before anything is locked, started
-or paid). What a locked run makes of it stands in `metamem.pipeline.parts`.
+In: a config. Out: `PreparedRun` (everything that is cheap and checks the user's input, before anything is locked,
+started or paid). What a locked run makes of it stands in `metamem.pipeline.parts`.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ ATTACKED = "under attack"
 
 
 @dataclass
-class Prepared:
+class PreparedRun:
     """What is known before a run's directory is touched. `contents` are the fingerprints that enter its identity."""
 
     config: BaseConfig
@@ -177,7 +177,7 @@ class Prepared:
 
 
 @collector_at_rest()
-def prepare(config: BaseConfig, split: Split | None = None, written: Dataset | None = None) -> Prepared:
+def prepare(config: BaseConfig, split: Split | None = None, written: Dataset | None = None) -> PreparedRun:
     """Load and check everything that costs nothing. Raises `UserError` before anything is locked, started or paid.
 
     `split` replaces the configured one (an evaluation takes the split of the run it evaluates), `written` is a data set
@@ -275,7 +275,7 @@ def prepare(config: BaseConfig, split: Split | None = None, written: Dataset | N
         **({"plugins": own} if (own := _plugins_used(config)) else {}),
         "roles": {role: role_identity(config, role, backbones) for role in used},
     }
-    prepared = Prepared(
+    prepared = PreparedRun(
         config,
         dataset,
         split,
@@ -298,7 +298,7 @@ def prepare(config: BaseConfig, split: Split | None = None, written: Dataset | N
     return prepared
 
 
-def _refuse_stand_ins(prepared: Prepared) -> None:
+def _refuse_stand_ins(prepared: PreparedRun) -> None:
     """Refuse a backbone whose replies mean nothing beside a real policy on data of others. Raises `ConfigError`."""
     used, config = prepared.contents["roles"], prepared.config
     if prepared.dataset.own or config.allow_stand_in or prepared.stamp_of("policy") is not None:
@@ -362,7 +362,7 @@ def declared_templates(config: BaseConfig, prompts: Prompts, **components: Any) 
     return [name for component in components.values() for name in component.prompts]
 
 
-def other_fold(prepared: Prepared, config: BaseConfig) -> Prepared:
+def other_fold(prepared: PreparedRun, config: BaseConfig) -> PreparedRun:
     """The same for another fold of the same split: data, memories, backbones and guarded evidence are shared. Raises as
     `prepare`, and `ConfigError` for an attack on one part, which would be other questions in each fold, and for a guard
     that learns from questions that are another part's in another fold.

@@ -21,7 +21,7 @@ from metamem.core.records import Evidence, Question, Search
 from metamem.core.text import CUT_KIND, render_unit
 from metamem.prompts.templates import Prompts
 from metamem.replies.tool_calls import Call, Malformed, ToolsIn, as_text, read_calls
-from metamem.retrieval.searching import Refused, Searcher
+from metamem.retrieval.searching import RefusedSearch, Searcher
 
 Tools = tuple[dict[str, Any], ...]
 
@@ -40,7 +40,7 @@ class Answered:
 
 
 @dataclass(frozen=True)
-class Asked:
+class AskedQuestion:
     """A question as it is asked: the request, and the units that its prompt shows."""
 
     question: Question
@@ -70,7 +70,9 @@ class Searching:
         *before, last = messages
         return (*before, replace(last, content=f"{last.content}\n\n{offer.content}")), () if in_prompt else tools
 
-    async def follow(self, asked: Asked, bank: MemoryBank | None, first: Reply, draw: Draw, policy: Caller) -> Answered:
+    async def follow(
+        self, asked: AskedQuestion, bank: MemoryBank | None, first: Reply, draw: Draw, policy: Caller
+    ) -> Answered:
         """Go on from the first reply until one calls nothing, or the budget is spent."""
         left = self._searcher.options.calls
         tools, shown = self._tools(bank, asked.shown), _whole(asked.shown)
@@ -114,7 +116,7 @@ class Searching:
             return replace(search, result=MALFORMED, reply=call.problem)
         try:
             found = await self._searcher.find(call, bank, question, shown)
-        except Refused as refused:
+        except RefusedSearch as refused:
             return replace(search, reply=str(refused))
         told = f"{len(found)} found" if found else "nothing found that is not shown already"
         units = tuple(e.unit.id for e in found)
@@ -143,7 +145,7 @@ class Searching:
 
 
 async def follow_all(
-    searching: Searching | None, asked: Asked, bank: MemoryBank | None, replies: Sequence[Reply], policy: Caller
+    searching: Searching | None, asked: AskedQuestion, bank: MemoryBank | None, replies: Sequence[Reply], policy: Caller
 ) -> list[Answered]:
     """What becomes of each first reply, in their order, all at once."""
     if searching is None:

@@ -23,14 +23,14 @@ from metamem.core.meta_memory import MetaMemory
 from metamem.core.records import Question
 from metamem.evaluators.memalpha_reward import ContentJudge
 from metamem.pipeline.episodes import Makers, Sampled, Tokens, sample_groups
-from metamem.pipeline.prepare import Prepared, memory_parts
+from metamem.pipeline.prepare import PreparedRun, memory_parts
 from metamem.store.store import constructor_identity
 
 MOMENTS = "moments"  # the folder of a run in which a training keeps what its optimiser goes on with
 EPISODES = "episodes"  # the folder of a run in which they are kept, a file an update
 
 
-def with_adapter(prepared: Prepared, adapter: Adapter) -> Prepared:
+def with_adapter(prepared: PreparedRun, adapter: Adapter) -> PreparedRun:
     """Return a run's parts with trained weights in the builder's place, so that its memories are others.
 
     Raises `ConfigError` for a builder that takes none, or that they were not trained from.
@@ -48,12 +48,12 @@ def with_adapter(prepared: Prepared, adapter: Adapter) -> Prepared:
 
 
 class StepTraining:
-    """Implements `learned.Training` for the step `step` of a run."""
+    """Implements `learned.WeightTraining` for the step `step` of a run."""
 
     def __init__(
         self,
         step: int,
-        prepared: Prepared,
+        prepared: PreparedRun,
         directory: Path,
         callers: Mapping[str, Caller],
         evaluators: Mapping[str, Evaluator],
@@ -79,7 +79,7 @@ class StepTraining:
         gamma: float,
         scope: str,
     ) -> tuple[list[dict[str, Any]], Counter[str]]:
-        """See `learned.Training`."""
+        """See `learned.WeightTraining`."""
         p = self._prepared
         builder = Sampled(writer, f"{self.place}/{scope}", temperature)
         tools = p.tools(builder)
@@ -116,7 +116,7 @@ class StepTraining:
         return await sample_groups(makers, instances, group)
 
     def keep(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """See `learned.Training`."""
+        """See `learned.WeightTraining`."""
         text = "".join(json.dumps(row, ensure_ascii=True) + "\n" for row in rows)
         # No time in the header: the same rows are the same file.
         write_bytes(self._directory / f"{name}.jsonl.gz", gzip.compress(text.encode(), mtime=0))

@@ -29,7 +29,7 @@ _ONE, _SAID_BY = "single-session", {"single-session-user": "user", "single-sessi
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class ShownTurn:
     """A turn as a model is shown it (`text`, cut), with its own words (`whole`) and place."""
 
     turn: str
@@ -45,7 +45,7 @@ class Draft:
     """A question that is to be written: its id, type, date and conversation are known; and what it is about."""
 
     question: Question
-    lines: tuple[Line, ...]
+    lines: tuple[ShownTurn, ...]
 
 
 @dataclass
@@ -97,7 +97,7 @@ def form_for(turns: int) -> Form[Written]:
     return Form(form.schema, read)
 
 
-def misfit(kind: str, evidence: Sequence[Line]) -> str:
+def misfit(kind: str, evidence: Sequence[ShownTurn]) -> str:
     """Say why evidence does not fit a question type; empty where it does."""
     sessions = {line.session for line in evidence}
     if kind in _SEVERAL and len(sessions) < 2:
@@ -120,7 +120,7 @@ def _alike(
     return [s for s in conversation.sessions if s.id in chosen]
 
 
-def _lines(sessions: Sequence[Session], most: int) -> tuple[Line, ...]:
+def _lines(sessions: Sequence[Session], most: int) -> tuple[ShownTurn, ...]:
     """Return the turns of sessions with `most` words at most, shared out alike: each turn with its first words."""
     turns = [(s, t) for s in sessions for t in s.turns]
     each = max(12, most // len(turns))
@@ -132,7 +132,7 @@ def _lines(sessions: Sequence[Session], most: int) -> tuple[Line, ...]:
         said = turn.text.split()
         shown = " ".join(said[:each]) + (" ..." if len(said) > each else "")
         date = f"{format_date(session.time)} " if session.time else ""
-        made.append(Line(turn.id, session.id, turn.role, turn.text, f"{date}{turn.role}: {shown}", session.time))
+        made.append(ShownTurn(turn.id, session.id, turn.role, turn.text, f"{date}{turn.role}: {shown}", session.time))
     return tuple(made)
 
 

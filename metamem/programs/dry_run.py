@@ -32,11 +32,11 @@ from metamem.core.learned import Bounds, Planning
 from metamem.core.records import Question
 from metamem.core.registry import REGISTRY, build
 from metamem.pipeline.parts import inspect_engines
-from metamem.pipeline.prepare import Prepared, other_fold, prepare
+from metamem.pipeline.prepare import PreparedRun, other_fold, prepare
 from metamem.pipeline.roles import ROLES, judge_calls
 from metamem.programs.folds import folds_of
 from metamem.programs.frame import Frame, Program
-from metamem.programs.plan import Plan, Stage, show_plan
+from metamem.programs.plan import Plan, PlannedStage, show_plan
 from metamem.programs.train import batches_of, with_training_part
 from metamem.reporting.console.text import several
 from metamem.runs.directory import Run
@@ -72,7 +72,7 @@ def plan_job(config: Config, program: Program) -> Plan:
     folds = folds_of(config)
     plan = Plan()
     with _place() as place:
-        first: Prepared | None = None
+        first: PreparedRun | None = None
         for options in folds.values() or [config.split]:
             run = replace(config.run, dir=None, force=False)
             here: dict[str, Any] = {"outputs": str(place), "run": run, "budget": BudgetOptions()}
@@ -107,7 +107,7 @@ def _planned(config: BaseConfig, program: Program, frame: DryFrame, place: Path)
     return plan
 
 
-def _shape(config: TrainConfig, prepared: Prepared, whole: bool) -> str:
+def _shape(config: TrainConfig, prepared: PreparedRun, whole: bool) -> str:
     """Return the hash of what decides how much a training asks for: its options without seed and fold, and how many
     questions its parts and batches hold. `whole`: the memories of all data are written, whichever questions are drawn.
     """
@@ -130,14 +130,14 @@ class DryFrame(Frame):
 
     reports = False
 
-    def __init__(self, whole: bool = False, first: Prepared | None = None) -> None:
+    def __init__(self, whole: bool = False, first: PreparedRun | None = None) -> None:
         self.whole = whole
         self.ledger = Ledger()
-        self.real: Prepared | None = None
+        self.real: PreparedRun | None = None
         self._first = first
         self._notes: list[str] = []
 
-    def prepare(self, config: BaseConfig, split: Split | None = None, dataset: Dataset | None = None) -> Prepared:
+    def prepare(self, config: BaseConfig, split: Split | None = None, dataset: Dataset | None = None) -> PreparedRun:
         """Make the parts that a config names, without weights and with a counting stand-in in every role."""
         if self.real is None or split is not None:
             self.real = self._real(config, split, dataset)
@@ -149,7 +149,7 @@ class DryFrame(Frame):
             counting[role] = _counting(backbone)(role, backbone, stand_in, self.ledger, other)
         return replace(self.real, backbones=counting)
 
-    def _real(self, config: BaseConfig, split: Split | None, dataset: Dataset | None) -> Prepared:
+    def _real(self, config: BaseConfig, split: Split | None, dataset: Dataset | None) -> PreparedRun:
         if self._first is not None:
             return other_fold(self._first, replace(self._first.config, split=config.split))
         real = prepare(self._without_weights(config), split, dataset)
@@ -192,7 +192,7 @@ class DryFrame(Frame):
             # How often depends on what was learned by then.
             most = {place: number for place, number in most.items() if place[0] != "policy"}
         self._notes += _steps_of_the_whole(self.real)
-        asked: Collection[Stage] = self.ledger.stages.values()
+        asked: Collection[PlannedStage] = self.ledger.stages.values()
         if equal is not None:
             asked = [s for s in equal.stages if s.role != "builder"]
             self._notes.append(
@@ -234,7 +234,7 @@ class DryFrame(Frame):
                 self._notes.append(f"on this machine it would not start: {error}".replace("backbone.", f"{key}."))
         return replace(config, **changed)
 
-    def _speak_of(self, real: Prepared) -> None:
+    def _speak_of(self, real: PreparedRun) -> None:
         try:
             rows = inspect_engines(real, real.contents["roles"])
             self._notes += [f"engine of {row.sentence()}" for row in rows]
@@ -249,7 +249,7 @@ class DryFrame(Frame):
             self._notes.append(f"answers may search: up to {config.search.calls} calls more for each")
 
 
-def _sample(prepared: Prepared) -> dict[str, Any]:
+def _sample(prepared: PreparedRun) -> dict[str, Any]:
     """Which questions the job's figures will be over, and what is assumed of their answers."""
     config = prepared.config
     part = (
@@ -271,13 +271,13 @@ def _sample(prepared: Prepared) -> dict[str, Any]:
     return {"questions": {q.id: q.group or q.id for q in questions}, "assumed": asdict(assumed)}
 
 
-def _recall_asks(prepared: Prepared) -> bool:
+def _recall_asks(prepared: PreparedRun) -> bool:
     """Whether what a prompt is given is chosen by further calls of the policy's model."""
     options = prepared.config.recall
     return options is not None and bool(getattr(REGISTRY.entry("recall", options.name).component, "prompts", ()))
 
 
-def _declared(prepared: Prepared) -> list[Bounds] | None:
+def _declared(prepared: PreparedRun) -> list[Bounds] | None:
     """What the policy of a training declares for each of its steps; None where it declares nothing, or none trains."""
     config, policy = prepared.config, prepared.optimizer
     if not isinstance(config, TrainConfig) or not isinstance(policy, Planning):
@@ -285,7 +285,7 @@ def _declared(prepared: Prepared) -> list[Bounds] | None:
     return [policy.plan(batch) for batch in batches_of(with_training_part(prepared))]
 
 
-def _steps_of_the_whole(prepared: Prepared) -> list[str]:
+def _steps_of_the_whole(prepared: PreparedRun) -> list[str]:
     """Say how many steps a training on the whole benchmark makes: a file at hand may hold a part of its questions."""
     config, policy = prepared.config, prepared.optimizer
     name = config.dataset.name
@@ -315,7 +315,7 @@ class Ledger(NoTracker):
     """Counts calls by stage and role, the attempts made in each stage, and the texts that are scored."""
 
     def __init__(self) -> None:
-        self.stages: dict[tuple[str, str], Stage] = {}
+        self.stages: dict[tuple[str, str], PlannedStage] = {}
         self.attempts: Counter[str] = Counter()
         self.scored = 0
         self._row = ""
@@ -332,7 +332,7 @@ class Ledger(NoTracker):
 
     def asked(self, role: str, calls: int, prompt: int, written: int, most: int | None = None) -> None:
         """Count calls of a role with the tokens of all their prompts and replies."""
-        new = Stage(self._row, role, calls, most, prompt, written)
+        new = PlannedStage(self._row, role, calls, most, prompt, written)
         known = self.stages.get((self._row, role))
         self.stages[self._row, role] = known + new if known else new
 

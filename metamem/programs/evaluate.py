@@ -25,7 +25,7 @@ from metamem.core.records import Question
 from metamem.core.sources import Competency, source_of
 from metamem.pipeline.bank_tools import RunBankTools
 from metamem.pipeline.parts import RunParts, labels
-from metamem.pipeline.prepare import Prepared, make_recall, recall_identity
+from metamem.pipeline.prepare import PreparedRun, make_recall, recall_identity
 from metamem.pipeline.roles import answers_wanted
 from metamem.pipeline.training import with_adapter
 from metamem.programs.attacked import about_attack
@@ -35,7 +35,7 @@ from metamem.programs.likelihood import likelihood_headline, likelihood_result, 
 from metamem.programs.overrides import job_overrides
 from metamem.reporting.cases import save_cases
 from metamem.runs.directory import evaluation_rows
-from metamem.runs.systems import System, read_systems
+from metamem.runs.systems import EvaluatedSystem, read_systems
 from metamem.runs.test_reads import record_read
 from metamem.statistics import streams
 from metamem.statistics.instances import with_instances
@@ -81,7 +81,7 @@ def evaluate(config: EvalConfig, frame: Frame) -> dict[str, Any]:
     )
 
 
-def _split_of(systems: Sequence[System], prepared: Prepared, config: EvalConfig) -> Split | None:
+def _split_of(systems: Sequence[EvaluatedSystem], prepared: PreparedRun, config: EvalConfig) -> Split | None:
     """Return the split of the first system's run, when it was trained on this very data set and none was given on the
     command line; else None.
     """
@@ -99,7 +99,7 @@ def _split_of(systems: Sequence[System], prepared: Prepared, config: EvalConfig)
     return Split(**parts, leaky=bool(result.get("split", {}).get("leaky", False)))
 
 
-def _refuse_seen(systems: Sequence[System], asked: set[str], config: EvalConfig) -> None:
+def _refuse_seen(systems: Sequence[EvaluatedSystem], asked: set[str], config: EvalConfig) -> None:
     for system in systems:
         if seen := asked.intersection(_origin(system).trained_on):
             raise ConfigError(
@@ -109,12 +109,12 @@ def _refuse_seen(systems: Sequence[System], asked: set[str], config: EvalConfig)
             )
 
 
-def _adapters(systems: Sequence[System]) -> list[Path]:
+def _adapters(systems: Sequence[EvaluatedSystem]) -> list[Path]:
     """Return where the trained weights of evaluated runs lie: two folders above a run, wherever that was written."""
     return [s.run.parent.parent / ADAPTERS for s in systems if s.run]
 
 
-def _trained_alike(systems: Sequence[System], prepared: Prepared) -> Adapter | None:
+def _trained_alike(systems: Sequence[EvaluatedSystem], prepared: PreparedRun) -> Adapter | None:
     """Return the trained weights that write the memories of all systems; None where some have others, or none.
 
     Refuses, before anything starts, weights that are not there, or that the builder cannot take.
@@ -127,7 +127,7 @@ def _trained_alike(systems: Sequence[System], prepared: Prepared) -> Adapter | N
     return found[names[0]] if names[0] and len(set(names)) == 1 else None
 
 
-def _selected(systems: Sequence[System], asked: set[str]) -> list[str]:
+def _selected(systems: Sequence[EvaluatedSystem], asked: set[str]) -> list[str]:
     """Return a stamp where a meta-memory is asked questions by which it was chosen among the steps of its training:
     its figure is the maximum of several there.
     """
@@ -135,12 +135,16 @@ def _selected(systems: Sequence[System], asked: set[str]) -> list[str]:
     return [SELECTED if len(found) == len(asked) else f"{SELECTED} in part"] if found else []
 
 
-def _origin(system: System) -> Origin:
+def _origin(system: EvaluatedSystem) -> Origin:
     return (None if system.meta_memory is None else system.meta_memory.origin) or Origin()
 
 
 async def _evaluate(
-    config: EvalConfig, opened: OpenRun, systems: Sequence[System], recalls: Sequence[Any], adapter: Adapter | None
+    config: EvalConfig,
+    opened: OpenRun,
+    systems: Sequence[EvaluatedSystem],
+    recalls: Sequence[Any],
+    adapter: Adapter | None,
 ) -> dict[str, Any]:
     run, tracker = opened.run, opened.tracker
     # Where nothing is answered from memories that the untrained weights write, none are written.
@@ -241,7 +245,7 @@ async def _scored_memories(
     return found
 
 
-def _recall(system: System, config: EvalConfig) -> Any:
+def _recall(system: EvaluatedSystem, config: EvalConfig) -> Any:
     """Return the options of the recall that a system's guidelines are shown by: those given here, else those they were
     learned with. None without guidelines.
     """
@@ -250,13 +254,13 @@ def _recall(system: System, config: EvalConfig) -> Any:
     return config.recall or typed_options("recall", system.recall or DEFAULT_RECALL)
 
 
-def _shown_by(recall: Any, prepared: Prepared) -> list[Any]:
+def _shown_by(recall: Any, prepared: PreparedRun) -> list[Any]:
     """Return what decides which guidelines a prompt shows."""
     made = make_recall(recall, prepared.embedder, prepared.store, prepared.prompts)
     return [plain(recall), recall_identity(made, prepared.prompts)]
 
 
-def _trained_otherwise(system: System, config: EvalConfig) -> list[str]:
+def _trained_otherwise(system: EvaluatedSystem, config: EvalConfig) -> list[str]:
     """What a run that trained a meta-memory said of memory and evidence, where this evaluation says something else."""
     then = read_object(system.run / "config.json", absent={}) if system.run else {}
     now = plain(config)

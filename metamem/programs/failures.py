@@ -27,7 +27,7 @@ from metamem.core.text import render_unit
 from metamem.pipeline.evidence import gather_evidence
 from metamem.pipeline.parts import RunParts, labels
 from metamem.programs.frame import Frame, OpenRun
-from metamem.programs.stored_answers import Stored, answered_from, options_then, questions_of, read_stored
+from metamem.programs.stored_answers import StoredPart, answered_from, options_then, questions_of, read_stored
 from metamem.prompts.templates import Prompts
 from metamem.replies.json_in_text import UnreadableError
 from metamem.replies.verdicts import JSON, read_verdict
@@ -98,7 +98,7 @@ def sort_failures(config: EvalConfig, frame: Frame, source: Path) -> dict[str, A
 async def _sort(
     config: EvalConfig,
     opened: OpenRun,
-    stored: Stored,
+    stored: StoredPart,
     rows: Sequence[tuple[str, Row]],
     questions: dict[str, Question],
 ) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from metamem.core.files import write_json
 from metamem.core.json_form import digest
 from metamem.core.registry import build
 from metamem.pipeline.parts import RunParts
-from metamem.pipeline.prepare import Prepared, other_fold
+from metamem.pipeline.prepare import PreparedRun, other_fold
 from metamem.programs.frame import Frame, OpenRun, run_async
 from metamem.programs.overrides import job_overrides
 from metamem.programs.train import asked_questions, begin, parts_of, train, train_run, with_training_part
@@ -56,7 +56,7 @@ def train_folds(config: TrainConfig, frame: Frame) -> dict[str, Any]:
     return fold_result(config, list(folds), _train_side_by_side(frame, dict(zip(folds, prepared, strict=True))))
 
 
-def _train_side_by_side(frame: Frame, folds: Mapping[str, Prepared]) -> list[dict[str, Any]]:
+def _train_side_by_side(frame: Frame, folds: Mapping[str, PreparedRun]) -> list[dict[str, Any]]:
     """Train the folds as tasks of one process and report those that are finished; return their results in order."""
     board = Board()
     results: dict[str, dict[str, Any]] = {}

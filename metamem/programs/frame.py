@@ -23,7 +23,7 @@ from metamem.core.contracts import Dataset, Split, Tracker
 from metamem.core.errors import Interrupted
 from metamem.core.registry import build
 from metamem.pipeline.parts import about
-from metamem.pipeline.prepare import Prepared, prepare
+from metamem.pipeline.prepare import PreparedRun, prepare
 from metamem.programs.judging import unread_verdicts, verdict_paths
 from metamem.programs.overrides import job_overrides
 from metamem.reporting.console.text import several
@@ -44,7 +44,7 @@ Program = Callable[[Any, "Frame"], dict[str, Any]]
 class OpenRun:
     """A run while a program holds it: its parts, its directory, what watches it, and what is said of it (`about`)."""
 
-    prepared: Prepared
+    prepared: PreparedRun
     run: Run
     tracker: Tracker
     about: Mapping[str, Any]
@@ -105,7 +105,7 @@ class Frame:
     reports = True  # whether a finished run gets its report
     whole = False  # whether one training gathers the evidence of all the data, as the first of all folds does
 
-    def prepare(self, config: BaseConfig, split: Split | None = None, dataset: Dataset | None = None) -> Prepared:
+    def prepare(self, config: BaseConfig, split: Split | None = None, dataset: Dataset | None = None) -> PreparedRun:
         """Make and check the parts that a config names; see `pipeline.prepare`."""
         return prepare(config, split, dataset)
 
@@ -113,7 +113,7 @@ class Frame:
     def open(
         self,
         kind: str,
-        prepared: Prepared,
+        prepared: PreparedRun,
         *,
         identified: BaseConfig | None = None,
         shown: BaseConfig | None = None,
@@ -154,7 +154,11 @@ class Frame:
         return Trackers(watching)
 
     def perform(
-        self, kind: str, prepared: Prepared, work: Callable[[OpenRun], Coroutine[Any, Any, dict[str, Any]]], **how: Any
+        self,
+        kind: str,
+        prepared: PreparedRun,
+        work: Callable[[OpenRun], Coroutine[Any, Any, dict[str, Any]]],
+        **how: Any,
     ) -> dict[str, Any]:
         """Do the work of a run that is begun from its start each time (`how`: see `open`), or report it as finished."""
         with self.open(kind, prepared, **how) as opened:

@@ -21,7 +21,7 @@ from metamem.datasets.mteb_tasks import WHOLE, Task, TaskPart
 from metamem.reporting.findings import Finding
 from metamem.retrieval.tools import Tools
 from metamem.retrieval.trec import capped_recall, ndcg
-from metamem.statistics.estimate import Sample, difference_of, mean_of
+from metamem.statistics.estimate import Observations, difference_of, mean_of
 from metamem.statistics.paired import holm
 from metamem.store.store import MemoryStore
 
@@ -52,11 +52,11 @@ class Measured:
     ndcg: list[float]
     recall: list[float | None]
 
-    def sample(self, values: Sequence[float | None]) -> Sample:
+    def sample(self, values: Sequence[float | None]) -> Observations:
         """Return the values that are there, each part weighing the same."""
         rows = zip(values, self.clusters, self.queries, strict=True)
         held = [(value, cluster, part) for value, cluster, (part, _) in rows if value is not None]
-        return Sample([h[0] for h in held], [h[1] for h in held], strata=[h[2] for h in held])
+        return Observations([h[0] for h in held], [h[1] for h in held], strata=[h[2] for h in held])
 
 
 async def rankings(part: TaskPart, ranker: Ranker, store: MemoryStore) -> dict[str, list[str]]:

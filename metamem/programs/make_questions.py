@@ -30,7 +30,7 @@ from metamem.datasets.reading import read_jsonl
 from metamem.pipeline.bench import Bench
 from metamem.pipeline.parts import RunParts, labels
 from metamem.pipeline.roles import answers_wanted
-from metamem.programs.drafting import TEMPLATE, Draft, Line, drafts_of, form_for, misfit
+from metamem.programs.drafting import TEMPLATE, Draft, ShownTurn, drafts_of, form_for, misfit
 from metamem.programs.frame import Frame, OpenRun
 from metamem.reporting.console.text import several
 
@@ -146,7 +146,7 @@ async def _write(parts: RunParts, drafts: Sequence[Draft]) -> dict[str, Question
     return {id: task.result() for id, task in tasks.items()}
 
 
-def _evidence(question: Question | str, lines: Sequence[Line]) -> tuple[Evidence, ...]:
+def _evidence(question: Question | str, lines: Sequence[ShownTurn]) -> tuple[Evidence, ...]:
     """Return the turns that a question rests on as the evidence of its prompt."""
     assert isinstance(question, Question)
     named = [line for line in lines if line.turn in question.evidence_turns]
@@ -204,7 +204,7 @@ def _row(draft: Draft, question: Question | None) -> dict[str, Any]:
     }
 
 
-def _quoted(line: Line) -> str:
+def _quoted(line: ShownTurn) -> str:
     said = line.whole if len(line.whole) <= _QUOTED else line.whole[:_QUOTED] + " ..."
     return f"{format_date(line.time) if line.time else ''} {line.role}: {said}".strip()
 

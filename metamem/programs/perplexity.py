@@ -25,7 +25,14 @@ from metamem.core.json_form import digest
 from metamem.core.records import Attempt, Question
 from metamem.pipeline.parts import RunParts, labels
 from metamem.programs.frame import Frame, OpenRun
-from metamem.programs.stored_answers import Stored, StoredSystem, options_then, prompts_again, questions_of, read_stored
+from metamem.programs.stored_answers import (
+    StoredPart,
+    StoredSystem,
+    options_then,
+    prompts_again,
+    questions_of,
+    read_stored,
+)
 from metamem.statistics.perplexity import OWN, REFERENCE, WITH, WITHOUT, decide, figures, paired, perplexity, sentence
 
 FILE = "perplexity.jsonl"
@@ -85,7 +92,7 @@ def unjudged(config: EvalConfig) -> EvalConfig:
 
 
 async def _analyse(
-    config: EvalConfig, opened: OpenRun, source: Stored, by_id: Mapping[str, Question]
+    config: EvalConfig, opened: OpenRun, source: StoredPart, by_id: Mapping[str, Question]
 ) -> dict[str, Any]:
     run, tracker = opened.run, opened.tracker
     parts = RunParts(opened.prepared, run, tracker, ["policy"], list(by_id.values()))
@@ -151,7 +158,7 @@ def texts_of(question: Question, attempts: Sequence[Attempt]) -> Iterator[Wanted
 
 
 def _conditions(
-    parts: RunParts, by_id: Mapping[str, Question], system: StoredSystem, source: Stored, config: EvalConfig
+    parts: RunParts, by_id: Mapping[str, Question], system: StoredSystem, source: StoredPart, config: EvalConfig
 ) -> dict[str, Conditions]:
     """Question id → the prompts that its texts are scored under. Raises `DataError` when the options given here do not
     lead to the prompts that were answered.

@@ -15,7 +15,7 @@ _READ_RATE, _WRITE_RATE = 8000, 1500
 
 
 @dataclass(frozen=True)
-class Stage:
+class PlannedStage:
     """The calls of one role in one stage: how many the job made on the stand-in and how many it makes at most (None:
     unknown), and the tokens of their prompts and replies, which are estimates.
     """
@@ -27,7 +27,7 @@ class Stage:
     prompt: int
     written: int
 
-    def __add__(self, other: Stage) -> Stage:
+    def __add__(self, other: PlannedStage) -> PlannedStage:
         most = None if self.most is None or other.most is None else self.most + other.most
         sums = {name: getattr(self, name) + getattr(other, name) for name in ("calls", "prompt", "written")}
         return replace(self, most=most, **sums)
@@ -39,7 +39,7 @@ class Plan:
     evaluated (`questions`: the group of each by its id) and what is `assumed` of the answers.
     """
 
-    stages: tuple[Stage, ...] = ()
+    stages: tuple[PlannedStage, ...] = ()
     exact: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     sample: Mapping[str, Any] = field(default_factory=dict)
@@ -75,7 +75,9 @@ class Plan:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Plan:
         """Return the plan that `to_json` gave these values of."""
-        return cls(tuple(Stage(**s) for s in data["stages"]), data["exact"], tuple(data["notes"]), data["sample"])
+        return cls(
+            tuple(PlannedStage(**s) for s in data["stages"]), data["exact"], tuple(data["notes"]), data["sample"]
+        )
 
     def power(self, runs: int = 1, comparisons: int = 1) -> str:
         """Say what its figures could show with so many trainings a setting and comparisons; empty if none is made."""

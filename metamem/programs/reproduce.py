@@ -18,7 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from metamem.backbones.journal import Journal, Reuse, Stored
+from metamem.backbones.journal import Journal, Reuse, StoredDraw
 from metamem.config.options import EvidenceOptions, JournalOptions, Part, RunOptions
 from metamem.config.resolve import typed_options
 from metamem.core.calls import Failure, Generation
@@ -187,7 +187,7 @@ def _attempts(place: Path) -> list[Attempt]:
     return answered
 
 
-def _stored(place: Path, config: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Stored]:
+def _stored(place: Path, config: Mapping[str, Any], keys: Sequence[str]) -> dict[str, StoredDraw]:
     """Return the requests behind keys from the journals that the run could reply from."""
     name, beside = str(config["name"]), place.parent.parent
     # The folder may have moved since; with run.dir the run lies elsewhere.
@@ -208,7 +208,7 @@ def _verdicts(place: Path, reward: str) -> list[Verdict]:
 async def _ask_again(
     opened: OpenRun,
     attempts: Sequence[Attempt],
-    stored: Mapping[str, Stored],
+    stored: Mapping[str, StoredDraw],
     questions: Mapping[str, Question],
     verdicts: Mapping[str, Verdict],
 ) -> list[_Pair]:

@@ -23,7 +23,7 @@ from metamem.core.retrieved import Retrieved
 from metamem.core.text import format_date, render_unit
 from metamem.memory import histories
 from metamem.pipeline.evidence import Gathered, gather_evidence
-from metamem.pipeline.prepare import Prepared, prepare
+from metamem.pipeline.prepare import PreparedRun, prepare
 from metamem.programs.frame import run_async
 from metamem.tracking.trackers import NoTracker
 
@@ -45,7 +45,7 @@ def show(config: EvalConfig) -> dict[str, Any]:
     return {"kind": "show", "directory": "", "score": None, "headline": question.id, "lines": lines}
 
 
-async def _gather(prepared: Prepared, question: Question) -> Gathered:
+async def _gather(prepared: PreparedRun, question: Question) -> Gathered:
     config = prepared.config
     journal = Journal(Path(config.outputs), config.name, "show", config.journal.reuse)
     builder = prepared.backbones["builder"]
@@ -61,7 +61,7 @@ async def _gather(prepared: Prepared, question: Question) -> Gathered:
         journal.close()
 
 
-def described(prepared: Prepared, question: Question, gathered: Gathered) -> Iterator[str]:
+def described(prepared: PreparedRun, question: Question, gathered: Gathered) -> Iterator[str]:
     """The lines that describe a question, its evidence, the gold evidence and how the memory was written."""
     evidence = gathered.evidence[question.id]
     bank = gathered.banks.get(question.conversation_id or "")
@@ -125,7 +125,7 @@ def _gold(question: Question) -> bool:
     return bool(question.evidence_turns or question.evidence_sessions)
 
 
-def _turns(prepared: Prepared, question: Question) -> Mapping[str, tuple[str, Turn]]:
+def _turns(prepared: PreparedRun, question: Question) -> Mapping[str, tuple[str, Turn]]:
     """Turn id → its session and itself, of the question's conversation."""
     conversation = prepared.dataset.conversations.get(question.conversation_id or "")
     sessions = conversation.sessions if conversation else ()

@@ -1,6 +1,6 @@
 """What a finished run keeps of its answers: every system's attempts, and the meta-memory that they were made with.
 
-In: the directory of a training or an evaluation, and a part of the data. Out: `Stored`, its systems in the order in
+In: the directory of a training or an evaluation, and a part of the data. Out: `StoredPart`, its systems in the order in
 which they answered, each with the very guidelines that its prompts showed, and those prompts, found again from evidence
 that is gathered anew. Every attempt carries hashes by which guidelines, evidence and prompt are checked.
 """
@@ -41,7 +41,7 @@ class StoredSystem:
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredPart:
     """What a run stored for a part. `split` is the run's own where it kept it, `notes` say what is left out."""
 
     place: Path
@@ -52,7 +52,7 @@ class Stored:
     notes: tuple[str, ...] = ()
 
 
-def read_stored(place: Path, part: str, key: str) -> Stored:
+def read_stored(place: Path, part: str, key: str) -> StoredPart:
     """Read what a run stored for a part; `key` is the option that named it.
 
     Raises `DataError` for a directory that is not a finished run with attempts for that part, or whose guidelines are
@@ -85,10 +85,10 @@ def read_stored(place: Path, part: str, key: str) -> Stored:
                 f"{key}: '{names[name]}' of {place} was answered with guidelines that are not there any more"
             )
         systems.append(StoredSystem(names[name], made, _by_question(attempts), step))
-    return Stored(place, result, config, tuple(systems), _split(place, result), tuple(notes))
+    return StoredPart(place, result, config, tuple(systems), _split(place, result), tuple(notes))
 
 
-def questions_of(stored: Stored, dataset: Dataset, config: EvalConfig, key: str) -> dict[str, Question]:
+def questions_of(stored: StoredPart, dataset: Dataset, config: EvalConfig, key: str) -> dict[str, Question]:
     """The questions that a run answered, by id and in its order. Raises `DataError` for one that the data set lacks."""
     held = {q.id: q for q in dataset.questions}
     asked = sorted({q for system in stored.systems for q in system.attempts})
@@ -138,7 +138,7 @@ def answered_from(gathered: Sequence[Evidence], wanted: str) -> tuple[Evidence, 
     return None
 
 
-def options_then(stored: Stored, config: EvalConfig) -> str:
+def options_then(stored: StoredPart, config: EvalConfig) -> str:
     """A sentence: which options that decide prompts were others in the run than they are here."""
     now = plain(config)
     differing = []

@@ -24,7 +24,7 @@ from metamem.datasets.splits import save_split
 from metamem.pipeline.bench import Bench
 from metamem.pipeline.laboratory import StepLaboratory
 from metamem.pipeline.parts import RunParts, labels
-from metamem.pipeline.prepare import Prepared
+from metamem.pipeline.prepare import PreparedRun
 from metamem.pipeline.screening import screened
 from metamem.programs.finish import streamed, tested
 from metamem.programs.frame import Frame, OpenRun, run_async
@@ -54,12 +54,12 @@ def parts_of(opened: OpenRun, asked: Sequence[Question], lead: RunParts | None =
     return RunParts(opened.prepared, opened.run, opened.tracker, ROLES, asked, lead)
 
 
-def asked_questions(prepared: Prepared) -> list[Question]:
+def asked_questions(prepared: PreparedRun) -> list[Question]:
     """The questions of all parts."""
     return [q for part in ("train", "validation", "test") for q in prepared.questions(part)]
 
 
-def with_training_part(prepared: Prepared) -> Prepared:
+def with_training_part(prepared: PreparedRun) -> PreparedRun:
     """With the training part that is asked for. Raises `ConfigError` for what cannot be trained on."""
     config = prepared.config
     assert isinstance(config, TrainConfig)
@@ -81,7 +81,7 @@ def thinned(split: Split, count: int, seed: int) -> Split:
     return replace(split, train=tuple(sorted(drawn)), order=tuple(i for i in split.order if i in drawn))
 
 
-def _check(config: TrainConfig, prepared: Prepared) -> None:
+def _check(config: TrainConfig, prepared: PreparedRun) -> None:
     if config.train_questions is not None and config.train_share is not None:
         raise ConfigError("train_share and train_questions say the same twice; give one of them")
     if not prepared.split.train and policy_of(prepared).batches(prepared.dataset.questions, config.seed):
@@ -92,13 +92,13 @@ def _check(config: TrainConfig, prepared: Prepared) -> None:
         raise ConfigError("accept=validation needs a validation part, and this split has none")
 
 
-def policy_of(prepared: Prepared) -> Optimizer:
+def policy_of(prepared: PreparedRun) -> Optimizer:
     """Return the policy of a training."""
     assert prepared.optimizer is not None, "a training has a policy"
     return prepared.optimizer
 
 
-def batches_of(prepared: Prepared) -> list[list[Question]]:
+def batches_of(prepared: PreparedRun) -> list[list[Question]]:
     """Return the questions of each step: as the policy batches them, or as they arrive where they are a stream."""
     config = prepared.config
     assert isinstance(config, TrainConfig)
@@ -110,7 +110,7 @@ def batches_of(prepared: Prepared) -> list[list[Question]]:
     return [arriving[i : i + size] for i in range(0, len(arriving), size)]
 
 
-def clipped(prepared: Prepared) -> str:
+def clipped(prepared: PreparedRun) -> str:
     """Say that the policy's batches are larger than the training part; empty where they are not, and of a stream, whose
     batches are its own.
     """
@@ -258,7 +258,7 @@ def _settle_step(parts: RunParts, number: int) -> None:
         parts.tracker.note(f"step {number}: {several(lost, 'call')} not delivered; the step goes without")
 
 
-def _origin(prepared: Prepared) -> Origin:
+def _origin(prepared: PreparedRun) -> Origin:
     """Return which questions a training learns from and chooses its best step by."""
     train_ids, chosen_by = ((q.id for q in prepared.questions(part)) for part in ("train", "validation"))
     return Origin(tuple(sorted(train_ids)), tuple(sorted(chosen_by)))

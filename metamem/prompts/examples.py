@@ -34,7 +34,7 @@ _OPENED = re.compile(r"<([^<>\n]+)>\n")
 _TOOL = '{"function":{'
 
 
-class Line(NamedTuple):
+class SectionLine(NamedTuple):
     """One entry of a section; `id` is what stands before it in brackets, empty where nothing does."""
 
     id: str
@@ -45,7 +45,7 @@ class Line(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Asked:
+class FoundTemplate:
     """The messages up to the one that was made of a template, and how many replies were given since."""
 
     template: Template
@@ -53,7 +53,7 @@ class Asked:
     turn: int
 
 
-def find_template(messages: Sequence[Message]) -> Asked | None:
+def find_template(messages: Sequence[Message]) -> FoundTemplate | None:
     """The template of the last message that was made of one with an example; None without any.
 
     A message without sections of its own (a request to repair a reply) continues what was asked before it.
@@ -62,7 +62,7 @@ def find_template(messages: Sequence[Message]) -> Asked | None:
     for place in range(len(messages) - 1, -1, -1):
         if messages[place].role == "user" and (template := _made_of(f"{around}\n{messages[place].content}\n")):
             turn = sum(m.role == "assistant" for m in messages[place:])
-            return Asked(template, tuple(messages), turn)
+            return FoundTemplate(template, tuple(messages), turn)
     return None
 
 
@@ -92,7 +92,7 @@ def _lines_in(template: Template, text: str) -> int:
 
 
 def render_example(
-    asked: Asked, rng: random.Random, tools: Sequence[Mapping[str, Any]] = (), max_tokens: int = 4096
+    asked: FoundTemplate, rng: random.Random, tools: Sequence[Mapping[str, Any]] = (), max_tokens: int = 4096
 ) -> str:
     """The example of a template, for a prompt that was made of it. Raises `ConfigError` for one that is no Jinja."""
     import jinja2
@@ -103,7 +103,7 @@ def render_example(
         "lines": reach.lines,
         "has": lambda tag: reach.section(tag) is not None,
         "chance": lambda share: rng.random() < share,
-        "pick": lambda lines: rng.choice(lines) if lines else Line("", ""),
+        "pick": lambda lines: rng.choice(lines) if lines else SectionLine("", ""),
         "call": reach.call,
         "tools": list(reach.tools),
         "turn": asked.turn,
@@ -137,7 +137,7 @@ def _words(text: object, most: int | None = None) -> str:
 
 
 @lru_cache(maxsize=32)
-def _entries(section: str) -> tuple[Line, ...]:
+def _entries(section: str) -> tuple[SectionLine, ...]:
     # The same fragments stand in many prompts.
     text = f"\n{section}"
     marks: list[re.Match[str]] = []
@@ -149,9 +149,9 @@ def _entries(section: str) -> tuple[Line, ...]:
         ):
             marks.append(mark)
     if not marks:
-        return tuple(Line("", line) for line in section.split("\n") if line.strip())
+        return tuple(SectionLine("", line) for line in section.split("\n") if line.strip())
     ends = [*(mark.start() for mark in marks[1:]), len(text)]
-    return tuple(Line(m[1], text[m.end() : end].strip()) for m, end in zip(marks, ends, strict=True))
+    return tuple(SectionLine(m[1], text[m.end() : end].strip()) for m, end in zip(marks, ends, strict=True))
 
 
 def _tools_in(text: str) -> Iterator[Mapping[str, Any]]:
@@ -188,12 +188,12 @@ class _Reach:
     def text(self, tag: str) -> str:
         return self.section(tag) or ""
 
-    def lines(self, tag: str = "", after: str = "") -> list[Line]:
+    def lines(self, tag: str = "", after: str = "") -> list[SectionLine]:
         """The entries of a section, or the lines of the last message."""
         found = _entries(self.text(tag) if tag else self._texts[-1])
         if not after:
             return list(found)
-        return [Line(line.id, line.text.removeprefix(after)) for line in found if line.text.startswith(after)]
+        return [SectionLine(line.id, line.text.removeprefix(after)) for line in found if line.text.startswith(after)]
 
     def call(self, word: str, choice: str = "", text: str = "", id: str = "") -> str:
         """A call in the Hermes form. Of arguments with choices, those that begin with `choice` are taken, or by chance;

@@ -13,7 +13,7 @@ from metamem.core.calls import Message
 from metamem.replies.json_in_text import UnreadableError
 
 
-class Reply(Protocol):
+class ReplyText(Protocol):
     """What a model replied."""
 
     @property
@@ -22,7 +22,7 @@ class Reply(Protocol):
 
 
 V = TypeVar("V")
-R = TypeVar("R", bound=Reply)
+R = TypeVar("R", bound=ReplyText)
 Messages = tuple[Message, ...]
 # The template that asks for a reply again.
 REPAIR = "repair_memory"

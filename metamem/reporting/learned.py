@@ -31,7 +31,7 @@ _SHORT = 160
 
 
 @dataclass(frozen=True)
-class Case:
+class ShownGuideline:
     """A guideline with how often it was shown in each step and how often that was right, and its numbers over steps.
 
     `facts` are the words kept about it; `charts` a picture for each number that changed.
@@ -75,7 +75,7 @@ class Version:
 class Learned:
     """What a training learned beyond the history of its guidelines; empty where that is all there is."""
 
-    cases: Sequence[Case] = ()
+    cases: Sequence[ShownGuideline] = ()
     cases_left_out: int = 0
     roots: Sequence[Version] = ()
     versions: int = 0
@@ -149,7 +149,9 @@ def _uses(attempts: Iterable[Mapping[str, Any]]) -> dict[str, list[tuple[int, in
     return found
 
 
-def _cases(checkpoints: Sequence[Mapping[str, Any]], uses: Mapping[str, Sequence[tuple[int, int, int]]]) -> list[Case]:
+def _cases(
+    checkpoints: Sequence[Mapping[str, Any]], uses: Mapping[str, Sequence[tuple[int, int, int]]]
+) -> list[ShownGuideline]:
     """Return the guidelines that are cases, in the order of their birth."""
     last: dict[str, Mapping[str, Any]] = {}
     values: dict[str, dict[str, list[tuple[int, float]]]] = {}
@@ -171,7 +173,7 @@ def _cases(checkpoints: Sequence[Mapping[str, Any]], uses: Mapping[str, Sequence
         numbers = values.get(name, {})
         charts = {key: sparkline(key, p, steps) for key, p in numbers.items() if len({v for _, v in p}) > 1}
         facts = {k: _told(v) for k, v in about.items() if k not in numbers and v not in (None, "", [], {})}
-        made.append(Case(name, g["text"], name in in_use, facts, uses.get(name, ()), numbers, charts))
+        made.append(ShownGuideline(name, g["text"], name in in_use, facts, uses.get(name, ()), numbers, charts))
     return made
 
 

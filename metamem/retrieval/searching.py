@@ -1,8 +1,8 @@
 """Searching a memory while a question is answered: the tool as a model sees it, and what a call of it finds.
 
 In: a bank, and calls read from a reply. Out: the tool's schema for that bank, and for each call the units found, best
-first, or `Refused` with a reply that the model can act on. The arguments are Mem-α's (arXiv 2509.25911, section 3):
-which list, what for, by BM25 or by embeddings, how many.
+first, or `RefusedSearch` with a reply that the model can act on. The arguments are Mem-α's (arXiv 2509.25911, section
+3): which list, what for, by BM25 or by embeddings, how many.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class SearchOptions:
         return self.calls > 0 and Method.embedding in self.methods
 
 
-class Refused(ValueError):
+class RefusedSearch(ValueError):
     """A search that was not made; its text is the reply to the model."""
 
 
@@ -119,16 +119,17 @@ class Searcher:
     async def find(
         self, call: Call, bank: MemoryBank, question: Question, shown: Collection[str]
     ) -> tuple[Evidence, ...]:
-        """The units that a call asks for, best first, without those whose ids are `shown` already. Raises `Refused`.
+        """The units that a call asks for, best first, without those whose ids are `shown` already. Raises
+        `RefusedSearch`.
 
         `question` is the one that is being answered; what is found depends on the call alone.
         """
         given = call.arguments
         query, wanted = str(given["query"]).strip(), given.get("k")
         if not query:
-            raise Refused("the query is empty; say what to look for")
+            raise RefusedSearch("the query is empty; say what to look for")
         if wanted is not None and not 1 <= wanted <= self.options.k:
-            raise Refused(f"k must be from 1 to {self.options.k}, found {wanted}")
+            raise RefusedSearch(f"k must be from 1 to {self.options.k}, found {wanted}")
         method = Method(given.get("method") or self.options.methods[0])
         lists = [given["memory"]] if given.get("memory") else self._lists(bank)
         (ranked,) = await self._retrievers[method].retrieve(bank, [replace(question, text=query)], self._tools)

@@ -1,6 +1,7 @@
 """The meta-memories under evaluation, found in runs, checkpoints and files.
 
-In: what `meta_memory=` names. Out: a `System` each; `DataError` or `ConfigError` for what cannot be found or read.
+In: what `meta_memory=` names. Out: an `EvaluatedSystem` each; `DataError` or `ConfigError` for what cannot be found or
+read.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from metamem.runs.directory import CHECKPOINTS, find_checkpoints
 
 
 @dataclass(frozen=True)
-class System:
+class EvaluatedSystem:
     """A meta-memory under evaluation (None: without), its label, the run that trained it, and the file that it comes
     from: the checkpoint, also where a study made something else of that. `step` and `recall` are those that the file
     tells.
@@ -34,7 +35,7 @@ class System:
     recall: Mapping[str, Any] | None = None
 
 
-def read_systems(given: Any) -> list[System]:
+def read_systems(given: Any) -> list[EvaluatedSystem]:
     """The meta-memories that `meta_memory` names: null, a run's directory, a checkpoint or a JSON file, or a list of
     these.
 
@@ -54,9 +55,9 @@ def read_systems(given: Any) -> list[System]:
     return unique
 
 
-def _read_system(entry: Any) -> System:
+def _read_system(entry: Any) -> EvaluatedSystem:
     if entry is None or (isinstance(entry, str) and entry.lower() in ("null", "none", "")):
-        return System("without", None)
+        return EvaluatedSystem("without", None)
     if not isinstance(entry, str):
         raise ConfigError(f"meta_memory: expected a path or null, got {entry!r}")
     path = Path(entry)
@@ -78,9 +79,9 @@ def _read_system(entry: Any) -> System:
     return _of_file(label, path, run, source if source.is_file() and _run_of(source) else path)
 
 
-def _of_file(label: str, path: Path, run: Path | None, file: Path) -> System:
+def _of_file(label: str, path: Path, run: Path | None, file: Path) -> EvaluatedSystem:
     held = load_checkpoint(path)
-    return System(label, held.meta_memory, run, file, held.step, held.recall)
+    return EvaluatedSystem(label, held.meta_memory, run, file, held.step, held.recall)
 
 
 def _run_of(checkpoint: Path) -> Path | None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from metamem.statistics.estimate import Sample, mean_of
+from metamem.statistics.estimate import Observations, mean_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ def _figure(
     # fsum does not depend on the order, and neither do the figures: questions go in the order of their ids.
     names = sorted(first)
     estimate = mean_of(
-        Sample(
+        Observations(
             [math.fsum(values[i]) / len(values[i]) for i in names],
             [first[i].group or i for i in names],
             strata=[first[i].type for i in names] if by_type else (),

@@ -15,7 +15,7 @@ from typing import Any
 from metamem.core.errors import ConfigError
 from metamem.core.records import MOST_INVALID
 from metamem.statistics.agreement import cohens_kappa, judge_noise
-from metamem.statistics.estimate import Estimate, Sample, difference_of, mean_of
+from metamem.statistics.estimate import Estimate, Observations, difference_of, mean_of
 from metamem.statistics.paired import (
     ALPHA,
     FEWEST_CLUSTERS,
@@ -30,7 +30,7 @@ from metamem.statistics.paired import (
     smallest,
 )
 from metamem.statistics.plain_language import pair_sentence
-from metamem.statistics.rows import Row, Source
+from metamem.statistics.rows import Row, RowsSource
 from metamem.statistics.systems import Aligned, System, align, read_entries, what_differs
 
 # With more systems than this, each is compared with the first one only.
@@ -252,7 +252,7 @@ def verdict(row: Mapping[str, Any]) -> str:
     return change if row["of_method"] else f"{change} by these guidelines"
 
 
-def agreement(sources: Iterable[Source]) -> list[dict[str, Any]]:
+def agreement(sources: Iterable[RowsSource]) -> list[dict[str, Any]]:
     """Cohen's kappa of every two judges (evaluator, model, rubric) on the replies that both judged."""
     by_judge: dict[tuple[str, str, str], dict[tuple[str, str], bool | None]] = {}
     for source in sources:
@@ -268,7 +268,7 @@ def agreement(sources: Iterable[Source]) -> list[dict[str, Any]]:
     return found
 
 
-def noise(sources: Iterable[Source]) -> list[dict[str, Any]]:
+def noise(sources: Iterable[RowsSource]) -> list[dict[str, Any]]:
     """What repeated verdicts show of each judge; nothing where no verdict was repeated."""
     by_judge: dict[tuple[str, str, str], dict[Any, list[bool | None]]] = {}
     repeated = set()
@@ -286,8 +286,8 @@ def _judge(key: tuple[str, str, str]) -> str:
     return " ".join(p for p in (evaluator, model, f"rubric {rubric[:8]}" if rubric else "") if p)
 
 
-def _sample(rows: Sequence[Row], value: Callable[[Row], float], by_type: bool = False) -> Sample:
-    return Sample(
+def _sample(rows: Sequence[Row], value: Callable[[Row], float], by_type: bool = False) -> Observations:
+    return Observations(
         [value(r) for r in rows],
         [r.group for r in rows],
         [r.training for r in rows],

@@ -1,7 +1,7 @@
 """One estimator for every figure: means over questions with the uncertainty of questions, conversations and trainings.
 
-In: `Sample`s, an observation per question and training run: its value, the cluster it belongs to (a conversation, or a
-base question with its variants), the training run that made it, and a stratum (a question type) where a mean over
+In: `Observations`, one per question and training run: its value, the cluster it belongs to (a conversation,
+or a base question with its variants), the training run that made it, and a stratum (a question type) where a mean over
 types is wanted. Out: an `Estimate` with one variance and one number of degrees of freedom, from which interval, p-value
 and power all come. numpy and scipy are imported when something is estimated.
 
@@ -37,7 +37,7 @@ MOST_FLIPPED = 12
 
 
 @dataclass(frozen=True)
-class Sample:
+class Observations:
     """Observations of one system, n of each: `values`, `clusters`, and where wanted `runs` (default: one run), `strata`
     (default: one stratum) and `weights` above 0 (default: alike).
     """
@@ -143,7 +143,7 @@ def smallest_by_t(error: float, freedom: float, alpha: float, power: float) -> f
     return (_t_quantile(1 - alpha / 2, freedom) + _t_quantile(power, freedom)) * error
 
 
-def mean_of(sample: Sample) -> Estimate:
+def mean_of(sample: Observations) -> Estimate:
     """Estimate a mean (over strata, each weighing the same, where there are any). Raises ValueError without values."""
     (codes,), clusters = _coded([sample.clusters])
     side = _Side(sample, codes)
@@ -151,7 +151,7 @@ def mean_of(sample: Sample) -> Estimate:
     return _with_runs(side.point, variance, freedom, clusters, [side])
 
 
-def difference_of(first: Sample, second: Sample) -> Estimate:
+def difference_of(first: Observations, second: Observations) -> Estimate:
     """Estimate the mean of `second` less that of `first`, paired by cluster. Raises ValueError without values.
 
     Questions stand in both samples, with as many runs on each side as there are: seeds need not be the same.
@@ -184,7 +184,7 @@ class _Side:
     in every stratum).
     """
 
-    def __init__(self, sample: Sample, clusters: NDArray[np.intp]) -> None:
+    def __init__(self, sample: Observations, clusters: NDArray[np.intp]) -> None:
         import numpy as np
 
         count = len(sample.values)

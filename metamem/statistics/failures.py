@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from metamem.statistics.estimate import Sample, difference_of, mean_of
+from metamem.statistics.estimate import Observations, difference_of, mean_of
 
 EVERY = "all"
 
@@ -46,7 +46,7 @@ def change(
     return estimate.point, estimate.interval()
 
 
-def _sample(rows: Sequence[Mapping[str, Any]], name: str) -> Sample:
+def _sample(rows: Sequence[Mapping[str, Any]], name: str) -> Observations:
     ordered = sorted(rows, key=lambda row: (row["question_id"], row["run"]))
     values = [float(row["wrong"]) if name in ("wrong", row["kind"]) else 0.0 for row in ordered]
-    return Sample(values, [str(row["group"]) for row in ordered], [str(row["run"]) for row in ordered])
+    return Observations(values, [str(row["group"]) for row in ordered], [str(row["run"]) for row in ordered])

@@ -12,7 +12,7 @@ from typing import Any
 
 from metamem.core.learned import Judged
 from metamem.core.records import Verdict
-from metamem.statistics.streams import Scored, averages
+from metamem.statistics.streams import StreamScore, averages
 
 
 def with_instances(
@@ -31,7 +31,7 @@ def instance_averages(judged: Iterable[Judged]) -> dict[str, Any]:
     for j in judged:
         if j.verdicts:
             instances.setdefault((j.question.type, j.question.group), []).append(_score(j.verdicts))
-    return averages(Scored(source, _mean(scores)) for (source, _), scores in sorted(instances.items()))
+    return averages(StreamScore(source, _mean(scores)) for (source, _), scores in sorted(instances.items()))
 
 
 def _score(verdicts: Sequence[Verdict]) -> float:

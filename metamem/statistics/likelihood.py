@@ -13,12 +13,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from metamem.statistics.estimate import Estimate, Sample, difference_of, mean_of
+from metamem.statistics.estimate import Estimate, Observations, difference_of, mean_of
 from metamem.statistics.paired import ALPHA, holm
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
+class QuestionLikelihood:
     """One question under one system: `value` in nats a token, `right` the judged share of right replies (None: no
     reply was judged). `replicate` names the training behind it, where there was one.
     """
@@ -31,7 +31,7 @@ class Scored:
     replicate: str = ""
 
 
-def scored(rows: Iterable[Mapping[str, Any]], replicate: str = "") -> tuple[list[Scored], dict[str, int]]:
+def scored(rows: Iterable[Mapping[str, Any]], replicate: str = "") -> tuple[list[QuestionLikelihood], dict[str, int]]:
     """Return the questions of one system that have a figure, by id, and how many have none, by reason."""
     found, left_out = [], Counter[str]()
     for row in sorted(rows, key=lambda r: str(r["question_id"])):
@@ -39,11 +39,11 @@ def scored(rows: Iterable[Mapping[str, Any]], replicate: str = "") -> tuple[list
             left_out[row["left_out"]] += 1
             continue
         about = (row["question_id"], row["type"], row["group"], row["log_probability"], row["right"])
-        found.append(Scored(*about, replicate=replicate))
+        found.append(QuestionLikelihood(*about, replicate=replicate))
     return found, dict(sorted(left_out.items()))
 
 
-def figures(of: Sequence[Scored]) -> dict[str, Any]:
+def figures(of: Sequence[QuestionLikelihood]) -> dict[str, Any]:
     """The figures of one system.
 
     questions, clusters       what they are made of
@@ -73,7 +73,7 @@ def figures(of: Sequence[Scored]) -> dict[str, Any]:
     return cell
 
 
-def difference(first: Sequence[Scored], second: Sequence[Scored]) -> dict[str, Any] | None:
+def difference(first: Sequence[QuestionLikelihood], second: Sequence[QuestionLikelihood]) -> dict[str, Any] | None:
     """Return what the second system has more than the first on the questions that both have, in nats a token, with its
     `interval`, `p` of "it is nothing", and `accuracy`, the same of judged accuracy where both are judged. None where
     they share no question.
@@ -110,7 +110,7 @@ def decide(changes: Sequence[Mapping[str, Any] | None], alpha: float = ALPHA) ->
     return decided
 
 
-def correlated(judged: Sequence[Scored]) -> dict[str, Any] | None:
+def correlated(judged: Sequence[QuestionLikelihood]) -> dict[str, Any] | None:
     """Return Spearman's rank correlation of likelihood and judged score over questions, with a 95 % `interval` over
     their groups (None where these are too few). None where one of the two never varies.
 
@@ -148,7 +148,7 @@ def measured(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     grouped: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for row in rows:
         grouped.setdefault((row["evaluator"], row["system"]), []).append(row)
-    base: dict[str, list[Scored]] = {}
+    base: dict[str, list[QuestionLikelihood]] = {}
     cells, changes = [], []
     for (evaluator, system), of in grouped.items():
         found, left_out = scored(of)
@@ -167,8 +167,8 @@ def sentence(cell: Mapping[str, Any]) -> str:
     return f"{text}, {change['log_probability']:+.3f}: {change['verdict']}" if change else text
 
 
-def _sample(of: Sequence[Scored], values: Sequence[float]) -> Sample:
-    return Sample(values, [s.group for s in of], [s.replicate for s in of])
+def _sample(of: Sequence[QuestionLikelihood], values: Sequence[float]) -> Observations:
+    return Observations(values, [s.group for s in of], [s.replicate for s in of])
 
 
 def _ends(estimate: Estimate) -> list[float] | None:

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from metamem.statistics.estimate import Estimate, Sample, difference_of, mean_of
+from metamem.statistics.estimate import Estimate, Observations, difference_of, mean_of
 from metamem.statistics.paired import ALPHA, holm
 
 # What a text is, and the conditions that it is scored under.
@@ -97,7 +97,7 @@ def figures(texts: Sequence[Text]) -> dict[str, Any]:
     groups, runs = [q[0].group for q in found], [q[0].replicate for q in found]
     # Without guidelines there is no training whose luck could count.
     samples = {
-        name: Sample(values, groups, runs if name == "with" else (), (), tokens) for name, values in nats.items()
+        name: Observations(values, groups, runs if name == "with" else (), (), tokens) for name, values in nats.items()
     }
     for name, sample in samples.items():
         corpus, average = mean_of(sample), mean_of(replace(sample, weights=()))

@@ -2,8 +2,8 @@
 
 In: a JSON file that holds a list of rows, or an object with the list under `per_question` (with `meta` beside it), or
 JSONL. A row has `question_id` and `correct` (true, false, or null where there is no verdict), and may have
-`question_type` or `type`, `abstention`, `group`, `retrieved`, `seed`, `fold`, `judge_model`. Out: a `Source` with one
-system. Records are checked one by one; nothing is repaired.
+`question_type` or `type`, `abstention`, `group`, `retrieved`, `seed`, `fold`, `judge_model`. Out: a `RowsSource` with
+one system. Records are checked one by one; nothing is repaired.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Any
 
 from metamem.core.errors import DataError
 from metamem.core.grouping import ABSTENTION_SUFFIX, base_id
-from metamem.statistics.rows import Judgement, Row, Source
+from metamem.statistics.rows import JudgedReply, Row, RowsSource
 
 SYSTEM = "0"
 EVALUATOR = "correct"
 
 
-def load_plain(path: Path) -> Source:
+def load_plain(path: Path) -> RowsSource:
     """Read one plain result file. Raises `DataError` naming the file and the record."""
     rows, judgements = [], []
     seen: set[tuple[Any, ...]] = set()
@@ -35,7 +35,7 @@ def load_plain(path: Path) -> Source:
     if not rows:
         raise DataError(f"{path} holds no rows")
     rows.sort(key=lambda r: (r.question_id, str(r.seed), str(r.fold)))
-    return Source(path.stem, path, {SYSTEM: path.stem}, tuple(rows), tuple(judgements), EVALUATOR)
+    return RowsSource(path.stem, path, {SYSTEM: path.stem}, tuple(rows), tuple(judgements), EVALUATOR)
 
 
 def _records(path: Path) -> list[Any]:
@@ -52,7 +52,7 @@ def _records(path: Path) -> list[Any]:
     return found
 
 
-def _read(record: Any, where: str, name: str) -> tuple[Row, Judgement]:
+def _read(record: Any, where: str, name: str) -> tuple[Row, JudgedReply]:
     if not isinstance(record, dict):
         raise DataError(f"{where}: expected an object, got {type(record).__name__}")
     question = record.get("question_id")
@@ -88,7 +88,7 @@ def _read(record: Any, where: str, name: str) -> tuple[Row, Judgement]:
         name if seed is not None or fold is not None else "",
     )
     judge = str(record.get("judge_model") or "")
-    return row, Judgement(SYSTEM, question, question, "", EVALUATOR, judge, "", 0, correct, row.strict)
+    return row, JudgedReply(SYSTEM, question, question, "", EVALUATOR, judge, "", 0, correct, row.strict)
 
 
 def _truth(record: dict[str, Any], key: str, where: str) -> bool | None:

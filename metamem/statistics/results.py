@@ -1,8 +1,8 @@
 """One loader for whatever holds verdicts: the directory of a finished run (train or eval), or a plain result file.
 
-In: a path. Out: a `Source` with one `Row` per system and question, which comparisons and studies share, and the single
-verdicts behind them. What a run cannot tell (the type of its questions when its data set has gone) is said in `notes`,
-never guessed.
+In: a path. Out: a `RowsSource` with one `Row` per system and question, which comparisons and studies share, and the
+single verdicts behind them. What a run cannot tell (the type of its questions when its data set has gone) is said in
+`notes`, never guessed.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from metamem.runs.directory import read_result
 from metamem.statistics.aggregates import Outcome
 from metamem.statistics.comparability import conditions
 from metamem.statistics.plain_results import load_plain
-from metamem.statistics.rows import Facts, Judgement, Row, Source, row_of
+from metamem.statistics.rows import Facts, JudgedReply, Row, RowsSource, row_of
 
 # What was read within `read_once`, by place, part and evaluator.
-_read: ContextVar[dict[tuple[str, str | None, str | None], Source] | None] = ContextVar("read", default=None)
+_read: ContextVar[dict[tuple[str, str | None, str | None], RowsSource] | None] = ContextVar("read", default=None)
 
 
 @contextmanager
@@ -41,7 +41,7 @@ def read_once() -> Iterator[None]:
         _read.reset(token)
 
 
-def load(path: str | Path, part: str | None = None, evaluator: str | None = None) -> Source:
+def load(path: str | Path, part: str | None = None, evaluator: str | None = None) -> RowsSource:
     """Read a run's directory or a plain result file.
 
     `part` of a run (default: the one its result is of) and `evaluator` (default: its reward) choose what `rows` are of.
@@ -55,7 +55,7 @@ def load(path: str | Path, part: str | None = None, evaluator: str | None = None
     return read[key]
 
 
-def _load(place: Path, part: str | None, evaluator: str | None) -> Source:
+def _load(place: Path, part: str | None, evaluator: str | None) -> RowsSource:
     if place.is_dir():
         return _load_run(place, part, evaluator)
     if not place.exists():
@@ -63,7 +63,7 @@ def _load(place: Path, part: str | None, evaluator: str | None) -> Source:
     return load_plain(place)
 
 
-def outcomes(judgements: Iterable[Judgement], facts: Mapping[str, Row], evaluator: str) -> list[Outcome]:
+def outcomes(judgements: Iterable[JudgedReply], facts: Mapping[str, Row], evaluator: str) -> list[Outcome]:
     """The verdicts of one evaluator (first repeats) as `aggregates` takes them; `facts`: question id → any of its
     rows.
     """
@@ -74,7 +74,7 @@ def outcomes(judgements: Iterable[Judgement], facts: Mapping[str, Row], evaluato
     ]
 
 
-def _load_run(place: Path, part: str | None, evaluator: str | None) -> Source:
+def _load_run(place: Path, part: str | None, evaluator: str | None) -> RowsSource:
     if not (place / "manifest.json").exists():
         raise DataError(f"{place} is not a run: it holds no manifest.json")
     result, config = read_result(place), read_object(place / "config.json")
@@ -95,7 +95,7 @@ def _load_run(place: Path, part: str | None, evaluator: str | None) -> Source:
         raise ConfigError(f"{place} holds no verdicts by '{evaluator}'; it has {', '.join(sorted(known))}")
     replies = {a["id"]: f"{a['key']}/{a['response']}" for a in read_rows(place / "attempts.jsonl") if a["key"]}
     judgements = tuple(
-        Judgement(
+        JudgedReply(
             system,
             v["question_id"],
             v["attempt_id"],
@@ -124,7 +124,9 @@ def _load_run(place: Path, part: str | None, evaluator: str | None) -> Source:
     judges = ((j.judge, j.rubric) for j in judgements if j.evaluator == evaluator)
     cases = {row["id"]: row for row in read_rows(place / "cases.jsonl")} if (place / "cases.jsonl").exists() else {}
     under = conditions(answered.config, manifest, part, evaluator, judges, cases)
-    return Source(place.resolve().name, place, labels, rows, judgements, evaluator, stamps, tuple(notes), part, under)
+    return RowsSource(
+        place.resolve().name, place, labels, rows, judgements, evaluator, stamps, tuple(notes), part, under
+    )
 
 
 def system_labels(result: Mapping[str, Any], keys: Iterable[str]) -> dict[str, str]:
@@ -153,14 +155,14 @@ def _learned(result: Mapping[str, Any], keys: Iterable[str]) -> dict[str, str]:
 
 
 def _rows(
-    judgements: Iterable[Judgement],
+    judgements: Iterable[JudgedReply],
     facts: Mapping[str, Facts],
     evaluator: str,
     seed: int | None,
     fold: str | None,
     learned: Mapping[str, str],
 ) -> tuple[Row, ...]:
-    grouped: dict[tuple[str, str], list[Judgement]] = {}
+    grouped: dict[tuple[str, str], list[JudgedReply]] = {}
     for j in judgements:
         if j.evaluator == evaluator and j.repeat == 0:
             grouped.setdefault((j.system, j.question_id), []).append(j)

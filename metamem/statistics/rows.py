@@ -50,7 +50,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class JudgedReply:
     """One verdict. `reply` tells an attempt from every other, also across runs: empty where the source does not say."""
 
     system: str
@@ -66,7 +66,7 @@ class Judgement:
 
 
 @dataclass(frozen=True)
-class Source:
+class RowsSource:
     """What was read from one path. `labels`: key of a system → its label; `reward` the evaluator and `part` the part
     of the data (of a run) that `rows` are of, `conditions` what must be the same in one table.
     """
@@ -75,7 +75,7 @@ class Source:
     path: Path
     labels: Mapping[str, str]
     rows: tuple[Row, ...]
-    judgements: tuple[Judgement, ...] = ()
+    judgements: tuple[JudgedReply, ...] = ()
     reward: str = ""
     stamps: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -97,7 +97,7 @@ def row_of(
     system: str,
     question_id: str,
     facts: Facts,
-    verdicts: Sequence[Verdict | Judgement],
+    verdicts: Sequence[Verdict | JudgedReply],
     *,
     seed: int | None = None,
     fold: str | None = None,

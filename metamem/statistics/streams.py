@@ -16,14 +16,14 @@ from metamem.core.sources import Competency, source_of
 
 
 @dataclass(frozen=True)
-class Scored:
+class StreamScore:
     """One question's score in [0, 1], invalid verdicts as 0."""
 
     source: str
     score: float
 
 
-def averages(scored: Iterable[Scored]) -> dict[str, Any]:
+def averages(scored: Iterable[StreamScore]) -> dict[str, Any]:
     """`sources` and `competencies` (name → mean), `average` without conflict resolution, and `conflict_resolution`.
 
     None where there is no question.
@@ -66,7 +66,7 @@ def of_result(result: Mapping[str, Any], evaluator: str | None = None) -> dict[s
     size = {name: counts.get(name, 0) / banks for name in ("memory_tokens", "input_tokens")}
     return {
         label: {
-            **averages(Scored(source, cell["score"]) for source, cell in figures["by_type"].items()),
+            **averages(StreamScore(source, cell["score"]) for source, cell in figures["by_type"].items()),
             **sizes([size]),
         }
         for label, figures in result["figures"][evaluator or result["reward"]].items()

@@ -16,7 +16,7 @@ from typing import Any
 from metamem.core.errors import ConfigError, DataError, unknown
 from metamem.statistics.comparability import Conditions, differences
 from metamem.statistics.results import load
-from metamem.statistics.rows import Row, Source
+from metamem.statistics.rows import Row, RowsSource
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Aligned:
         return replace(self, first=tuple(filter(test, self.first)), second=tuple(filter(test, self.second)))
 
 
-def read_entries(given: Any) -> tuple[list[System], list[Source]]:
+def read_entries(given: Any) -> tuple[list[System], list[RowsSource]]:
     """Read what `compare` names.
 
     An entry is a path (`*` and `?` match several) or a list of paths; several paths are runs of one system with other
@@ -66,7 +66,7 @@ def read_entries(given: Any) -> tuple[list[System], list[Source]]:
         raise ConfigError(f"compare: expected a list of runs or result files such as compare=[A,B], got {given!r}")
     if not entries:
         raise ConfigError("compare: the list is empty; name two runs or result files, or one run of several systems")
-    cache: dict[str, Source] = {}
+    cache: dict[str, RowsSource] = {}
     named = [(label, _members(entry, cache)) for label, entry in entries]
     systems: list[System] = []
     for label, members in named:
@@ -113,7 +113,7 @@ def what_differs(systems: Sequence[System], factors: Sequence[str] = ()) -> list
     return list(found)
 
 
-def _members(entry: Any, cache: dict[str, Source]) -> list[tuple[Source, list[str]]]:
+def _members(entry: Any, cache: dict[str, RowsSource]) -> list[tuple[RowsSource, list[str]]]:
     """The sources of one entry, each with the keys of the systems that are wanted of it."""
     paths = list(entry) if isinstance(entry, (list, tuple)) else [entry]
     found = []
@@ -136,7 +136,7 @@ def _members(entry: Any, cache: dict[str, Source]) -> list[tuple[Source, list[st
     return found
 
 
-def _wanted(source: Source, system: str) -> list[str]:
+def _wanted(source: RowsSource, system: str) -> list[str]:
     keys = list(dict.fromkeys(r.system for r in source.rows))
     ordered = [k for k in source.labels if k in keys] + [k for k in keys if k not in source.labels]
     if not system:
@@ -148,7 +148,7 @@ def _wanted(source: Source, system: str) -> list[str]:
     return chosen
 
 
-def _label(given: str, members: Sequence[tuple[Source, list[str]]], key: str, entries: int) -> str:
+def _label(given: str, members: Sequence[tuple[RowsSource, list[str]]], key: str, entries: int) -> str:
     named = {source.labels.get(key, key) for source, keys in members if key in keys}
     # Several runs name a system by their own best step: the key is what they have in common.
     system = next(iter(named)) if len(named) == 1 else key

@@ -16,7 +16,7 @@ from metamem.runs.stored_config import eval_config
 from metamem.statistics.agreement import cohens_kappa
 from metamem.statistics.pairs import accuracy, compare, run_systems
 from metamem.statistics.results import load
-from metamem.statistics.rows import Source
+from metamem.statistics.rows import RowsSource
 from metamem.statistics.systems import System
 from metamem.studies.jobs import Evaluations
 
@@ -62,6 +62,6 @@ def _agreement(pairs: Sequence[tuple[Path, Path]]) -> dict[str, Any]:
     return cohens_kappa(first, second)
 
 
-def _verdicts(source: Source) -> dict[str, bool | None]:
+def _verdicts(source: RowsSource) -> dict[str, bool | None]:
     """Attempt → the reward's first verdict."""
     return {j.attempt: j.correct for j in source.judgements if j.evaluator == source.reward and not j.repeat}

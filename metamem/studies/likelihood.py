@@ -19,7 +19,7 @@ from metamem.reporting.figures import Figure, Series
 from metamem.reporting.findings import Finding
 from metamem.reporting.likelihood import columns
 from metamem.runs.directory import read_result
-from metamem.statistics.likelihood import Scored, decide, difference, figures, ordered_alike, scored
+from metamem.statistics.likelihood import QuestionLikelihood, decide, difference, figures, ordered_alike, scored
 from metamem.studies.settings import Jobs, settings, stamps
 from metamem.studies.study import Study
 
@@ -41,9 +41,9 @@ class Likelihood(Study):
         )
         cells: list[dict[str, Any]] = []
         changes = []
-        bases: dict[str, list[Scored]] = {}
+        bases: dict[str, list[QuestionLikelihood]] = {}
         for setting in settings(jobs):
-            own: dict[str, list[Scored]] = {}
+            own: dict[str, list[QuestionLikelihood]] = {}
             for (evaluator, system), (found, left_out) in _systems(setting.runs).items():
                 # The first system of a setting is compared with the first setting's, its others with it.
                 base = own.get(evaluator, bases.get(evaluator))
@@ -75,9 +75,9 @@ class Likelihood(Study):
         return finding
 
 
-def _systems(runs: Sequence[Path]) -> dict[tuple[str, str], tuple[list[Scored], Counter[str]]]:
+def _systems(runs: Sequence[Path]) -> dict[tuple[str, str], tuple[list[QuestionLikelihood], Counter[str]]]:
     """(evaluator, system) → its questions over the runs of a setting, and what was left out."""
-    found: dict[tuple[str, str], tuple[list[Scored], Counter[str]]] = {}
+    found: dict[tuple[str, str], tuple[list[QuestionLikelihood], Counter[str]]] = {}
     for run in runs:
         learned = {s["label"]: str(s.get("learned") or "") for s in read_result(run).get("systems") or ()}
         seed = str(read_object(run / "config.json").get("seed")) if len(runs) > 1 else ""

@@ -35,7 +35,7 @@ from metamem.reporting.console.text import (
     stamp_sentence,
 )
 from metamem.runs.sweep import LEDGER
-from metamem.tracking.live import Stage, Watch, frame, table_of
+from metamem.tracking.live import LiveStage, Watch, frame, table_of
 
 _REFRESHES_PER_SECOND = 4
 _LINE_EVERY = 10.0
@@ -107,7 +107,7 @@ class Console:
         self._end_stage()
         self._flush()
         now = self._clock()
-        stage = Stage(one_line(name), total, one_line(unit), now, dict(self._totals))
+        stage = LiveStage(one_line(name), total, one_line(unit), now, dict(self._totals))
         stage.samples.append((now, 0))
         self._watch.stage, self._open = stage, True
         if stage.name.startswith("step "):

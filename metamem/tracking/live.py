@@ -29,7 +29,7 @@ _MARKS = {Action.add: ("+", "green"), Action.update: ("~", "yellow"), Action.del
 
 
 @dataclass
-class Stage:
+class LiveStage:
     """What is being done. `base` are the run's totals when it began, `samples` (seconds, done) for its rate."""
 
     name: str
@@ -51,7 +51,7 @@ class Watch:
     steps: int = 0
     step: int = 0
     totals: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
-    stage: Stage | None = None
+    stage: LiveStage | None = None
     rows: list[Mapping[str, Any]] = field(default_factory=list)
     learned: tuple[Guideline, ...] = ()
     changes: tuple[Change, ...] = ()
@@ -165,7 +165,7 @@ def _bars(watch: Watch, length: int) -> RenderableType:
     return grid
 
 
-def _is_step(stage: Stage) -> bool:
+def _is_step(stage: LiveStage) -> bool:
     return stage.name.startswith("step ")
 
 

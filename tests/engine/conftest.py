@@ -17,7 +17,7 @@ import pytest
 from metamem.backbones.engine import tiny_checkpoint
 from metamem.backbones.engine.devices import this_machine
 from metamem.backbones.engine.placement import Placement
-from metamem.backbones.engine.pool import Pool, shared_pool
+from metamem.backbones.engine.pool import EnginePool, shared_pool
 from metamem.core.registry import REGISTRY, load_components
 
 
@@ -73,14 +73,14 @@ def engine_processes(name: str = "") -> list[Any]:
 
 
 @pytest.fixture(scope="session")
-def pool() -> Iterator[Pool]:
+def pool() -> Iterator[EnginePool]:
     """The process's pool of engines, which ends with the session."""
     yield shared_pool()
     asyncio.run(shared_pool().close())
 
 
 @pytest.fixture
-def backbone(model: Path, pool: Pool) -> Iterator[Any]:
+def backbone(model: Path, pool: EnginePool) -> Iterator[Any]:
     """A started backbone on the session's engine."""
     made = build(model)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from metamem.backbones.engine.pool import Pool
+from metamem.backbones.engine.pool import EnginePool
 from metamem.backbones.engine.weights import find_weights
 from metamem.backbones.nano import FOLDER
 from tests import programs
@@ -35,7 +35,7 @@ def rows(path: Path) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def learned(pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def learned(pool: EnginePool, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return learn(tmp_path_factory.mktemp("nano"))
 
 

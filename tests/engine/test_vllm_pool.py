@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from metamem.backbones.engine.engine import Engine
-from metamem.backbones.engine.pool import Pool, shared_pool
+from metamem.backbones.engine.pool import EnginePool, shared_pool
 from metamem.programs import train as training
 from tests import programs
 from tests.engine.conftest import engine_processes
@@ -36,7 +36,7 @@ def living(model: Path) -> list[bool]:
 
 
 @pytest.fixture(scope="module")
-def side_by_side(pool: Pool, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def side_by_side(pool: EnginePool, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The outputs of a run whose engines are alive together."""
     outputs = tmp_path_factory.mktemp("disjoint")
     result = trained(model, outputs, "disjoint")

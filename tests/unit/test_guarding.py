@@ -13,7 +13,7 @@ import pytest
 
 from metamem.core.contracts import Dataset, Split
 from metamem.core.errors import ConfigError
-from metamem.core.guarded import Case, Guard, Guarded, without
+from metamem.core.guarded import Guard, Guarded, GuardedQuestion, without
 from metamem.core.planted import Planted
 from metamem.core.records import Conversation, Evidence, MemoryUnit, Question, Session, Turn
 from metamem.core.registry import build, load_components
@@ -31,9 +31,9 @@ class First(Guard):
     """Holds back all but the first unit; keeps what it was shown."""
 
     def __init__(self) -> None:
-        self.seen: list[list[Case]] = []
+        self.seen: list[list[GuardedQuestion]] = []
 
-    async def evidence(self, cases: Sequence[Case], tools: Any) -> list[Guarded]:
+    async def evidence(self, cases: Sequence[GuardedQuestion], tools: Any) -> list[Guarded]:
         self.seen.append(list(cases))
         await asyncio.sleep(0.001 * len(cases))
         return [without(c, {e.unit.id: "not the first" for e in c.evidence[1:]}) for c in cases]

@@ -14,7 +14,7 @@ import pytest
 
 from metamem.core.calls import Generation, Request, Sampling
 from metamem.core.contracts import Reply
-from metamem.core.guarded import Case, Guarded, GuardTools, Source
+from metamem.core.guarded import Guarded, GuardedQuestion, GuardTools, SourceTurn
 from metamem.core.records import Evidence, MemoryUnit, Question
 from metamem.core.registry import REGISTRY, build, load_components
 from metamem.guards.amemguard import dbscan
@@ -45,14 +45,16 @@ class Model:
         return [Reply("k", Generation(self._reply(text)))]
 
 
-def case(*texts: str, question: str = "Where does Ann live?", name: str = "q", **more: Any) -> Case:
+def case(*texts: str, question: str = "Where does Ann live?", name: str = "q", **more: Any) -> GuardedQuestion:
     units = [MemoryUnit(f"u{n}", text, DAY, None, (f"t{n}",)) for n, text in enumerate(texts)]
-    return Case(Question(name, question, "t", ()), tuple(Evidence(u, 1.0, n) for n, u in enumerate(units)), **more)
+    return GuardedQuestion(
+        Question(name, question, "t", ()), tuple(Evidence(u, 1.0, n) for n, u in enumerate(units)), **more
+    )
 
 
 def guarded(
     guard: Any,
-    cases: Sequence[Case],
+    cases: Sequence[GuardedQuestion],
     folder: Path,
     policy: Callable[[str], str] = str,
     judge: Callable[[str], str] = str,
@@ -87,8 +89,8 @@ def test_a_guard_answers_for_every_case_in_order_and_says_why_of_all_that_it_hol
 
 
 SOURCES = {
-    "t0": Source("user", "I moved to Oslo in spring, my sister Ann came along.", DAY),
-    "t1": Source("assistant", "You could visit Lima one day.", DAY),
+    "t0": SourceTurn("user", "I moved to Oslo in spring, my sister Ann came along.", DAY),
+    "t1": SourceTurn("assistant", "You could visit Lima one day.", DAY),
 }
 
 
@@ -98,10 +100,10 @@ def test_provenance_holds_back_what_the_named_turn_does_not_say_or_said_on_anoth
     assert shown(found) == ["u0"] and "50% of its words" in found.dropped["u1"]
     later = Evidence(MemoryUnit("v", "user: I moved to Oslo", datetime(2024, 6, 1), None, ("t0",)), 1.0, 0)
     unnamed = Evidence(MemoryUnit("w", "Ann is well"), 1.0, 1)
-    (found,) = guarded(guard, [Case(case().question, (later, unnamed), SOURCES)], tmp_path)
+    (found,) = guarded(guard, [GuardedQuestion(case().question, (later, unnamed), SOURCES)], tmp_path)
     assert shown(found) == ["w"] and found.dropped == {"v": "it is dated 2024-06-01, its turns are of 2024-05-01"}
     strict = build("guard", {"name": "provenance", "unnamed": False})
-    assert shown(guarded(strict, [Case(case().question, (unnamed,), SOURCES)], tmp_path)[0]) == []
+    assert shown(guarded(strict, [GuardedQuestion(case().question, (unnamed,), SOURCES)], tmp_path)[0]) == []
 
 
 def test_provenance_by_the_judge_shows_it_each_memory_with_its_turns(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from metamem.backbones.engine.arguments import CPU_CACHE
 from metamem.backbones.engine.model_shape import Shape, cache_bytes, parallel, read_shape
 from metamem.backbones.engine.spec import EngineSpec
-from metamem.backbones.engine.weights import SIZES, Weights
+from metamem.backbones.engine.weights import SIZES, WeightsPlace
 from metamem.core.machine import GPU
 
 GIB = 2**30
@@ -47,7 +47,7 @@ class Demand:
         return replace(self, spec=replace(self.spec, arguments={**self.spec.arguments, **arguments}))
 
 
-def demand_of(keys: Sequence[str], spec: EngineSpec, weights: Weights | None, reply: int) -> Demand:
+def demand_of(keys: Sequence[str], spec: EngineSpec, weights: WeightsPlace | None, reply: int) -> Demand:
     """Return what an engine wants, from its spec and its weights (None: nothing is known of them)."""
     if weights is None:
         return Demand(tuple(keys), spec, spec.model, reply=reply)

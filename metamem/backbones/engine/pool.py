@@ -44,7 +44,7 @@ class PooledEngine(Protocol):
         """End its processes."""
 
 
-class Pool:
+class EnginePool:
     """Engines by spec. Used from one event loop at a time; `make` builds an engine for a spec and GPUs."""
 
     def __init__(self, make: Callable[[EngineSpec, Sequence[int] | None], PooledEngine]) -> None:
@@ -203,12 +203,12 @@ class Pool:
 
 
 @cache
-def shared_pool() -> Pool:
+def shared_pool() -> EnginePool:
     """Return the pool of this process: it outlives runs, and its engines end with the process."""
-    return Pool(Engine)
+    return EnginePool(Engine)
 
 
-def _raise_in_waiting(pool: Pool) -> Callable[[asyncio.Task[None]], None]:
+def _raise_in_waiting(pool: EnginePool) -> Callable[[asyncio.Task[None]], None]:
     """Return a callback that hands the error of a failed change to every request that waits for a turn."""
 
     def done(task: asyncio.Task[None]) -> None:

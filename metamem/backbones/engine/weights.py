@@ -1,7 +1,8 @@
 """Which weights a model's name stands for, and what identifies them: a hash of a folder's files, or a hub's commit.
 
-In: the model and revision that the user names. Out: `Weights`. Nothing is loaded and, for a folder, nothing is fetched;
-for a hub id the commit is asked for, so that an engine can be held to exactly the weights that the results name.
+In: the model and revision that the user names. Out: `WeightsPlace`. Nothing is loaded and, for a folder, nothing is
+fetched; for a hub id the commit is asked for, so that an engine can be held to exactly the weights that the results
+name.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ SIZES = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "
 
 
 @dataclass(frozen=True)
-class Weights:
+class WeightsPlace:
     """Where weights are and what they are. `folder` is None for a hub's; `stamp` is what results must say of them;
     `stored` is bytes by precision (`BF16`; empty where files do not say), None where it is not known.
     """
@@ -39,7 +40,7 @@ class Weights:
     stored: Mapping[str, int] | None = None
 
 
-def find_weights(model: str, revision: str | None) -> Weights:
+def find_weights(model: str, revision: str | None) -> WeightsPlace:
     """Return the weights that `model` (a folder, a file or a hub id) names.
 
     Raises `ConfigError` for a place that is not there or holds no model, `UnreachableError` when the hub neither
@@ -57,10 +58,10 @@ def find_weights(model: str, revision: str | None) -> Weights:
     config = json.loads(file.read_bytes()) if file else None
     if stored is None and cached is not None:
         stored = _stored(sorted(f for f in cached.iterdir() if f.is_file())) if cached.is_dir() else None
-    return Weights(model, None, {"model": model, "commit": commit}, commit, config, None, stored)
+    return WeightsPlace(model, None, {"model": model, "commit": commit}, commit, config, None, stored)
 
 
-def _local(place: Path) -> Weights:
+def _local(place: Path) -> WeightsPlace:
     if place.is_file():
         files, config = [place], None
     else:
@@ -71,7 +72,7 @@ def _local(place: Path) -> Weights:
     mark = place / STAMP_FILE
     stamp = json.loads(mark.read_bytes()).get("stamp") if mark.is_file() else None
     identity = {"model": place.name, "weights": weights_hash(files[0].parent, files, sampled=True)}
-    return Weights(place.name, place, identity, None, config, stamp, _stored(files))
+    return WeightsPlace(place.name, place, identity, None, config, stamp, _stored(files))
 
 
 def _stored(files: Sequence[Path]) -> dict[str, int] | None:

@@ -29,7 +29,7 @@ LAST_DAY = 28
 
 
 @dataclass(frozen=True)
-class Line:
+class SaidLine:
     """One thing said: the day of the month, who said it (user or assistant), the text, and about whom."""
 
     day: int
@@ -39,7 +39,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Case:
+class SceneQuestion:
     """A question about one person with the right and the tempting answer.
 
     `easy`: there is nothing that tempts. `absent`: nothing is known of the person, so that only `unknown` is right.
@@ -58,8 +58,8 @@ class Case:
 class Scene:
     """What was said, in the order of days, and the cases."""
 
-    lines: tuple[Line, ...]
-    cases: tuple[Case, ...]
+    lines: tuple[SaidLine, ...]
+    cases: tuple[SceneQuestion, ...]
 
 
 @dataclass(frozen=True)
@@ -88,12 +88,12 @@ def draw_scene(
     rng.shuffle(turns)
     days = sorted(rng.sample(range(1, LAST_DAY + 1), len(turns)))
     waiting = [list(said) for _, said, *_ in told]
-    lines: list[Line] = []
+    lines: list[SaidLine] = []
     held: list[list[tuple[int, _Said]]] = [[] for _ in told]
     for index, day in zip(turns, days, strict=True):
         said_now = waiting[index].pop(0)
         held[index].append((day, said_now))
-        lines.append(Line(day, said_now.speaker, said_now.text, told[index][0]))
+        lines.append(SaidLine(day, said_now.speaker, said_now.text, told[index][0]))
     cases = [
         _case(rng, pool, kind, person, verb, held[i], simple) for i, (person, _, verb, kind, simple) in enumerate(told)
     ]
@@ -102,7 +102,7 @@ def draw_scene(
         guess = NUMBERS[1] if kind == "count" else rng.choice([s.thing for _, said, *_ in told for s in said])
         if kind == "difference":
             guess = str(rng.choice(days))
-        cases.append(Case(kind, person, asked, UNKNOWN, guess, absent=True))
+        cases.append(SceneQuestion(kind, person, asked, UNKNOWN, guess, absent=True))
     return Scene(tuple(lines), tuple(cases))
 
 
@@ -135,7 +135,7 @@ def _say(
 
 def _case(
     rng: random.Random, pool: Pool, kind: str, person: str, verb: Verb, held: list[tuple[int, _Said]], simple: bool
-) -> Case:
+) -> SceneQuestion:
     asked = question(rng, pool, kind, person, verb)
     things = [s.thing for _, s in held]
     by_user = [s.thing for _, s in held if s.speaker == "user"]
@@ -159,7 +159,7 @@ def _case(
     else:
         right, tempting = str(held[1][0] - held[0][0]), str(held[1][0])
         simple = False
-    return Case(kind, person, asked, right, tempting, easy=simple or right == tempting)
+    return SceneQuestion(kind, person, asked, right, tempting, easy=simple or right == tempting)
 
 
 def question(rng: random.Random, pool: Pool, kind: str, person: str, verb: Verb) -> str:

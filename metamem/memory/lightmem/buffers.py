@@ -18,7 +18,7 @@ from metamem.memory.chunks import said_in
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class BufferedMessage:
     """A message as the buffers hold it (compressed, or a part of a long one), and where it comes from."""
 
     text: str
@@ -36,12 +36,12 @@ class Exchange:
     `tokens` are those of its `lead`; `vector` is its embedding.
     """
 
-    messages: tuple[Said, ...]
+    messages: tuple[BufferedMessage, ...]
     tokens: int = 0
     vector: Any = None
 
     @property
-    def lead(self) -> Said:
+    def lead(self) -> BufferedMessage:
         """What the sensory buffer counts and the attention model reads: the user's message, or the first of it."""
         return next((m for m in self.messages if m.role == "user"), self.messages[0])
 
@@ -54,17 +54,19 @@ class Exchange:
 Segment = tuple[Exchange, ...]
 
 
-def messages_of(session: Session) -> list[Said]:
+def messages_of(session: Session) -> list[BufferedMessage]:
     """The messages of a session that hold text."""
-    return [Said(t.text.strip(), t.role, t.id, session.id, session.time, t.speaker) for t in said_in(session)]
+    return [
+        BufferedMessage(t.text.strip(), t.role, t.id, session.id, session.time, t.speaker) for t in said_in(session)
+    ]
 
 
-def exchanges_of(messages: Sequence[Said]) -> list[Exchange]:
+def exchanges_of(messages: Sequence[BufferedMessage]) -> list[Exchange]:
     """A session's exchanges: each begins with a user's message, or with the session; none is left out.
 
     Parts of one long message begin an exchange each, so that none is longer than the buffer.
     """
-    groups: list[list[Said]] = []
+    groups: list[list[BufferedMessage]] = []
     for message in messages:
         if groups and message.role != "user" and groups[-1][0].role == "user":
             groups[-1].append(message)

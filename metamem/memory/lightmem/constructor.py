@@ -19,11 +19,11 @@ from metamem.core.contracts import MemoryConstructor
 from metamem.core.records import Conversation, MemoryUnit
 from metamem.core.registry import register
 from metamem.core.text import format_date, render_unit
-from metamem.memory.lightmem.buffers import Said, Segment
+from metamem.memory.lightmem.buffers import BufferedMessage, Segment
 from metamem.memory.lightmem.compression import Compressor
 from metamem.memory.lightmem.options import Compression, Extraction, LightMemOptions
 from metamem.memory.lightmem.replies import DECISION, Facts, facts_form
-from metamem.memory.lightmem.topics import Topics, embed
+from metamem.memory.lightmem.topics import TopicCutter, embed
 from metamem.memory.lightmem.updating import apply_decisions, queues, sources, time_order
 from metamem.memory.scribe import Answer, Scribe
 from metamem.replies.asking import REPAIR
@@ -51,7 +51,7 @@ class LightMem(MemoryConstructor):
             self._compressor = Compressor(
                 config.compressor_model, config.attention_layers, config.device, config.batch_size
             )
-        self._topics = Topics(config, self._compressor)
+        self._topics = TopicCutter(config, self._compressor)
         # Similarity counts for topics and for what overtakes what.
         self.needs = ("builder", "embedder") if config.segmentation or config.update else ("builder",)
         self.prompts = ("extract", REPAIR, *(("update",) if config.update else ()))
@@ -77,7 +77,9 @@ class LightMem(MemoryConstructor):
         if self.config.update:
             await self._rework(scribe)
 
-    async def _extractions(self, scribe: Scribe) -> AsyncIterator[Coroutine[Any, Any, list[tuple[Said, str]]]]:
+    async def _extractions(
+        self, scribe: Scribe
+    ) -> AsyncIterator[Coroutine[Any, Any, list[tuple[BufferedMessage, str]]]]:
         """Yield a call for each batch of topics that has a message to extract from."""
         calls = 0
         async for batch in self._topics.batches(scribe):
@@ -87,8 +89,8 @@ class LightMem(MemoryConstructor):
                 calls += 1
 
     async def _extract(
-        self, batch: Sequence[Segment], shown: Sequence[Said], call: int, scribe: Scribe
-    ) -> list[tuple[Said, str]]:
+        self, batch: Sequence[Segment], shown: Sequence[BufferedMessage], call: int, scribe: Scribe
+    ) -> list[tuple[BufferedMessage, str]]:
         """Return the facts of one call with their messages, in the order of these."""
         numbers = {id(m): i for i, m in enumerate(shown)}
         segments = [

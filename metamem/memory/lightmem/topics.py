@@ -17,8 +17,8 @@ from metamem.core.banks import Cost
 from metamem.core.records import Session
 from metamem.core.tokens import count_tokens
 from metamem.memory.lightmem.buffers import (
+    BufferedMessage,
     Exchange,
-    Said,
     Segment,
     SensoryBuffer,
     ShortTermBuffer,
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 _EMBEDDED_CHARACTERS = 1600
 
 
-class Topics:
+class TopicCutter:
     """Cuts conversations into topics, with a compressor or without."""
 
     def __init__(self, options: LightMemOptions, compressor: Compressor | None) -> None:
@@ -79,7 +79,7 @@ class Topics:
             scribe.spend("compress", Cost(seconds=time.perf_counter() - began))
         else:
             prepared = await scribe.batched("prepare", self._prepare, self._weighed(messages), "compress")
-        parts: list[Said] = []
+        parts: list[BufferedMessage] = []
         tokens: dict[int, int] = {}
         for message, pieces in zip(messages, prepared, strict=True):
             scribe.counts["split"] += len(pieces) > 1
@@ -93,7 +93,7 @@ class Topics:
             vectors = await embed(scribe, [e.text for e in groups], "segment")
         return [Exchange(e.messages, tokens[id(e.lead)], v) for e, v in zip(groups, vectors, strict=True)]
 
-    def _weighed(self, messages: Sequence[Said]) -> list[tuple[str, bool]]:
+    def _weighed(self, messages: Sequence[BufferedMessage]) -> list[tuple[str, bool]]:
         """Each text, and whether its tokens matter: it leads an exchange, or the builder sees it. Most replies do not,
         and are most of the text.
         """
@@ -152,7 +152,7 @@ class Topics:
         read = self.compressor.attention(buffers)
         return [attention_boundaries(sentence_attention(a, spans, self.config.sinks)) for a, spans in read]
 
-    def uses(self, message: Said) -> bool:
+    def uses(self, message: BufferedMessage) -> bool:
         """Whether facts are extracted from a message."""
         return self.config.messages_use is MessagesUse.hybrid or message.role == self.config.messages_use.value
 

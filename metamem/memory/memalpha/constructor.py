@@ -19,7 +19,7 @@ from metamem.core.registry import register
 from metamem.memory.chunks import Chunk, chunks_of, counter
 from metamem.memory.memalpha.episode import PROMPTS, Episode, Writer, WritingOptions
 from metamem.memory.memalpha.history import replayed
-from metamem.memory.memalpha.state import Item, Memory, Part
+from metamem.memory.memalpha.state import Item, Memory, MemoryPart
 from metamem.memory.scribe import Scribe
 
 
@@ -95,13 +95,13 @@ class MemAlpha(MemoryConstructor):
 
 def units_of(memory: Memory, chunks: Sequence[Chunk]) -> list[MemoryUnit]:
     """A unit for core, where there is one, and for each item of the lists."""
-    return [_unit(part, item, chunks) for part in Part for item in memory.items(part)]
+    return [_unit(part, item, chunks) for part in MemoryPart for item in memory.items(part)]
 
 
-def _unit(part: Part, item: Item, chunks: Sequence[Chunk]) -> MemoryUnit:
+def _unit(part: MemoryPart, item: Item, chunks: Sequence[Chunk]) -> MemoryUnit:
     first, last = chunks[item.born], chunks[item.changed]
     turns = dict.fromkeys((*first.turn_ids, *last.turn_ids))
     # Core sums up the whole; an item is as old as what it was last changed by.
-    time = None if part is Part.core else last.time
+    time = None if part is MemoryPart.core else last.time
     session = last.session_id if first.session_id == last.session_id else None
     return MemoryUnit(item.id, item.text, time, session, tuple(turns), part.value)

@@ -1,7 +1,7 @@
 """One writing of a Mem-α memory: chunk by chunk, each with the calls of one reply, or of some that mend refused ones.
 
-In: chunks, a memory as it stands, a model. Out: the memory changed, and an `Exchange` for every reply: what was asked,
-what was said, what each call did. With the memory's changes they show the whole episode again, step by step.
+In: chunks, a memory as it stands, a model. Out: the memory changed, and a `ChunkReply` for every reply: what was
+asked, what was said, what each call did. With the memory's changes they show the whole episode again, step by step.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from metamem.core.registry import option
 from metamem.memory.builder_contracts import Contract, choice_of
 from metamem.memory.chunks import Chunk, counter
 from metamem.memory.memalpha.short import numbered, numbers_of, read_short
-from metamem.memory.memalpha.state import Limits, LongCore, Memory, Part
+from metamem.memory.memalpha.state import Limits, LongCore, Memory, MemoryPart
 from metamem.memory.memalpha.tools import Outcome, execute, schemas
 from metamem.memory.scribe import Said, Scribe
 from metamem.replies.tool_calls import ToolsIn, as_text, read_calls
@@ -67,24 +67,24 @@ class WritingOptions:
         """Raises `ConfigError` that names the option as the user types it."""
         for key, choices in (("contract", Contract), ("long_core", LongCore), ("tools", ToolsIn)):
             setattr(self, key, choice_of(choices, f"memory.{key}", getattr(self, key)))
-        if self.contract is Contract.short and Part.semantic in self.disabled:
+        if self.contract is Contract.short and MemoryPart.semantic in self.disabled:
             raise ConfigError("memory.disabled: contract=short writes semantic memory alone")
         if self.held_to_numbers and self.contract is not Contract.short:
             raise ConfigError("memory.held_to_numbers is for memory.contract=short: other calls have more than numbers")
         for name in self.disabled:
-            if name not in list(Part):
-                raise ConfigError(f"memory.disabled: {unknown('part', name, list(Part))}")
-        if len(set(self.disabled)) == len(Part):
+            if name not in list(MemoryPart):
+                raise ConfigError(f"memory.disabled: {unknown('part', name, list(MemoryPart))}")
+        if len(set(self.disabled)) == len(MemoryPart):
             raise ConfigError("memory.disabled: at least one part must be left")
 
     def limits(self) -> Limits:
         """What the memory may hold."""
-        disabled = frozenset(Part(name) for name in self.disabled)
+        disabled = frozenset(MemoryPart(name) for name in self.disabled)
         return Limits(counter(self.tokenizer), self.core_tokens, self.long_core, self.item_tokens, self.items, disabled)
 
 
 @dataclass(frozen=True)
-class Exchange:
+class ChunkReply:
     """One reply of the builder about a chunk, and what its calls did."""
 
     chunk: int
@@ -98,7 +98,7 @@ class Episode:
     """A memory in the making, and the replies that wrote it."""
 
     memory: Memory
-    exchanges: list[Exchange] = field(default_factory=list)
+    exchanges: list[ChunkReply] = field(default_factory=list)
 
 
 class Writer:
@@ -135,7 +135,7 @@ class Writer:
             )
             calls = read_short(said.generation, chunk.text) if self.short else read_calls(said.generation, self.tools)
             outcomes = execute(episode.memory, calls, number, turn, options.contract)
-            exchange = Exchange(number, turn, said, tuple(outcomes))
+            exchange = ChunkReply(number, turn, said, tuple(outcomes))
             episode.exchanges.append(exchange)
             scribe.history.extend(effects_of(exchange, episode.memory))
             failed = [{"number": i, "call": o.call, "reply": o.reply} for i, o in enumerate(outcomes, 1) if o.failed]
@@ -148,13 +148,13 @@ class Writer:
     def shown(self, memory: Memory, chunk: str) -> dict[str, Any]:
         """Return what the prompt to write a chunk down shows: core whole, the newest items of each list, the chunk."""
         newest = self.options.newest
-        lists = (Part.semantic, Part.episodic)
+        lists = (MemoryPart.semantic, MemoryPart.episodic)
         in_prompt = self.options.tools is ToolsIn.prompt and not self.short
         return {
             "parts": [part.value for part in self.limits.parts],
             "core": memory.core.text if memory.core else "",
-            "semantic": memory.newest(Part.semantic, newest),
-            "episodic": memory.newest(Part.episodic, newest),
+            "semantic": memory.newest(MemoryPart.semantic, newest),
+            "episodic": memory.newest(MemoryPart.episodic, newest),
             "hidden": {part.value: max(0, len(memory.items(part)) - newest) for part in lists},
             "core_tokens": self.options.core_tokens,
             "reply_tokens": int(self.options.max_tokens * _TOLD),
@@ -164,7 +164,7 @@ class Writer:
         }
 
 
-def effects_of(exchange: Exchange, memory: Memory) -> list[Effect]:
+def effects_of(exchange: ChunkReply, memory: Memory) -> list[Effect]:
     """Return what every call of a reply did, or that it called nothing."""
     if not exchange.outcomes:
         return [Effect(exchange.chunk, exchange.turn, exchange.said.key, NO_CALL)]

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from metamem.core.banks import Effect
-from metamem.memory.memalpha.state import Change, Limits, Memory, Operation, Part
+from metamem.memory.memalpha.state import Limits, Memory, MemoryPart, Operation, StateChange
 
 
-def changes_in(history: Iterable[Effect]) -> list[Change]:
+def changes_in(history: Iterable[Effect]) -> list[StateChange]:
     """The memory's changes alone, in order."""
     return [
-        Change(e.change, e.chunk, Operation(e.operation), Part(e.part), e.id, e.before, e.after)
+        StateChange(e.change, e.chunk, Operation(e.operation), MemoryPart(e.part), e.id, e.before, e.after)
         for e in history
         if e.change is not None
     ]

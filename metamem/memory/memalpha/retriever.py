@@ -14,7 +14,7 @@ from metamem.core.banks import MemoryBank
 from metamem.core.contracts import RetrievalTools
 from metamem.core.records import Evidence, Question
 from metamem.core.registry import option, register
-from metamem.memory.memalpha.state import Part
+from metamem.memory.memalpha.state import MemoryPart
 from metamem.retrieval.base import RankingRetriever, as_evidence, order_of, rounded
 from metamem.retrieval.bm25 import Bm25Scores
 from metamem.retrieval.evidence import cost
@@ -24,8 +24,8 @@ from metamem.retrieval.evidence import cost
 class MemAlphaRetriever(RankingRetriever):
     """Mem-α's view: core always, the lists whole when they fit, else the best of each by BM25."""
 
-    reads: tuple[str, ...] = tuple(Part)
-    pinned: tuple[str, ...] = (Part.core,)
+    reads: tuple[str, ...] = tuple(MemoryPart)
+    pinned: tuple[str, ...] = (MemoryPart.core,)
 
     @dataclass
     class Config:
@@ -45,8 +45,8 @@ class MemAlphaRetriever(RankingRetriever):
     def rank(self, bank: MemoryBank, questions: Sequence[Question], tools: RetrievalTools) -> list[list[Evidence]]:
         """Return core first, then each list: whole in the bank's order, or its best by BM25, best first."""
         config, units = self.config, bank.units
-        kinds = list(dict.fromkeys(u.kind for u in units if u.kind != Part.core))
-        core = [i for i, unit in enumerate(units) if unit.kind == Part.core]
+        kinds = list(dict.fromkeys(u.kind for u in units if u.kind != MemoryPart.core))
+        core = [i for i, unit in enumerate(units) if unit.kind == MemoryPart.core]
         lists = {kind: [i for i, unit in enumerate(units) if unit.kind == kind] for kind in kinds}
         if config.whole_tokens and sum(cost(unit, config.tokenizer) for unit in units) <= config.whole_tokens:
             order = [*core, *(i for held in lists.values() for i in held)]

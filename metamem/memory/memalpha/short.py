@@ -9,7 +9,7 @@ malformed.
 from __future__ import annotations
 
 from metamem.core.calls import Generation
-from metamem.memory.memalpha.state import Part
+from metamem.memory.memalpha.state import MemoryPart
 from metamem.replies.tool_calls import Call, Malformed
 
 _HEADING = "Session "  # of a chunk of dialogue: its date, which a unit keeps beside its text
@@ -36,4 +36,4 @@ def read_short(said: Generation, chunk: str) -> list[Call | Malformed]:
 def _call(word: str, shown: dict[str, str]) -> Call | Malformed:
     if word not in shown:
         return Malformed(word[:400], f"expected numbers of lines, from 1 to {len(shown)}")
-    return Call("insert", {"memory": Part.semantic.value, "content": shown[word]})
+    return Call("insert", {"memory": MemoryPart.semantic.value, "content": shown[word]})

@@ -17,7 +17,7 @@ from enum import StrEnum
 from typing import Any
 
 from metamem.memory.builder_contracts import Contract
-from metamem.memory.memalpha.state import LISTS, Limits, Memory, Operation, Part, Refused
+from metamem.memory.memalpha.state import LISTS, Limits, Memory, MemoryPart, Operation, RefusedOperation
 from metamem.replies.tool_calls import Call, Malformed
 
 
@@ -45,7 +45,7 @@ class Outcome:
     result: Result
     call: str
     reply: str
-    part: Part | None = None
+    part: MemoryPart | None = None
     id: str = ""
     text: str = ""
     change: int | None = None
@@ -94,7 +94,7 @@ def schemas(limits: Limits, contract: Contract = Contract.own) -> tuple[dict[str
     words = _WORDS[contract]
     parts = [f"{part}{words.suffix}" for part in limits.parts]
     lists = [f"{part}{words.suffix}" for part in limits.parts if part in LISTS]
-    core = f"core{words.suffix}" if Part.core in limits.parts else ""
+    core = f"core{words.suffix}" if MemoryPart.core in limits.parts else ""
     which = {"type": "string", "enum": parts, "description": "which memory"}
     # Core is one paragraph and has no items to choose from.
     known = {words.id: {"type": "string", "description": f"the item's id, as shown{f'; none for {core}' * bool(core)}"}}
@@ -130,12 +130,12 @@ def _one(memory: Memory, call: Call | Malformed, chunk: int, turn: int, words: _
         return Outcome(chunk, turn, Result.malformed, call.raw, call.problem)
     given = call.arguments
     operation = next(o for o in Operation if words.tool(o) == call.name)
-    part = Part(str(given[words.part]).removesuffix(words.suffix))
+    part = MemoryPart(str(given[words.part]).removesuffix(words.suffix))
     id = str(given.get(words.id) or "").strip()
     text = str(given.get(words.inserted if operation is Operation.insert else words.updated) or "")
     try:
-        if operation is not Operation.insert and part is not Part.core and not id:
-            raise Refused(f"{call.name} needs {words.id}: which item of {part}?")
+        if operation is not Operation.insert and part is not MemoryPart.core and not id:
+            raise RefusedOperation(f"{call.name} needs {words.id}: which item of {part}?")
         if operation is Operation.insert:
             change = memory.insert(part, text, chunk)
             id = change.id if change else str(memory.find(part, text))
@@ -143,9 +143,9 @@ def _one(memory: Memory, call: Call | Malformed, chunk: int, turn: int, words: _
             change = memory.update(part, id, text, chunk)
         else:
             change = memory.delete(part, id, chunk)
-    except Refused as refused:
+    except RefusedOperation as refused:
         return Outcome(chunk, turn, Result.refused, call.name, str(refused), part, id, text)
-    if part is Part.core:
+    if part is MemoryPart.core:
         id = "core"
     if change is None:
         result = Result.skipped if operation is Operation.insert else Result.unchanged

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metamem.backbones.engine.placement import Placement, place_engines
-from metamem.backbones.engine.pool import Pool
+from metamem.backbones.engine.pool import EnginePool
 from metamem.backbones.engine.spec import EngineSpec
 from metamem.core.errors import ConfigError
 
@@ -93,7 +93,7 @@ def test_given_devices_are_kept_and_checked() -> None:
 
 def test_an_engine_outlives_its_run_and_equal_specs_share_it() -> None:
     async def main() -> None:
-        pool = Pool(Engine)
+        pool = EnginePool(Engine)
         await pool.prepare([spec("a"), spec("a")], (), Placement.auto)
         first = pool.engine(spec("a"))
         assert first is not None
@@ -109,7 +109,7 @@ def test_an_engine_outlives_its_run_and_equal_specs_share_it() -> None:
 
 def test_engines_of_earlier_jobs_go_only_where_their_gpus_are_needed() -> None:
     async def main() -> None:
-        pool = Pool(Engine)
+        pool = EnginePool(Engine)
         await pool.prepare([spec("a"), spec("b")], range(3), Placement.auto)
         a, b = pool.engine(spec("a")), pool.engine(spec("b"))
         await pool.prepare([spec("b"), spec("c", 2)], range(3), Placement.auto)
@@ -124,7 +124,7 @@ def test_engines_of_earlier_jobs_go_only_where_their_gpus_are_needed() -> None:
     asyncio.run(main())
 
 
-async def batch(pool: Pool, questions: int, retries: int) -> list[str]:
+async def batch(pool: EnginePool, questions: int, retries: int) -> list[str]:
     """A batch as the stages run it: answers, verdicts, then reflections and one consolidation."""
     done: list[str] = []
 
@@ -154,7 +154,7 @@ async def batch(pool: Pool, questions: int, retries: int) -> list[str]:
 @pytest.mark.parametrize("retries", [0, 2])
 def test_a_batch_changes_turn_twice_and_never_has_two_engines_awake(retries: int) -> None:
     async def main() -> None:
-        pool = Pool(Engine)
+        pool = EnginePool(Engine)
         await pool.prepare([spec("policy"), spec("judge")], (), Placement.turns)
         assert Engine.most == 1
         for _ in range(3):
@@ -169,7 +169,7 @@ def test_a_batch_changes_turn_twice_and_never_has_two_engines_awake(retries: int
 
 def test_each_engine_is_started_before_a_run_begins_and_once_in_a_sweep_that_takes_turns() -> None:
     async def main() -> None:
-        pool = Pool(Engine)
+        pool = EnginePool(Engine)
         await pool.prepare([spec("policy"), spec("judge")], (), Placement.turns)
         policy, judge = pool.engine(spec("policy")), pool.engine(spec("judge"))
         assert isinstance(policy, Engine) and isinstance(judge, Engine)
@@ -182,7 +182,7 @@ def test_each_engine_is_started_before_a_run_begins_and_once_in_a_sweep_that_tak
 
 def test_a_cancelled_request_gives_its_turn_back() -> None:
     async def main() -> None:
-        pool = Pool(Engine)
+        pool = EnginePool(Engine)
         await pool.prepare([spec("a"), spec("b")], (), Placement.turns)
 
         async def hold(model: str, seconds: float) -> None:
@@ -201,7 +201,7 @@ def test_a_cancelled_request_gives_its_turn_back() -> None:
 
 def test_an_engine_that_cannot_start_is_an_error_of_all_that_wait_for_it() -> None:
     async def main() -> None:
-        pool = Pool(Engine)
+        pool = EnginePool(Engine)
         await pool.prepare([spec("a"), spec("b")], (), Placement.turns)
         for model in "ab":
             engine = pool.engine(spec(model))
@@ -221,7 +221,7 @@ def test_an_engine_that_cannot_start_is_an_error_of_all_that_wait_for_it() -> No
 
 def test_an_engine_that_is_released_has_ended_and_the_others_go_on_with_their_turns() -> None:
     async def main() -> tuple[bool, bool, int]:
-        pool, (one, other) = Pool(Engine), (spec("a"), spec("b"))
+        pool, (one, other) = EnginePool(Engine), (spec("a"), spec("b"))
         await pool.prepare([one, other], [0], Placement.turns)
         async with pool.turn(other):
             pass

@@ -14,7 +14,7 @@ from metamem.backbones.spending import Budget, BudgetOptions, Prices, Purse
 from metamem.core.calls import Generation, Request, Usage
 from metamem.core.errors import BudgetReachedError
 from metamem.programs.continuing import rest_of
-from metamem.programs.plan import Plan, Stage
+from metamem.programs.plan import Plan, PlannedStage
 from tests import programs
 from tests.unit.backbones.test_caller import Scripted, ask
 
@@ -51,7 +51,9 @@ def test_what_every_run_of_a_name_took_counts_and_the_first_call_beyond_is_not_m
 
 
 def test_what_the_rest_takes_is_the_plan_less_what_is_there_at_the_mean_so_far() -> None:
-    plan = Plan((Stage("test", "policy", 100, None, 9000, 1000), Stage("test", "judge", 100, None, 400, 100)))
+    plan = Plan(
+        (PlannedStage("test", "policy", 100, None, 9000, 1000), PlannedStage("test", "judge", 100, None, 400, 100))
+    )
     stopped = BudgetReachedError("", {"policy": 60}, {"policy": (50.0, 0.01)})
     # 40 × 50 tokens at a cent each; the judge was not asked yet: 100 of 5 tokens as planned.
     assert rest_of(plan, stopped) == "the rest takes about 140 replies and 2,500 tokens ($0.40)"

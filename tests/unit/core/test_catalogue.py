@@ -22,7 +22,7 @@ from metamem.memory.memalpha.tools import schemas
 from metamem.optimizers.operations import read_operations
 from metamem.prompts import catalog
 from metamem.prompts.catalog import PROMPTS, Template, every_template, registered
-from metamem.prompts.examples import Asked, find_template, render_example
+from metamem.prompts.examples import FoundTemplate, find_template, render_example
 from metamem.prompts.templates import Prompts, add_templates
 from metamem.replies.tool_calls import Call, read_calls
 from metamem.replies.verdicts import read_verdict
@@ -76,7 +76,7 @@ def test_the_example_of_a_template_is_read_by_its_reader(template: Template) -> 
     proposed = {"P1": read_operations('[{"action": "add", "text": "Look twice."}]').operations[0]}
     for draw in range(20):
         tools = TOOLS.get(template.name, ())
-        text = render_example(Asked(template, prompt_of(template), 0), random.Random(draw), tools)
+        text = render_example(FoundTemplate(template, prompt_of(template), 0), random.Random(draw), tools)
         if template.name == "consolidate":
             assert read_operations(text, proposed=proposed).operations
         else:
@@ -119,7 +119,7 @@ def test_needed_are_the_sections_outside_of_conditions() -> None:
 def test_entries_of_a_section_end_at_the_next_mark_of_their_kind(section: str, entries: list[tuple[str, str]]) -> None:
     example = "{% for line in lines('chunk') %}{{ [line.id, line.text] | tojson }}\n{% endfor %}"
     template = dataclasses.replace(registered(PROMPTS)["memorise"], example=example)
-    asked = Asked(template, (Message("user", f"<chunk>\n{section}\n</chunk>"),), 0)
+    asked = FoundTemplate(template, (Message("user", f"<chunk>\n{section}\n</chunk>"),), 0)
     made = render_example(asked, random.Random(0)).splitlines()
     assert [tuple(json.loads(line)) for line in made] == entries
 

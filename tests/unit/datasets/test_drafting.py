@@ -13,7 +13,7 @@ from metamem.config.options import MakeOptions
 from metamem.core.contracts import Dataset
 from metamem.core.records import Conversation, Session, Turn
 from metamem.datasets.longmemeval import TYPES
-from metamem.programs.drafting import Line, drafts_of, form_for, misfit
+from metamem.programs.drafting import ShownTurn, drafts_of, form_for, misfit
 from metamem.replies.json_in_text import UnreadableError
 
 
@@ -73,7 +73,7 @@ def test_a_reply_names_turns_that_were_shown_and_has_both_a_question_and_an_answ
 
 def test_evidence_fits_the_type_of_its_question() -> None:
     user, assistant, later = (
-        Line(f"{s}/{i}", s, role, "", "", None)
+        ShownTurn(f"{s}/{i}", s, role, "", "", None)
         for s, i, role in (("a", 0, "user"), ("a", 1, "assistant"), ("b", 0, "user"))
     )
     assert not misfit("multi-session", [user, later]) and misfit("multi-session", [user, assistant])

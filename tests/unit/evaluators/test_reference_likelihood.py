@@ -9,7 +9,7 @@ import pytest
 
 from metamem.core.calls import Failure, Generation, Message
 from metamem.core.contracts import Reply
-from metamem.core.evaluating import Reference
+from metamem.core.evaluating import ReferenceAnswer
 from metamem.core.records import Question
 from metamem.core.registry import build
 
@@ -30,9 +30,11 @@ class Scores:
         )
 
 
-def reference(answers: tuple[str, ...], **held: Sequence[float] | Failure) -> Reference:
+def reference(answers: tuple[str, ...], **held: Sequence[float] | Failure) -> ReferenceAnswer:
     evaluator = build("evaluator", {"name": "reference_likelihood"})
-    found: Reference = asyncio.run(evaluator.reference(Question("q", "What?", "t", answers), PROMPT, Scores(held)))
+    found: ReferenceAnswer = asyncio.run(
+        evaluator.reference(Question("q", "What?", "t", answers), PROMPT, Scores(held))
+    )
     return found
 
 
@@ -44,6 +46,6 @@ def test_the_likeliest_answer_counts_by_its_mean_token_and_the_first_of_equals()
 
 
 def test_a_question_without_answers_or_with_one_that_failed_has_no_figure_and_says_why() -> None:
-    assert reference(("", " ")) == Reference(left_out="no accepted answer")
+    assert reference(("", " ")) == ReferenceAnswer(left_out="no accepted answer")
     found = reference(("good", "lost"), good=[-1.0], lost=Failure("away", passing=True))
     assert (found.log_probability, found.left_out, found.reason) == (None, "not scored", "away")

@@ -26,7 +26,7 @@ from metamem.evaluators.source_metrics import (
 )
 from metamem.pipeline.roles import judged_questions
 from metamem.statistics.instances import with_instances
-from metamem.statistics.streams import Scored, averages, rows_of, sizes
+from metamem.statistics.streams import StreamScore, averages, rows_of, sizes
 
 load_components()
 
@@ -201,8 +201,13 @@ def test_a_judge_is_needed_only_for_judged_sources() -> None:
 
 
 def test_averages_weigh_sources_alike_and_leave_conflict_resolution_beside() -> None:
-    scored = [Scored("squad", 1.0), Scored("squad", 0.0), Scored("icl_nlu", 1.0), Scored("hotpotqa", 0.0)]
-    found = averages([*scored, Scored("factconsolidation_sh_6k", 0.25)])
+    scored = [
+        StreamScore("squad", 1.0),
+        StreamScore("squad", 0.0),
+        StreamScore("icl_nlu", 1.0),
+        StreamScore("hotpotqa", 0.0),
+    ]
+    found = averages([*scored, StreamScore("factconsolidation_sh_6k", 0.25)])
     assert found["sources"] == {"factconsolidation_sh_6k": 0.25, "hotpotqa": 0.0, "icl_nlu": 1.0, "squad": 0.5}
     assert found["competencies"] == {
         "accurate retrieval": 0.25,

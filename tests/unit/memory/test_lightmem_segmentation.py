@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metamem.memory.lightmem.buffers import Exchange, Said, SensoryBuffer, ShortTermBuffer, exchanges_of, split_long
+from metamem.memory.lightmem.buffers import (
+    BufferedMessage,
+    Exchange,
+    SensoryBuffer,
+    ShortTermBuffer,
+    exchanges_of,
+    split_long,
+)
 from metamem.memory.lightmem.segmentation import (
     attention_boundaries,
     sentence_attention,
@@ -208,7 +215,7 @@ def test_a_topic_begins_where_both_agree(
 
 
 def exchange(number: int, tokens: int) -> Exchange:
-    return Exchange((Said(f"m{number}", "user", str(number), "s", None),), tokens)
+    return Exchange((BufferedMessage(f"m{number}", "user", str(number), "s", None),), tokens)
 
 
 def numbers(segments: list[tuple[Exchange, ...]]) -> list[list[int]]:
@@ -293,7 +300,7 @@ def test_a_segment_longer_than_the_short_term_buffer_is_a_batch_of_its_own() -> 
 
 def test_every_message_is_in_one_exchange_also_odd_and_opening_ones() -> None:
     roles = ["assistant", "assistant", "user", "assistant", "assistant", "user", "user", "assistant", "user"]
-    said = [Said(f"t{i}", role, str(i), "s", None) for i, role in enumerate(roles)]
+    said = [BufferedMessage(f"t{i}", role, str(i), "s", None) for i, role in enumerate(roles)]
     groups = [[int(m.turn_id) for m in e.messages] for e in exchanges_of(said)]
     assert groups == [[0], [1], [2, 3, 4], [5], [6, 7], [8]]
     assert [e.lead.turn_id for e in exchanges_of(said)] == ["0", "1", "2", "5", "6", "8"]

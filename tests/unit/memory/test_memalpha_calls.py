@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from metamem.core.calls import Generation, ToolCall
 from metamem.memory.builder_contracts import Contract
-from metamem.memory.memalpha.state import Limits, LongCore, Memory, Part
+from metamem.memory.memalpha.state import Limits, LongCore, Memory, MemoryPart
 from metamem.memory.memalpha.tools import Result, execute, schemas
 from metamem.replies.tool_calls import Call, Malformed, read_calls
 
@@ -35,9 +35,9 @@ def call(name: Any = "insert", **arguments: Any) -> str:
 
 def memory() -> Memory:
     held = Memory(LIMITS)
-    held.update(Part.core, "", "who they are")
-    held.insert(Part.semantic, "one")
-    held.insert(Part.episodic, "two")
+    held.update(MemoryPart.core, "", "who they are")
+    held.insert(MemoryPart.semantic, "one")
+    held.insert(MemoryPart.episodic, "two")
     return held
 
 
@@ -126,7 +126,7 @@ def test_a_malformed_call_does_not_hide_the_good_one_before_it(kind: str) -> Non
     held = memory()
     outcomes = execute(held, read_calls(Generation(tagged(GOOD) + "\n" + MALFORMED[kind][0]), TOOLS), chunk=1)
     assert outcomes[0].result is Result.done
-    assert [i.text for i in held.items(Part.semantic)] == ["one", "a fact"]
+    assert [i.text for i in held.items(MemoryPart.semantic)] == ["one", "a fact"]
 
 
 @pytest.mark.parametrize("kind", REFUSED)
@@ -261,12 +261,12 @@ def test_each_outcome_names_the_change_it_made() -> None:
 
 
 def test_a_disabled_part_is_not_offered() -> None:
-    few = schemas(Limits(words, disabled=frozenset({Part.core, Part.semantic})))
+    few = schemas(Limits(words, disabled=frozenset({MemoryPart.core, MemoryPart.semantic})))
     assert json.dumps(few).count("semantic") == json.dumps(few).count("core") == 0
     (read,) = read_calls(Generation(tagged(GOOD)), few)
     assert isinstance(read, Malformed)
-    assert schemas(Limits(words, disabled=frozenset(Part))) == ()
-    only_core = schemas(Limits(words, disabled=frozenset({Part.semantic, Part.episodic})))
+    assert schemas(Limits(words, disabled=frozenset(MemoryPart))) == ()
+    only_core = schemas(Limits(words, disabled=frozenset({MemoryPart.semantic, MemoryPart.episodic})))
     assert [t["function"]["name"] for t in only_core] == ["update", "delete"]
     assert all("id" not in t["function"]["parameters"]["properties"] for t in only_core)
 
@@ -285,4 +285,4 @@ def test_the_published_contract_does_the_same_under_its_own_names() -> None:
     held = Memory(LIMITS)
     outcomes = execute(held, read_calls(Generation(text), tools), 0, contract=Contract.published)
     assert not any(o.failed for o in outcomes)
-    assert [i.text for part in Part for i in held.items(part)] == ["b", "c"]
+    assert [i.text for part in MemoryPart for i in held.items(part)] == ["b", "c"]

@@ -33,7 +33,7 @@ from metamem.memory.growing import Memories, grown, scribe_of
 from metamem.memory.memalpha.constructor import MemAlpha, units_of
 from metamem.memory.memalpha.episode import Episode
 from metamem.memory.memalpha.history import replayed
-from metamem.memory.memalpha.state import Memory, Part
+from metamem.memory.memalpha.state import Memory, MemoryPart
 from metamem.programs.show import show
 from metamem.prompts.templates import Prompts
 from metamem.store.store import MemoryStore
@@ -108,7 +108,7 @@ def test_a_6k_context_is_written_down_whole_by_the_simulated_builder(shared: Pat
     assert (scribe.counts["chunks"], scribe.unread) == (2, [])
     assert scribe.counts["calls_malformed"] == scribe.counts["calls_refused"] == 0
     facts = {line for s in conversation.sessions for line in s.turns[0].text.split("\n")[:-1]}
-    held = {item.text for part in (Part.semantic, Part.episodic) for item in episode.memory.items(part)}
+    held = {item.text for part in (MemoryPart.semantic, MemoryPart.episodic) for item in episode.memory.items(part)}
     overtaken = {c.before for c in episode.memory.changes if c.before is not None}
     lost = {f for f in facts if f not in held | overtaken and len(f.split()) > 4}
     assert lost <= {"Here is a list of facts:"}
@@ -214,7 +214,7 @@ def test_a_banks_history_replays_it_change_by_change_and_comes_back_from_the_sto
     whole = replayed(constructor.writer.limits, bank.history)
     assert units_of(whole, constructor.chunks(stream)) == list(bank.units)
     then = replayed(constructor.writer.limits, bank.history, 3)
-    assert [i.text for part in Part for i in then.items(part)] == ["who", "a", "b"]
+    assert [i.text for part in MemoryPart for i in then.items(part)] == ["who", "a", "b"]
     (file,) = (tmp_path / "memory").rglob("history.jsonl")
     assert [json.loads(line)["result"] for line in file.read_text().splitlines()] == [e.result for e in bank.history]
     fresh = asyncio.run(Memories(constructor, identity, MemoryStore(tmp_path / "memory"), here).of(stream))

@@ -28,7 +28,7 @@ from metamem.core.registry import build, load_components
 from metamem.evaluators import memalpha_terms as reward
 from metamem.evaluators.memalpha_reward import ContentJudge, MemAlphaReward, rewards
 from metamem.memory.growing import grown
-from metamem.memory.memalpha.state import Change, Limits, Memory
+from metamem.memory.memalpha.state import Limits, Memory, StateChange
 from metamem.prompts.templates import Prompts
 from metamem.tracking.trackers import Trackers
 
@@ -343,7 +343,7 @@ def test_a_stored_group_holds_whole_episodes_that_replay_and_rewards_that_add_up
         assert row["chunk_rewards"] == pytest.approx([whole + r2 + 0.1 * r4 for r2, r4 in terms])
         assert row["reward"] == pytest.approx(statistics.mean(row["chunk_rewards"]))
         assert len(row["prompts"]) == len(row["replies"]) == len(row["calls"]) == len(row["chunks"]) == 2
-        memory = Memory.replay(Limits(len), [from_json(Change, c) for c in json.loads(row["changes"])])
+        memory = Memory.replay(Limits(len), [from_json(StateChange, c) for c in json.loads(row["changes"])])
         done = [o for o in map(json.loads, row["calls"]) for o in o if o["change"]]
         assert [o["change"] for o in done] == [c.number for c in memory.changes]
         assert all(json.loads(p)[-1]["role"] == "user" for p in row["prompts"])

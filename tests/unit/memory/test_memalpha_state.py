@@ -7,7 +7,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from metamem.memory.memalpha.state import LISTS, Change, Limits, LongCore, Memory, Operation, Part, Refused
+from metamem.memory.memalpha.state import (
+    LISTS,
+    Limits,
+    LongCore,
+    Memory,
+    MemoryPart,
+    Operation,
+    RefusedOperation,
+    StateChange,
+)
 
 CORE_TOKENS = 4
 ITEMS = 5
@@ -15,7 +24,7 @@ ITEMS = 5
 texts = st.sampled_from(
     ["a", " a ", "b", "c d", "c  d", "one two three four", "one two three four five", "", " \n", "é\ud800"]
 )
-parts = st.sampled_from(list(Part))
+parts = st.sampled_from(list(MemoryPart))
 lists = st.sampled_from(LISTS)
 
 
@@ -23,20 +32,20 @@ def words(text: str) -> int:
     return len(text.split())
 
 
-def limits(disabled: frozenset[Part] = frozenset()) -> Limits:
+def limits(disabled: frozenset[MemoryPart] = frozenset()) -> Limits:
     return Limits(words, core_tokens=CORE_TOKENS, item_tokens=4, items=ITEMS, disabled=disabled)
 
 
 class AgainstADictionary(RuleBasedStateMachine):
     """Random calls on a memory and on a model: core as a string, each list as a dictionary, all ids ever given."""
 
-    disabled: frozenset[Part] = frozenset()
+    disabled: frozenset[MemoryPart] = frozenset()
 
     def __init__(self) -> None:
         super().__init__()
         self.memory = Memory(limits(self.disabled))
         self.core = ""
-        self.lists: dict[Part, dict[str, str]] = {part: {} for part in LISTS}
+        self.lists: dict[MemoryPart, dict[str, str]] = {part: {} for part in LISTS}
         self.given: list[str] = []
         self.states: list[tuple[str, list[list[tuple[str, str]]]]] = [self.snapshot()]
         self.chunk = 0
@@ -44,13 +53,13 @@ class AgainstADictionary(RuleBasedStateMachine):
     def snapshot(self) -> tuple[str, list[list[tuple[str, str]]]]:
         return self.core, [list(held.items()) for held in self.lists.values()]
 
-    def refused(self, part: Part, text: str | None = None, id: str | None = None) -> bool:
+    def refused(self, part: MemoryPart, text: str | None = None, id: str | None = None) -> bool:
         """Whether the model would refuse."""
         text = None if text is None else text.strip()
         wrong = part in self.disabled or text == "" or (text is not None and words(text) > 4)
-        return wrong or (part is not Part.core and id is not None and id not in self.lists[part])
+        return wrong or (part is not MemoryPart.core and id is not None and id not in self.lists[part])
 
-    def done(self, change: Change | None) -> None:
+    def done(self, change: StateChange | None) -> None:
         if change is not None:
             assert change.chunk == self.chunk
             self.states.append(self.snapshot())
@@ -60,15 +69,15 @@ class AgainstADictionary(RuleBasedStateMachine):
         self.chunk += 1
 
     @rule(part=parts, text=texts)
-    def insert(self, part: Part, text: str) -> None:
-        held = {} if part is Part.core else self.lists[part]
-        if part is Part.core or self.refused(part, text):
-            with pytest.raises(Refused):
+    def insert(self, part: MemoryPart, text: str) -> None:
+        held = {} if part is MemoryPart.core else self.lists[part]
+        if part is MemoryPart.core or self.refused(part, text):
+            with pytest.raises(RefusedOperation):
                 self.memory.insert(part, text, self.chunk)
         elif text.strip() in held.values():
             assert self.memory.insert(part, text, self.chunk) is None
         elif len(held) >= ITEMS:
-            with pytest.raises(Refused):
+            with pytest.raises(RefusedOperation):
                 self.memory.insert(part, text, self.chunk)
         else:
             change = self.memory.insert(part, text, self.chunk)
@@ -78,19 +87,19 @@ class AgainstADictionary(RuleBasedStateMachine):
             self.done(change)
 
     @rule(part=parts, text=texts, pick=st.integers(0, 20))
-    def update(self, part: Part, text: str, pick: int) -> None:
+    def update(self, part: MemoryPart, text: str, pick: int) -> None:
         id = self.pick(pick)
         if self.refused(part, text, id):
-            with pytest.raises(Refused):
+            with pytest.raises(RefusedOperation):
                 self.memory.update(part, id, text, self.chunk)
-        elif part is Part.core:
+        elif part is MemoryPart.core:
             same = self.core == text.strip()
             self.core = text.strip()
             change = self.memory.update(part, id, text, self.chunk)
             assert (change is None) == same
             self.done(change)
         elif text.strip() in [held for other, held in self.lists[part].items() if other != id]:
-            with pytest.raises(Refused):
+            with pytest.raises(RefusedOperation):
                 self.memory.update(part, id, text, self.chunk)
         else:
             same = self.lists[part][id] == text.strip()
@@ -100,12 +109,12 @@ class AgainstADictionary(RuleBasedStateMachine):
             self.done(change)
 
     @rule(part=parts, pick=st.integers(0, 20))
-    def delete(self, part: Part, pick: int) -> None:
+    def delete(self, part: MemoryPart, pick: int) -> None:
         id = self.pick(pick)
         if self.refused(part, None, id):
-            with pytest.raises(Refused):
+            with pytest.raises(RefusedOperation):
                 self.memory.delete(part, id, self.chunk)
-        elif part is Part.core:
+        elif part is MemoryPart.core:
             was, self.core = self.core, ""
             change = self.memory.delete(part, id, self.chunk)
             assert (change is None) == (was == "")
@@ -120,7 +129,7 @@ class AgainstADictionary(RuleBasedStateMachine):
 
     @invariant()
     def the_memory_holds_what_the_model_holds(self) -> None:
-        assert "".join(item.text for item in self.memory.items(Part.core)) == self.core
+        assert "".join(item.text for item in self.memory.items(MemoryPart.core)) == self.core
         for part in LISTS:
             assert [(item.id, item.text) for item in self.memory.items(part)] == list(self.lists[part].items())
             for item in self.memory.items(part):
@@ -142,16 +151,16 @@ class AgainstADictionary(RuleBasedStateMachine):
     def a_part_of_the_history_gives_the_memory_as_it_was(self, share: float) -> None:
         number = int(share * (len(self.states) - 1))
         then = Memory.replay(self.memory.limits, self.memory.changes[:number])
-        core = "".join(item.text for item in then.items(Part.core))
+        core = "".join(item.text for item in then.items(MemoryPart.core))
         assert (core, [[(i.id, i.text) for i in then.items(part)] for part in LISTS]) == self.states[number]
 
 
 class WithoutSemantic(AgainstADictionary):
-    disabled = frozenset({Part.semantic})
+    disabled = frozenset({MemoryPart.semantic})
 
 
 class WithoutCoreAndEpisodic(AgainstADictionary):
-    disabled = frozenset({Part.core, Part.episodic})
+    disabled = frozenset({MemoryPart.core, MemoryPart.episodic})
 
 
 CALLS = settings(max_examples=40, stateful_step_count=40, deadline=None)
@@ -165,9 +174,9 @@ for case in (TestAllParts, TestWithoutSemantic, TestWithoutCoreAndEpisodic):
 def test_an_id_is_not_given_again_after_its_item_was_deleted() -> None:
     memory = Memory(limits())
     for number in range(1, 4):
-        change = memory.insert(Part.semantic, "a")
+        change = memory.insert(MemoryPart.semantic, "a")
         assert change is not None and change.id == f"s{number}"
-        memory.delete(Part.semantic, change.id)
+        memory.delete(MemoryPart.semantic, change.id)
 
 
 def test_a_thousand_inserts_have_a_thousand_ids() -> None:
@@ -178,9 +187,9 @@ def test_a_thousand_inserts_have_a_thousand_ids() -> None:
 
 def test_core_at_its_limit_is_taken_and_one_token_more_is_refused_with_both_numbers() -> None:
     memory = Memory(Limits(words, core_tokens=4, long_core=LongCore.refuse))
-    memory.update(Part.core, "", "one two three four")
-    with pytest.raises(Refused, match="core may have 4 tokens, and this text has 5"):
-        memory.update(Part.core, "", "one two three four five")
+    memory.update(MemoryPart.core, "", "one two three four")
+    with pytest.raises(RefusedOperation, match="core may have 4 tokens, and this text has 5"):
+        memory.update(MemoryPart.core, "", "one two three four five")
     assert memory.core is not None and memory.core.text == "one two three four"
 
 
@@ -194,61 +203,61 @@ def test_core_at_its_limit_is_taken_and_one_token_more_is_refused_with_both_numb
 )
 def test_core_above_its_limit_is_cut_at_a_word_and_marked(text: str, kept: str) -> None:
     memory = Memory(Limits(words, core_tokens=12))
-    change = memory.update(Part.core, "", text)
+    change = memory.update(MemoryPart.core, "", text)
     assert change is not None and change.after == kept
     assert words(kept) <= 12
-    assert memory.update(Part.core, "", text) is None, "the same text gives the same core"
+    assert memory.update(MemoryPart.core, "", text) is None, "the same text gives the same core"
 
 
 def test_a_core_without_words_is_cut_at_a_character() -> None:
     memory = Memory(Limits(len, core_tokens=40))
-    memory.update(Part.core, "", "語" * 60)
+    memory.update(MemoryPart.core, "", "語" * 60)
     assert memory.core is not None and memory.core.text == "語" * 11 + " [cut: longer than 40 tokens]"
-    with pytest.raises(Refused, match="core may have 8 tokens"):
-        Memory(Limits(len, core_tokens=8)).update(Part.core, "", "語" * 9)
+    with pytest.raises(RefusedOperation, match="core may have 8 tokens"):
+        Memory(Limits(len, core_tokens=8)).update(MemoryPart.core, "", "語" * 9)
 
 
 def test_an_unknown_id_is_refused_with_the_ids_that_are_there() -> None:
     memory = Memory(limits())
-    with pytest.raises(Refused, match="no items yet"):
-        memory.delete(Part.semantic, "s1")
-    memory.insert(Part.semantic, "a")
-    with pytest.raises(Refused, match="no item 's7'; its ids are s1"):
-        memory.update(Part.semantic, "s7", "b")
+    with pytest.raises(RefusedOperation, match="no items yet"):
+        memory.delete(MemoryPart.semantic, "s1")
+    memory.insert(MemoryPart.semantic, "a")
+    with pytest.raises(RefusedOperation, match="no item 's7'; its ids are s1"):
+        memory.update(MemoryPart.semantic, "s7", "b")
 
 
 def test_an_item_says_which_chunks_wrote_it_first_and_last() -> None:
     memory = Memory(limits())
-    memory.insert(Part.episodic, "a", 3)
-    memory.update(Part.episodic, "e1", "b", 7)
-    (item,) = memory.items(Part.episodic)
+    memory.insert(MemoryPart.episodic, "a", 3)
+    memory.update(MemoryPart.episodic, "e1", "b", 7)
+    (item,) = memory.items(MemoryPart.episodic)
     assert (item.born, item.changed) == (3, 7)
 
 
 def test_the_newest_are_the_last_inserted_in_their_order() -> None:
     memory = Memory(Limits(words))
     for i in range(30):
-        memory.insert(Part.semantic, f"fact {i}")
-    assert [i.text for i in memory.newest(Part.semantic, 20)] == [f"fact {i}" for i in range(10, 30)]
-    assert memory.newest(Part.semantic, 0) == ()
+        memory.insert(MemoryPart.semantic, f"fact {i}")
+    assert [i.text for i in memory.newest(MemoryPart.semantic, 20)] == [f"fact {i}" for i in range(10, 30)]
+    assert memory.newest(MemoryPart.semantic, 0) == ()
 
 
 def test_tokens_are_those_of_all_three_parts() -> None:
     memory = Memory(limits())
     assert memory.tokens == 0
-    memory.update(Part.core, "", "a b")
-    memory.insert(Part.semantic, "c d")
-    memory.insert(Part.episodic, "e")
+    memory.update(MemoryPart.core, "", "a b")
+    memory.insert(MemoryPart.semantic, "c d")
+    memory.insert(MemoryPart.episodic, "e")
     assert memory.tokens == 5
 
 
 @given(st.integers(0, 2))
 def test_a_history_with_a_gap_is_refused(lost: int) -> None:
     memory = Memory(limits())
-    memory.insert(Part.semantic, "a")
-    memory.update(Part.semantic, "s1", "b")
-    memory.delete(Part.semantic, "s1")
-    memory.insert(Part.semantic, "c")
+    memory.insert(MemoryPart.semantic, "a")
+    memory.update(MemoryPart.semantic, "s1", "b")
+    memory.delete(MemoryPart.semantic, "s1")
+    memory.insert(MemoryPart.semantic, "c")
     changes = [c for c in memory.changes if c.number != lost + 1]
     with pytest.raises(ValueError, match="does not follow"):
         Memory.replay(memory.limits, changes)
@@ -256,4 +265,4 @@ def test_a_history_with_a_gap_is_refused(lost: int) -> None:
 
 def test_a_history_that_skips_an_id_is_refused() -> None:
     with pytest.raises(ValueError, match="not the next id"):
-        Memory.replay(limits(), [Change(1, 0, Operation.insert, Part.semantic, "s2", None, "a")])
+        Memory.replay(limits(), [StateChange(1, 0, Operation.insert, MemoryPart.semantic, "s2", None, "a")])

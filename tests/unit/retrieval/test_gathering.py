@@ -23,7 +23,7 @@ from metamem.core.records import MemoryUnit, Question
 from metamem.core.retrieved import Retrieved
 from metamem.pipeline.accounts import mismatch_note
 from metamem.pipeline.evidence import Gathered, gather_evidence
-from metamem.pipeline.prepare import Prepared, prepare
+from metamem.pipeline.prepare import PreparedRun, prepare
 from metamem.programs.show import described
 from metamem.replies.json_in_text import Form, UnreadableError
 from metamem.reporting.cases import load_cases, save_cases
@@ -113,13 +113,13 @@ class Model:
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> PreparedRun:
     outputs = tmp_path_factory.mktemp("out")
     chosen = ["dataset=world", "memory=turns", "backbone=simulated", "part=test", f"outputs={outputs}"]
     return prepare(composed("eval", chosen))
 
 
-def gathered(prepared: Prepared, folder: Path, reply: Callable[[Request], str]) -> tuple[Gathered, Model, Watching]:
+def gathered(prepared: PreparedRun, folder: Path, reply: Callable[[Request], str]) -> tuple[Gathered, Model, Watching]:
     model, tracker = Model(reply), Watching()
     caller = JournaledCaller(model, Journal(folder, "e", "r"), "builder")  # type: ignore[arg-type]
     asking = replace(prepared, retriever=Planned())
@@ -128,7 +128,7 @@ def gathered(prepared: Prepared, folder: Path, reply: Callable[[Request], str]) 
 
 
 @pytest.mark.slow
-def test_memories_are_built_first_and_evidence_is_told_after_the_last(prepared: Prepared) -> None:
+def test_memories_are_built_first_and_evidence_is_told_after_the_last(prepared: PreparedRun) -> None:
     tracker = Watching()
     questions = prepared.questions("test")
     found = asyncio.run(gather_evidence(prepared, questions, tracker))
@@ -143,7 +143,7 @@ def test_memories_are_built_first_and_evidence_is_told_after_the_last(prepared: 
 
 
 @pytest.mark.slow
-def test_what_was_planted_in_a_memory_does_not_depend_on_which_questions_are_asked(prepared: Prepared) -> None:
+def test_what_was_planted_in_a_memory_does_not_depend_on_which_questions_are_asked(prepared: PreparedRun) -> None:
     first = prepared.questions("test")[0]
     second = replace(first, id=f"{first.id}/again")
     records = [MemoryUnit(f"planted/{q.id}/record", first.text) for q in (first, second)]
@@ -156,7 +156,7 @@ def test_what_was_planted_in_a_memory_does_not_depend_on_which_questions_are_ask
 
 @pytest.mark.slow
 def test_what_retrieval_asks_for_stands_in_the_result_and_with_each_question(
-    prepared: Prepared, tmp_path: Path
+    prepared: PreparedRun, tmp_path: Path
 ) -> None:
     found, model, tracker = gathered(prepared, tmp_path, lambda request: '"the tea that was bought"')
     assert all(r.sampling.temperature == 0 and r.sampling.max_tokens == 50 for r in model.requests)
@@ -177,14 +177,14 @@ def test_what_retrieval_asks_for_stands_in_the_result_and_with_each_question(
 
 
 @pytest.mark.slow
-def test_a_retrieval_that_is_repeated_asks_for_nothing_twice(prepared: Prepared, tmp_path: Path) -> None:
+def test_a_retrieval_that_is_repeated_asks_for_nothing_twice(prepared: PreparedRun, tmp_path: Path) -> None:
     first, _, _ = gathered(prepared, tmp_path, lambda request: '"tea"')
     again, model, _ = gathered(prepared, tmp_path, lambda request: "never asked")
     assert (again.evidence, model.requests) == (first.evidence, [])
     assert [r.trace for r in again.traces.values()] == [r.trace for r in first.traces.values()]
 
 
-def test_an_unreadable_plan_is_mended_once_and_then_told(prepared: Prepared, tmp_path: Path) -> None:
+def test_an_unreadable_plan_is_mended_once_and_then_told(prepared: PreparedRun, tmp_path: Path) -> None:
     mended, model, _ = gathered(prepared, tmp_path / "a", lambda r: '"tea"' if len(r.messages) > 1 else "tea?")
     assert {one.costs["plan"].calls for one in mended.traces.values()} == {2}
     assert mended.retrieval["unread"] == 0
@@ -195,7 +195,7 @@ def test_an_unreadable_plan_is_mended_once_and_then_told(prepared: Prepared, tmp
     assert "retrieval: 3 calls gave nothing that can be read" in tracker.told
 
 
-def test_a_call_that_is_not_delivered_is_asked_again_and_alone(prepared: Prepared, tmp_path: Path) -> None:
+def test_a_call_that_is_not_delivered_is_asked_again_and_alone(prepared: PreparedRun, tmp_path: Path) -> None:
     broken = prepared.questions("test")[1].text
 
     def fails(request: Request) -> str:
@@ -210,7 +210,7 @@ def test_a_call_that_is_not_delivered_is_asked_again_and_alone(prepared: Prepare
     assert (len(model.requests), whole.retrieval["undelivered"]) == (1, 0)
 
 
-def test_a_retriever_of_another_memory_is_said_in_a_note(prepared: Prepared) -> None:
+def test_a_retriever_of_another_memory_is_said_in_a_note(prepared: PreparedRun) -> None:
     tracker, other = Watching(), replace(prepared, retriever=Planned())
     other.retriever.reads = ("core", "semantic")
     other.retriever.retrieve = _nothing  # type: ignore[method-assign]
@@ -224,7 +224,7 @@ async def _nothing(bank: MemoryBank, questions: Sequence[Question], tools: Retri
 
 
 @pytest.mark.slow
-def test_strictly_sequential_memories_are_all_under_way_at_once(prepared: Prepared) -> None:
+def test_strictly_sequential_memories_are_all_under_way_at_once(prepared: PreparedRun) -> None:
     """A system with one call at a time per conversation is not held to fewer calls than the engine takes."""
     inside = most = 0
 

@@ -18,7 +18,7 @@ from metamem.core.retrieved import Retrieved
 from metamem.datasets.memories import up_to_questions
 from metamem.pipeline.evidence import gather_evidence
 from metamem.pipeline.no_later import LeakError
-from metamem.pipeline.prepare import Prepared, prepare
+from metamem.pipeline.prepare import PreparedRun, prepare
 from metamem.tracking.trackers import Trackers
 
 DAYS = [datetime(2024, 3, d, 12) for d in (1, 5, 9)]
@@ -54,12 +54,12 @@ class Cheat(MemoryConstructor):
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> PreparedRun:
     outputs = tmp_path_factory.mktemp("out")
     return prepare(composed("eval", ["memory=turns", "backbone=simulated", f"outputs={outputs}"]))
 
 
-def gather(prepared: Prepared, **parts: Any) -> None:
+def gather(prepared: PreparedRun, **parts: Any) -> None:
     # Banks of this test are its own: each has another version.
     data = up_to_questions(asked(DAYS[1]))
     given = replace(prepared, dataset=data, **parts)
@@ -75,7 +75,7 @@ def gather(prepared: Prepared, **parts: Any) -> None:
     ],
 )
 def test_a_memory_that_knows_a_later_session_is_caught_by_name(
-    prepared: Prepared, tmp_path: Path, unit: MemoryUnit, why: str
+    prepared: PreparedRun, tmp_path: Path, unit: MemoryUnit, why: str
 ) -> None:
     identity = {**prepared.memory_identity, "cheats": why}
     with pytest.raises(ExceptionGroup) as caught:
@@ -85,7 +85,7 @@ def test_a_memory_that_knows_a_later_session_is_caught_by_name(
     assert all(word in str(error) for word in ("memory=turns", "unit u", "question q0", why))
 
 
-def test_a_retriever_that_makes_evidence_of_a_later_day_is_caught(prepared: Prepared) -> None:
+def test_a_retriever_that_makes_evidence_of_a_later_day_is_caught(prepared: PreparedRun) -> None:
     class Prophet:
         needs = prompts = reads = pinned = ()
         made: Callable[..., MemoryUnit] = staticmethod(lambda unit: replace(unit, time=DAYS[2]))
@@ -98,5 +98,5 @@ def test_a_retriever_that_makes_evidence_of_a_later_day_is_caught(prepared: Prep
     assert "retriever=bm25: the unit t1/turn" in str(caught.value.exceptions[0])
 
 
-def test_what_was_said_in_time_passes(prepared: Prepared) -> None:
+def test_what_was_said_in_time_passes(prepared: PreparedRun) -> None:
     gather(prepared)

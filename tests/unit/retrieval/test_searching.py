@@ -12,7 +12,7 @@ from metamem.core.errors import ConfigError
 from metamem.core.records import MemoryUnit, Question
 from metamem.core.registry import build, load_components
 from metamem.replies.tool_calls import Call
-from metamem.retrieval.searching import Refused, Searcher, SearchOptions
+from metamem.retrieval.searching import RefusedSearch, Searcher, SearchOptions
 from metamem.retrieval.tools import Tools
 from metamem.store.store import MemoryStore
 
@@ -80,7 +80,7 @@ def test_what_a_search_gives_keeps_to_its_tokens() -> None:
     ],
 )
 def test_a_search_that_cannot_be_made_is_refused_with_the_reason(arguments: dict[str, Any], told: str) -> None:
-    with pytest.raises(Refused, match=told):
+    with pytest.raises(RefusedSearch, match=told):
         found(searcher(), **arguments)
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from metamem.core.errors import ConfigError, DataError
 from metamem.reporting.console.comparison_tables import print_comparison
 from metamem.statistics.comparison import compare_results, decide, significance
-from metamem.statistics.estimate import Sample, difference_of
+from metamem.statistics.estimate import Observations, difference_of
 from metamem.statistics.paired import FEWEST_CLUSTERS, discordance
 from tests.unit.statistics.conftest import PlainFile
 
@@ -227,6 +227,6 @@ def test_the_interval_of_single_answers_holds_zero_where_p_shows_nothing(questio
         for gained in range(lost, questions - lost + 1):
             first = [False] * gained + [True] * (questions - gained)
             second = [True] * gained + [False] * lost + [True] * (questions - gained - lost)
-            sides = [Sample([float(x) for x in side], names) for side in (first, second)]
+            sides = [Observations([float(x) for x in side], names) for side in (first, second)]
             p, (low, high), _ = significance(difference_of(*sides), discordance(first, second))
             assert (p < 0.05) is not (low <= 0 <= high)

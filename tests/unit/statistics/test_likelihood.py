@@ -7,11 +7,21 @@ from typing import Any
 
 import pytest
 
-from metamem.statistics.likelihood import Scored, correlated, decide, difference, figures, measured, ordered_alike
+from metamem.statistics.likelihood import (
+    QuestionLikelihood,
+    correlated,
+    decide,
+    difference,
+    figures,
+    measured,
+    ordered_alike,
+)
 
 
-def one(question: str, value: float, right: float | None = None, group: str = "", kind: str = "t") -> Scored:
-    return Scored(question, kind, group or question, value, right)
+def one(
+    question: str, value: float, right: float | None = None, group: str = "", kind: str = "t"
+) -> QuestionLikelihood:
+    return QuestionLikelihood(question, kind, group or question, value, right)
 
 
 def row(system: str, question: str, value: float | None, left_out: str = "") -> dict[str, Any]:
@@ -36,7 +46,7 @@ def test_a_difference_is_of_the_questions_that_both_have() -> None:
 def test_a_paired_gain_is_shown_where_the_spread_of_questions_would_hide_it_and_is_corrected_over_the_table() -> None:
     rng = random.Random(1)
     first = [one(f"q{i}", rng.gauss(-5, 3), group=f"g{i // 2}") for i in range(80)]
-    second = [Scored(s.question_id, s.type, s.group, s.value + rng.gauss(0.3, 0.5)) for s in first]
+    second = [QuestionLikelihood(s.question_id, s.type, s.group, s.value + rng.gauss(0.3, 0.5)) for s in first]
     change = difference(first, second)
     (alone,) = decide([change])
     assert alone is not None and alone["verdict"] == "likelier"

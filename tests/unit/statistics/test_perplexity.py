@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metamem.statistics.estimate import Sample, mean_of
+from metamem.statistics.estimate import Observations, mean_of
 from metamem.statistics.perplexity import OWN, WITH, WITHOUT, Text, decide, figures, paired, perplexity, sentence
 
 
@@ -149,7 +149,7 @@ def test_a_text_that_lacks_a_condition_counts_in_none_and_is_counted_by_its_reas
 def test_a_weight_of_two_is_an_observation_made_twice() -> None:
     values, weights, groups = [1.0, 4.0, 2.0, 8.0, 3.0, 5.0, 0.0], [2, 1, 1, 3, 1, 1, 2], list("abcdefg")
     repeated = [i for i, n in enumerate(weights) for _ in range(n)]
-    weighted = mean_of(Sample(values, groups, weights=weights))
-    spread_out = mean_of(Sample([values[i] for i in repeated], [groups[i] for i in repeated]))
+    weighted = mean_of(Observations(values, groups, weights=weights))
+    spread_out = mean_of(Observations([values[i] for i in repeated], [groups[i] for i in repeated]))
     assert weighted.point == pytest.approx(spread_out.point)
     assert weighted.variance == pytest.approx(spread_out.variance)
