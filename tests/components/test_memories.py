@@ -181,6 +181,7 @@ def test_costs_are_those_of_the_replies_and_every_template_is_declared(name: str
     assert not bank.unread
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [1, 2])
 @pytest.mark.parametrize("name", ASKING)
 def test_a_lost_call_stops_its_conversation_alone_and_nobody_pays_twice(name: str, number: int, tmp_path: Path) -> None:

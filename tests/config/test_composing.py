@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from unittest import mock
 
+import pytest
 from hydra import compose, initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from omegaconf import OmegaConf, open_dict
@@ -12,6 +13,7 @@ from metamem.cli.composing import composing_once
 from metamem.cli.hydra_bridge import config_folder, export
 
 
+@pytest.mark.slow
 def test_configs_of_the_same_choices_are_merged_once_and_are_what_they_are_alone() -> None:
     export()
     jobs = [["memory=turns", "seed=3"], ["memory=turns", "evidence.budget=99"], ["memory=turns", "seed=3"]]

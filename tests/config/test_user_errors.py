@@ -14,6 +14,8 @@ import pytest
 import metamem
 from metamem.cli.main import run_program
 
+pytestmark = pytest.mark.usefixtures("composed_once")
+
 
 @pytest.fixture
 def program(tmp_path: Path, monkeypatch: Any, capfd: Any) -> Any:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow  # all of the source is parsed
 ROOT = Path(__file__).resolve().parents[2]
 QUOTED = re.findall(r"^#### `(.+)`$", (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8"), re.MULTILINE)
 
