@@ -131,7 +131,7 @@ def write_finding(finding: Finding, folder: Path, name: str = "study") -> None:
     write_tables(uniform, folder, name)
     write_atomically(folder / f"{name}.md", markdown(uniform, note))
     write_atomically(folder / f"{name}.tex", latex(uniform, note))
-    write_figures(finding.figures, folder)
+    write_figures(finding.figures, folder, finding.stamps)
 
 
 def _joined(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def write_all(directory: Path) -> list[Path]:
     """The report, the table and the figures; returns the paths."""
     result = read_object(directory / "result.json")
     written = write_page_and_table(directory, "perplexity", analysis_page(directory), table_rows(result), result)
-    return [*written, *write_figures(figures(result), directory / "figures")]
+    return [*written, *write_figures(figures(result), directory / "figures", result.get("stamps") or ())]
 
 
 def table_rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:

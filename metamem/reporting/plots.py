@@ -19,8 +19,8 @@ from metamem.reporting.points import apart, front, place, powers, value_at
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")
 
 
-def write_figures(figures: Sequence[Figure], folder: Path) -> list[Path]:
-    """Write each figure as PNG and PDF; returns the paths."""
+def write_figures(figures: Sequence[Figure], folder: Path, stamps: Sequence[str] = ()) -> list[Path]:
+    """Write each figure as PNG and PDF, with what its runs are stamped as in a corner; returns the paths."""
     if not figures:
         return []
     import matplotlib as mpl
@@ -34,6 +34,8 @@ def write_figures(figures: Sequence[Figure], folder: Path) -> list[Path]:
             canvas = Canvas(figsize=(6.4, 3.4), layout="constrained")
             FigureCanvasAgg(canvas)
             _draw(canvas.subplots(), figure)
+            stamped = ", ".join(stamps).replace("$", r"\$")
+            canvas.text(0.995, 0.99, stamped, ha="right", va="top", fontsize=6, color="0.4")
             for kind, about in (("png", {"Software": None}), ("pdf", {"CreationDate": None, "Producer": None})):
                 sink = io.BytesIO()
                 canvas.savefig(sink, format=kind, dpi=200, metadata=about)

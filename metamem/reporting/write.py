@@ -66,7 +66,7 @@ def write_everything(directory: Path, sample: int = SAMPLE, seed: int = 0) -> li
     write_audit(directory / "audit.csv", {directory.resolve().name: report.data}, sample, seed)
     return [
         *(directory / name for name in (*texts, "audit.csv")),
-        *write_figures(report.figures, directory / "figures"),
+        *write_figures(report.figures, directory / "figures", report.result.get("stamps") or ()),
     ]
 
 
