@@ -21,6 +21,7 @@ from metamem.backbones.engine.pool import EnginePool, shared_pool
 from metamem.core.registry import REGISTRY, load_components
 
 
+@pytest.hookimpl(tryfirst=True)  # groups are read by the hook of pytest-xdist
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Every test of this folder starts an engine; vLLM's own warnings are not ours to mend."""
     here = Path(__file__).parent

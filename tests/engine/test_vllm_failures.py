@@ -112,9 +112,9 @@ def test_an_engine_that_dies_is_built_again_once_and_the_second_death_ends_the_r
     asked: Counter[tuple[int, ...]] = Counter()
     ask_engine = Engine._ask
 
-    async def counted(self: Engine, llm: Any, tokens: list[int], parameters: Any) -> Any:
+    async def counted(self: Engine, llm: Any, tokens: list[int], parameters: Any, changes: Any) -> Any:
         asked[tuple(tokens)] += 1
-        return await ask_engine(self, llm, tokens, parameters)
+        return await ask_engine(self, llm, tokens, parameters, changes)
 
     monkeypatch.setattr(Engine, "_ask", counted)
 
