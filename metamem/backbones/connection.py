@@ -13,6 +13,7 @@ import asyncio
 import json
 import os
 import re
+import ssl
 import string
 import time
 import zlib
@@ -61,7 +62,7 @@ class Connection:
         if not (self._key.isascii() and self._key.isprintable()):
             raise UnreachableError(f"backbone.api_key_env: the key in {key_name} holds characters that no key has")
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=limit, keepalive_timeout=_KEPT),
+            connector=aiohttp.TCPConnector(limit=limit, keepalive_timeout=_KEPT, **_trust(address)),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout),
             headers={
                 "Accept": "application/json",
@@ -190,11 +191,35 @@ def _proxy(address: str) -> dict[str, Any]:
     url = URL(address)
     known = getproxies()
     named = known.get(url.scheme) or known.get("all")
-    if not named or proxy_bypass(url.host or ""):
+    if not named or _not_by_proxy(url.host or "", url.port or 0, known.get("no", "")):
         return {}
     proxy = URL(named if "://" in named else f"http://{named}")
     login = {"proxy_auth": aiohttp.BasicAuth(proxy.user, proxy.password or "")} if proxy.user else {}
     return {"proxy": proxy.with_user(None), **login}
+
+
+def _not_by_proxy(host: str, port: int, exceptions: str) -> bool:
+    """Whether an address is one of those that the environment wants to reach without a proxy: also `*`, `*.name` and
+    `name:port` among others, of which the standard library reads some alone.
+    """
+    listed = [entry.strip() for entry in exceptions.split(",")]
+    if "*" in listed or any(e.startswith("*.") and host.endswith(e[1:]) for e in listed):
+        return True
+    return bool(proxy_bypass(host) or proxy_bypass(f"{host}:{port}"))
+
+
+def _trust(address: str) -> dict[str, Any]:
+    """Return the options of a connector that checks certificates: by the system's authorities, and Mozilla's where the
+    environment names none, since not every Python finds the system's. Nothing where nothing is encrypted.
+    """
+    if not address.startswith("https:"):
+        return {}
+    import certifi
+
+    trusted = ssl.create_default_context()
+    if not os.environ.get("SSL_CERT_FILE") and not os.environ.get("SSL_CERT_DIR"):
+        trusted.load_verify_locations(certifi.where())
+    return {"ssl": trusted}
 
 
 def _unpacked(content: bytes, encoding: str, longest: int) -> bytes:

@@ -70,6 +70,9 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
         return None
 
 
+_ROUNDS = 2  # times that a server's return begins the tries of one call anew
+
+
 async def retrying(
     call: Callable[[], Awaitable[T]],
     retries: int,
@@ -81,10 +84,10 @@ async def retrying(
     """Return the result of `call`, tried again up to `retries` times after a `Transient`. Other errors go through.
 
     `rng` is only called after a failure; `failed` is told of each try that will be repeated. `back` is asked when the
-    last try found the server away: whether it is back, which begins the tries anew. Raises `BackboneError` with the
-    last reason and the number of tries.
+    last try found the server away: whether it is back, which begins the tries anew, twice at most. Raises
+    `BackboneError` with the last reason and the number of tries.
     """
-    tries, generator = 0, None
+    tries, rounds, generator = 0, 0, None
     while True:
         tries += 1
         try:
@@ -92,7 +95,9 @@ async def retrying(
         except Transient as error:
             last = error
         if tries > retries:
-            if back is None or not last.away or not await back(last.reason):
+            rounds += 1
+            # A server that is there again each time is not away: it is this call that it does not answer.
+            if back is None or not last.away or rounds > _ROUNDS or not await back(last.reason):
                 told = last.reason if tries == 1 else f"{last.reason} ({tries} tries)"
                 raise BackboneError(told, passing=True)
             tries = 0

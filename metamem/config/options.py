@@ -133,7 +133,7 @@ class BaseConfig:
     outputs: str = option("outputs", "folder of everything that is written: runs, memory store, journal", result=False)
     limit: int | None = option(
         None,
-        "a quick look: only so many questions, spread over the data set's conversations (null: all)",
+        "a quick look: only so many questions, spread over the data set's groups, such as conversations (null: all)",
         least=1,
         late=True,
     )

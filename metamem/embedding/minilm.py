@@ -166,7 +166,7 @@ class MiniLM:
         while start < len(order):
             size = self.config.batch_size
             if model.device.type == "cpu":
-                size = max(1, min(size, _TOKENS // len(windows[order[start]])))
+                size = max(1, min(size, _TOKENS // max(1, len(windows[order[start]]))))
             batches.append(order[start : start + size])
             start += size
         low = self.config.precision == Precision.bfloat16

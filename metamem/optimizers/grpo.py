@@ -147,9 +147,13 @@ class GRPO:
             figures.append({**means_of(rows), **told.figures})
         adapter = await asyncio.to_thread(_kept, training.adapters, learner)
         kept = await asyncio.to_thread(learner.save_moments, training.moments)
-        held_out = await self._held_out(laboratory, learner, meta_memory)
+        held_out, unrewarded = await self._held_out(laboratory, learner, meta_memory)
         counts = mean_figures(figures)
-        notes = tuple(f"{number} episodes left out: {reason}" for reason, number in sorted(left_out.items()))
+        notes = tuple(
+            f"{number} episodes{where} left out: {reason}"
+            for where, found in (("", left_out), (" of the validation part", unrewarded))
+            for reason, number in sorted(found.items())
+        )
         return Update(
             replace(meta_memory, adapter=adapter.hash),
             {"moments": kept, "previous": state.get("moments")},
@@ -183,12 +187,16 @@ class GRPO:
         refuse_unrewarded(rows)
         return rows, left_out
 
-    async def _held_out(self, laboratory: Laboratory, learner: Any, meta_memory: MetaMemory) -> dict[str, float]:
-        """Return the reward's terms on the validation part, each conversation written once and greedily."""
+    async def _held_out(
+        self, laboratory: Laboratory, learner: Any, meta_memory: MetaMemory
+    ) -> tuple[dict[str, float], Counter[str]]:
+        """Return the reward's terms on the validation part, each conversation written once and greedily, and why some
+        have none.
+        """
         if not laboratory.validation:
-            return {}
+            return {}, Counter()
         c = self.config
-        rows, _ = await laboratory.training.episodes(
+        rows, left_out = await laboratory.training.episodes(
             laboratory.validation,
             learner.writer(),
             meta_memory,
@@ -196,7 +204,7 @@ class GRPO:
             gamma=c.gamma,
             scope="validation",
         )
-        return {f"validation_{name}": value for name, value in means_of(rows).items()}
+        return {f"validation_{name}": value for name, value in means_of(rows).items()}, left_out
 
 
 def _by_conversation(questions: Sequence[Question]) -> dict[str, list[Question]]:

@@ -212,12 +212,14 @@ class RunParts:
             keep = prepared.config.search.calls > 0 or prepared.scores_memories
             gathered = await gather_evidence(prepared, questions, self.tracker, caller, keep)
         finally:
-            await backbone.close()
-            if isinstance(backbone, InEngine) and not adapter.lora:
-                # Each step of a training has whole weights of its own: their engines would pile up.
-                spec = backbone.spec()
-                if spec.key not in {b.spec().key for b in inside}:
-                    await shared_pool().release(spec)
+            try:
+                await backbone.close()
+            finally:
+                if isinstance(backbone, InEngine) and not adapter.lora:
+                    # Each step of a training has whole weights of its own: their engines would pile up.
+                    spec = backbone.spec()
+                    if spec.key not in {b.spec().key for b in inside}:
+                        await shared_pool().release(spec)
         self.lost += self.settle("memories and evidence of trained weights")
         return await self.guarded(questions, gathered)
 

@@ -57,6 +57,7 @@ from metamem.pipeline.roles import (
     role_identity,
     scores_memories,
     speaking_of,
+    trains_weights,
     used_roles,
 )
 from metamem.prompts.templates import Prompts
@@ -364,14 +365,19 @@ def declared_templates(config: BaseConfig, prompts: Prompts, **components: Any) 
 
 def other_fold(prepared: PreparedRun, config: BaseConfig) -> PreparedRun:
     """The same for another fold of the same split: data, memories, backbones and guarded evidence are shared. Raises as
-    `prepare`, and `ConfigError` for an attack on one part, which would be other questions in each fold, and for a guard
-    that learns from questions that are another part's in another fold.
+    `prepare`, and `ConfigError` for an attack on one part, which would be other questions in each fold, for a guard
+    that learns from questions that are another part's in another fold, and for a policy that trains weights.
     """
     if prepared.guard.learns:
         raise ConfigError(
             f"split.fold=all: what guard={config.guard.name} learns from test questions of one fold would reach "
             f"training prompts of another; switch that off with {prepared.guard.learns}, or train one fold at a time, "
             "such as split.fold=0"
+        )
+    if trains_weights(prepared.optimizer):
+        raise ConfigError(
+            f"split.fold=all: optimizer={config.optimizer.name} trains weights, which folds side by side would swap on "
+            "the same engines; train one fold at a time, such as split.fold=0"
         )
     part = str(getattr(config.attack, "part", "all"))
     if part != "all":

@@ -28,7 +28,6 @@ from metamem.prompts.catalog import Template, every_template
 if TYPE_CHECKING:
     import jinja2
 
-_OPENED = re.compile(r"<([\w-]+)>\n")
 _MARK = re.compile(r"\n\[([A-Za-z]?\d{1,6})\] ?")
 _OPENED = re.compile(r"<([^<>\n]+)>\n")
 _TOOL = '{"function":{'

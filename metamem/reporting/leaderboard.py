@@ -17,7 +17,7 @@ from metamem.core.files import write_atomically
 from metamem.reporting.console.text import WARNING, count, plain_table, safe, say, several, share, stamp_sentence
 from metamem.reporting.figures import Figure, Series, svg
 from metamem.reporting.page import page
-from metamem.reporting.table_files import shown, write_tables
+from metamem.reporting.table_files import setting, write_tables
 from metamem.statistics.plain_language import number, points
 
 # What the rows of a page are filtered by.
@@ -104,7 +104,7 @@ def row_name(row: Mapping[str, Any]) -> str:
     """What a row is of, in words: memory, retriever, what taught the guidelines, and options without a column."""
     words = [row["memory"], row["retriever"]]
     words += [f"{row['optimizer']} {row['guidelines']}".strip()] if row["guidelines"] else ["no guidelines"]
-    return ", ".join([*filter(None, words), *(f"{k}={shown(v)}" for k, v in row["options"].items())])
+    return ", ".join([*filter(None, words), *(f"{k}={setting(v)}" for k, v in row["options"].items())])
 
 
 def _stamps(rows: Iterable[Mapping[str, Any]]) -> list[str]:

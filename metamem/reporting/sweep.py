@@ -21,7 +21,7 @@ from metamem.reporting.figures import svg
 from metamem.reporting.findings import Finding, RowSystems
 from metamem.reporting.page import packed, page
 from metamem.reporting.run import run_data
-from metamem.reporting.table_files import overrides, shown
+from metamem.reporting.table_files import overrides, setting, shown
 from metamem.statistics.systems import System
 
 # Columns of the tidy table that say little to a reader of the page; all are in results.csv.
@@ -126,7 +126,7 @@ def _label(row: Mapping[str, Any]) -> str:
     names = list(row)
     first = next((i for i, name in enumerate(names) if name in _MEASURED), len(names))
     about = [(k, row[k]) for k in names[:first] if k != "text"]
-    return ", ".join(v if isinstance(v, str) else f"{k} {shown(v)}" for k, v in about) or "all"
+    return ", ".join(v if isinstance(v, str) else f"{k} {setting(v)}" for k, v in about) or "all"
 
 
 def _cell(row: Mapping[str, Any], column: str, group: str, number: bool, kind: str) -> dict[str, Any]:

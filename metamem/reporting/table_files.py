@@ -127,6 +127,11 @@ def shown(value: Any) -> str:
     return f"{value:.3f}" if abs(value) < 100 else f"{value:,.0f}"
 
 
+def setting(value: Any) -> str:
+    """The value of an option as somebody would give it: 150.2, 1e-06, yes."""
+    return f"{value:g}" if isinstance(value, float) else shown(value)
+
+
 def _number(value: Any) -> bool:
     return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
 

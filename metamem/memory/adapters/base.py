@@ -25,6 +25,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar
 
+from metamem.backbones.engine.loop import in_thread
 from metamem.core.banks import MemoryBank, Unread
 from metamem.core.calls import Generation, Message, Usage
 from metamem.core.contracts import MemoryConstructor
@@ -160,7 +161,8 @@ class PackageMemory(MemoryConstructor):
     async def grow(self, bank: MemoryBank | None, conversation: Conversation, scribe: Scribe) -> None:
         """Add what the package makes of the new sessions, as a conversation of their own."""
         models = Models(scribe, self._max_tokens, asyncio.get_running_loop())
-        made = await asyncio.to_thread(self._build, scribe.sessions, models)
+        # Not one of the loop's own few threads: what a builder of this process replies with may need those.
+        made = await in_thread(lambda: self._build(scribe.sessions, models), f"metamem-{self.package}")
         for unit in _units(made.facts, f"{bank.sessions}/" if bank is not None and bank.sessions else ""):
             scribe.notebook.put(unit)
         scribe.counts.update({**made.counts, "facts": len(made.facts)})

@@ -86,8 +86,8 @@ class Graphiti(PackageMemory):
         main, nodes = self.load("graphiti_core.graphiti"), self.load("graphiti_core.nodes")
         _counted()
         driver = self._driver()
-        graph = main.Graphiti(graph_driver=driver, **self._clients(models))
-        counts = Counter(unread_episodes=0)
+        counts = Counter(unread_episodes=0, unread_replies=0)
+        graph = main.Graphiti(graph_driver=driver, **self._clients(models, counts))
         sources: dict[str, tuple[Session, Sequence[Turn]]] = {}
         try:
             await graph.build_indices_and_constraints()
@@ -135,7 +135,7 @@ class Graphiti(PackageMemory):
 
         return Driver()
 
-    def _clients(self, models: Models) -> Mapping[str, Any]:
+    def _clients(self, models: Models, counts: Counter[str]) -> Mapping[str, Any]:
         """Return our builder and embedder as the package's kinds of clients; nothing is reranked while it writes."""
         asking: Any = self.load("graphiti_core.llm_client.client").LLMClient
         embedding: Any = self.load("graphiti_core.embedder.client").EmbedderClient
@@ -148,7 +148,11 @@ class Graphiti(PackageMemory):
                 name = response_model.__name__
                 # Calls of one episode run side by side: each waits in a thread of its own.
                 reply = await asyncio.to_thread(models.generate, told, name, schema=form.schema)
-                return form.read(reply.text).model_dump()
+                try:
+                    return form.read(reply.text).model_dump()
+                except UnreadableError:
+                    counts["unread_replies"] += 1  # the package goes on without some of them: a fact has no date
+                    raise
 
         class Embedder(embedding):  # type: ignore[misc]
             async def create(self, input_data: Any) -> list[float]:

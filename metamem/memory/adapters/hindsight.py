@@ -103,6 +103,10 @@ class HindsightUpstream(PackageMemory):
                     # What is consolidated depends on what is there: nothing later may be.
                     await self._rested(client, bank)
             listed = await self._listed(client, bank)
+            # The server lets an operation succeed whose model calls failed, and marks what it could not read.
+            lost = [unit for unit in listed if getattr(unit, "consolidation_failed_at", None)]
+            if lost and self.config.observations:
+                raise _UnfinishedError(f"{len(lost)} facts were not consolidated")
             await self._forget(client, bank)
         except self._failures() as error:
             raise models.lose(f"the server at {self.config.base_url}: {type(error).__name__}: {error}") from None
@@ -115,14 +119,22 @@ class HindsightUpstream(PackageMemory):
             await client.adelete_bank(bank)
 
     async def _rested(self, client: Any, bank: str) -> None:
-        """Wait until the server has nothing to do for a bank. Raises `_UnfinishedError` when some of it failed."""
-        for status in ("pending", "processing"):
+        """Wait until the server has nothing to do for a bank. Raises `_UnfinishedError` when some of it failed, or was
+        not done within the client's timeout.
+        """
+
+        async def those(status: str) -> list[Any]:
+            return list((await client.operations.list_operations(bank, status=status)).operations)
+
+        async with asyncio.timeout(self.config.timeout):
+            # What is tried again is pending once more: both have to be empty, one look after the other.
             while True:
-                if not (await client.operations.list_operations(bank, status=status)).operations:
+                if not (await those("processing") or await those("pending")):
                     break
                 await asyncio.sleep(_POLL)
-        if failed := (await client.operations.list_operations(bank, status="failed")).operations:
-            raise _UnfinishedError(f"{len(failed)} operations failed, the first: {failed[0].error_message}")
+        for status in ("failed", "cancelled"):
+            if ended := await those(status):
+                raise _UnfinishedError(f"{len(ended)} operations {status}, the first: {ended[0].error_message}")
 
     async def _listed(self, client: Any, bank: str) -> list[Any]:
         listed: list[Any] = []

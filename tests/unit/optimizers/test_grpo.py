@@ -144,7 +144,8 @@ def test_what_the_trainer_was_given_is_the_reward_of_the_stored_episodes_and_a_k
     real, asked = Learner.update, []
 
     def dies(self: Any, samples: Any, episodes: int) -> Any:
-        asked.append([sample["prompt"] for sample in samples])
+        moments = {name: float(sum(v.double().sum() for v in of.values())) for name, of in self._state.items()}
+        asked.append(([(sample["prompt"], sample["reply"]) for sample in samples], self._at, moments))
         if len(asked) == 2:
             raise RuntimeError("killed")
         return real(self, samples, episodes)
