@@ -21,6 +21,7 @@ RETRIED = frozenset({408, 409, 429})
 AWAY = frozenset({502, 503, 504})  # said by whoever stands before a server that is gone or starting
 FIRST_WAIT = 0.5
 LONGEST_WAIT = 30.0
+_ROUNDS = 2  # times that a server's return begins the tries of one call anew
 LONGEST_RETRY_AFTER = 300.0  # a server that asks for more is tried earlier: an hour's silence would look like a hang
 
 
@@ -68,9 +69,6 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
         return max(0.0, (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - now)
     except (TypeError, ValueError, OverflowError):
         return None
-
-
-_ROUNDS = 2  # times that a server's return begins the tries of one call anew
 
 
 async def retrying(

@@ -503,15 +503,30 @@ def test_one_backbone_may_be_started_again_in_another_event_loop():
         assert asyncio.run(session()) == asyncio.run(session())
 
 
-def test_a_proxy_of_the_environment_is_asked_unless_the_address_is_exempt(monkeypatch):
-    with Server() as proxy:
+@pytest.mark.parametrize("exempt", ["127.0.0.1", "127.0.0.1:PORT", "*.example, *.0.0.1", "a.example,*"])
+def test_a_proxy_of_the_environment_is_asked_unless_the_address_is_exempt(exempt: str, monkeypatch):
+    with Server() as proxy, Server() as direct:
         monkeypatch.setenv("http_proxy", proxy.url.removesuffix("/v1"))
         monkeypatch.setenv("no_proxy", "other.example")
         assert generated(SimpleNamespace(url="http://model.example/v1"), ask())
-        with Server() as direct:
-            monkeypatch.setenv("no_proxy", "127.0.0.1")
-            assert generated(direct, ask())
+        monkeypatch.setenv("no_proxy", exempt.replace("PORT", direct.url.rpartition(":")[2].removesuffix("/v1")))
+        assert generated(direct, ask())
     assert (len(proxy.calls), len(direct.calls)) == (1, 1)
+
+
+def test_a_call_that_its_server_never_answers_though_it_is_there_each_time_comes_to_an_end() -> None:
+    tried = []
+
+    async def call() -> None:
+        tried.append(1)
+        raise retries.Transient("no reply", away=True)
+
+    async def at_once(_):
+        return True
+
+    with pytest.raises(BackboneError, match="no reply"):
+        asyncio.run(retries.retrying(call, 1, random.Random, at_once, back=at_once))
+    assert len(tried) == 6
 
 
 def test_close_may_be_called_twice_and_start_again():
