@@ -13,7 +13,6 @@ from typing import Any as _Any
 # Public name → the module that it is loaded from.
 _PUBLIC = {
     "Action": "metamem.core.meta_memory",
-    "Asked": "metamem.core.learned",
     "Attempt": "metamem.core.records",
     "Bounds": "metamem.core.learned",
     "Change": "metamem.core.meta_memory",
@@ -21,6 +20,7 @@ _PUBLIC = {
     "Conversation": "metamem.core.records",
     "DataError": "metamem.core.errors",
     "Evidence": "metamem.core.records",
+    "ExpectedCalls": "metamem.core.learned",
     "Failure": "metamem.core.calls",
     "Form": "metamem.replies.json_in_text",
     "Generation": "metamem.core.calls",

@@ -26,6 +26,15 @@ settings.load_profile("metamem")
 # Tests build components by their names, some at import.
 load_components()
 SHARED = ROOT.parent / "shared" / "data"
+_GIVES_WAY = 5
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Give way to the tests of engines, which follow one another in one process and end last: the first other test of a
+    process lowers its priority for good.
+    """
+    if "PYTEST_XDIST_WORKER" in os.environ and not item.get_closest_marker("engine") and os.nice(0) < _GIVES_WAY:
+        os.nice(_GIVES_WAY)
 
 
 @pytest.fixture

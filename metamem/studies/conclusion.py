@@ -59,7 +59,8 @@ def _conclude(jobs: Sequence[Mapping[str, Any]]) -> int:
             say(console, after, "dim")
         return 0
     folder = Path(str(jobs[0]["folder"]))
-    drop_temporary(folder)
+    if folder.is_dir():
+        drop_temporary(folder)
     done = [job for job in jobs if job["status"] == "done" and job.get("runs")]
     study = next((str(job["study"]) for job in jobs if job.get("study")), "")
     finding: Finding | None = None

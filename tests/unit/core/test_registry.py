@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import metamem
 from metamem.core.errors import ConfigError
 from metamem.core.registry import REGISTRY, Registry, load_components, option
 
@@ -125,3 +126,8 @@ def test_a_named_result_neutral_option_is_marked_on_its_entry(registry: Registry
     entry = registry.entry("fruit", "apple")
     assert [(f.name, f.metadata["result"]) for f in entry.options] == [("weight", True), ("seeds", False)]
     assert entry.summary == "A fruit."
+
+
+@pytest.mark.parametrize("name", metamem.__all__)
+def test_every_public_name_is_there(name: str) -> None:
+    assert getattr(metamem, name) is not None

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from metamem import (
     Action,
-    Asked,
     Bounds,
+    ExpectedCalls,
     Generation,
     Operation,
     Similarity,
@@ -54,7 +54,7 @@ class ExperienceBank:
 
     def plan(self, batch):
         """Return that each question is attempted, and one lesson asked for where it was judged."""
-        lessons = Asked("experience", 0, len(batch), len(batch), self.config.tokens)
+        lessons = ExpectedCalls("experience", 0, len(batch), len(batch), self.config.tokens)
         return Bounds(len(batch) * self.config.attempts, (lessons,))
 
     async def step(self, at, batch, laboratory):
