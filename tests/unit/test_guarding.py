@@ -82,18 +82,20 @@ def test_a_guard_sees_one_conversation_and_part_at_a_time_without_answers_and_in
     assert (part["questions"], part["units"], part["held_back"], part["evidence"]) == (2, 6, 4, 5), "of a fold, its own"
 
 
-def test_all_folds_at_once_refuse_a_guard_that_learns_from_other_questions() -> None:
-    options = SimpleNamespace(attack=SimpleNamespace(part="test"), guard=SimpleNamespace(name="amemguard"))
-
-    def fold(lessons: int) -> None:
-        prepared: Any = SimpleNamespace(guard=build("guard", {"name": "amemguard", "lessons": lessons}))
-        config: Any = options
+def test_all_folds_at_once_refuse_what_learns_from_other_questions_or_trains_weights_side_by_side() -> None:
+    def fold(lessons: int, optimizer: str) -> None:
+        guard = build("guard", {"name": "amemguard", "lessons": lessons})
+        prepared: Any = SimpleNamespace(guard=guard, optimizer=build("optimizer", {"name": optimizer}))
+        named = {kind: SimpleNamespace(name=name) for kind, name in (("guard", "amemguard"), ("optimizer", optimizer))}
+        config: Any = SimpleNamespace(attack=SimpleNamespace(part="test"), **named)
         other_fold(prepared, config)
 
     with pytest.raises(ConfigError, match=r"split\.fold=all: .*guard\.lessons=0"):
-        fold(4)
+        fold(4, "metamem")
+    with pytest.raises(ConfigError, match="optimizer=grpo trains weights"):
+        fold(0, "grpo")
     with pytest.raises(ConfigError, match="attack one"):
-        fold(0)
+        fold(0, "metamem")
 
 
 @pytest.mark.slow
