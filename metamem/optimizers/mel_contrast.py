@@ -3,7 +3,9 @@
 In: batches of questions. Out: where attempts disagree, a right one is put beside a wrong one, and the reflector names
 the step at which they part and the lesson that it teaches; each lesson is a guideline that every prompt is given. A
 lesson that nearly repeats a held one strengthens it instead; the weakest go when there are too many. The plainest form
-of learning from contrast, without a review of each attempt and without consolidation. A model as small as
+of learning from contrast, without a review of each attempt and without consolidation. The pairs and the step at which
+they part are those of Meta-Experience Learning (MEL, arXiv 2602.10224), which then trains the model on what it found;
+here the model stays as it is, and is told. A model as small as
 `backbone=nano` has not learned to read attempts that nobody reviewed, and finds next to nothing.
 """
 

@@ -15,7 +15,7 @@ from metamem.core.contracts import MemoryContext, Reply
 from metamem.core.errors import BackboneError, ConfigError
 from metamem.core.records import Conversation, Question, Session, Turn
 from metamem.core.registry import build, load_components
-from metamem.optimizers.grpo import refuse_unrewarded, samples_of
+from metamem.optimizers.grpo_episodes import refuse_unrewarded, samples_of
 from metamem.pipeline.episodes import Makers, Sampled, sample_groups
 from metamem.retrieval.tools import Tools
 from metamem.store.store import MemoryStore

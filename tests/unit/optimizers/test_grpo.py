@@ -22,7 +22,7 @@ from metamem.core.errors import DataError
 from metamem.core.files import file_digest
 from metamem.core.records import Question
 from metamem.core.registry import REGISTRY, build, load_components
-from metamem.optimizers import grpo, grpo_learner
+from metamem.optimizers import grpo, grpo_episodes, grpo_learner
 from metamem.pipeline.training import EPISODES, MOMENTS, read_episodes
 from tests import programs
 
@@ -54,7 +54,7 @@ def test_every_reply_has_the_advantage_of_its_chunk_and_one_without_has_the_mean
         },
         {"chunk_advantages": [], "chunks": [-1], "prompt_ids": [[9]], "reply_ids": [[9]]},
     ]
-    found = [(s["row"], s["prompt"], s["advantage"]) for s in grpo.samples_of(rows)]
+    found = [(s["row"], s["prompt"], s["advantage"]) for s in grpo_episodes.samples_of(rows)]
     assert found == [(0, [1], 1.0), (0, [2], -0.5), (0, [3], -2.0), (0, [4], -2.0), (1, [9], 0.0)]
 
 
